@@ -1,0 +1,316 @@
+"""The policy snapshot: everything the configuration says, compiled once, immutable, swapped by one reference.
+
+``sidecar.config`` is the only maker of these; a request keeps the snapshot it started with.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from fractions import Fraction
+
+from sidecar.core.money import Money
+from sidecar.core.values import Tenant
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """Where something was written: the file as the user named it and the 1-based line; defaults are ``built-in``, 0."""
+
+    file: str = "built-in"
+    line: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Limit:
+    """At most ``limit`` units in every interval of ``window_ns``, per combination of ``scope``.
+
+    Scope parts: ``tenant``, ``key``, ``route``, ``ip``, or ``header:<lower-case name>``. ``key`` implies its tenant.
+    """
+
+    name: str
+    limit: int
+    window_ns: int
+    scope: tuple[str, ...] = ("tenant",)
+    origin: Origin = field(default=Origin(), compare=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Concurrency:
+    """At most ``limit`` requests in flight per combination of ``scope`` (as in Limit)."""
+
+    name: str
+    limit: int
+    scope: tuple[str, ...] = ("tenant",)
+    origin: Origin = field(default=Origin(), compare=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Quota:
+    """At most ``limit`` of ``meter`` per calendar ``period`` (hour, day, week, month; UTC) and tenant.
+
+    ``overage``: ``block`` refuses, ``allow`` lets pass, ``bill`` lets pass and is priced as overage.
+    """
+
+    name: str
+    meter: str
+    limit: int
+    period: str
+    overage: str = "block"
+    origin: Origin = field(default=Origin(), compare=False)
+
+
+@dataclass(frozen=True, slots=True)
+class MeterPrice:
+    """``included`` of the meter are free per month; every started ``per`` after that costs ``amount``."""
+
+    meter: str
+    included: int
+    per: int
+    amount: Money
+
+
+@dataclass(frozen=True, slots=True)
+class Price:
+    """What a tenant pays for a calendar month: ``base`` plus each meter's price."""
+
+    base: Money
+    meters: tuple[MeterPrice, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What a tenant has bought. ``test_keys`` names the plan whose limits the tenant's test keys get."""
+
+    name: str
+    limits: tuple[Limit, ...] = ()
+    concurrency: tuple[Concurrency, ...] = ()
+    quotas: tuple[Quota, ...] = ()
+    features: frozenset[str] = frozenset()
+    price: Price | None = None
+    test_keys: str | None = None
+    upgrade: str | None = None  # a URL or a sentence shown with a refusal: the way out
+    origin: Origin = field(default=Origin(), compare=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Meter:
+    """What is counted. ``count``: requests, units, bytes_in, bytes_out or upstream_ms.
+
+    ``statuses``: the status classes (2 for 2xx) that count; ``routes`` None means every route.
+    """
+
+    name: str
+    count: str
+    statuses: frozenset[int] = frozenset({2, 3})
+    routes: frozenset[str] | None = None
+    origin: Origin = field(default=Origin(), compare=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """Which requests go where, and what they weigh.
+
+    ``path`` is a template: literal segments, ``{name}`` for one segment, ``{name...}`` last for the rest (may be
+    empty). ``host`` None is any; ``*.example.com`` is any subdomain. ``methods`` None is any. ``auth``: ``required`` or
+    ``none``; ``plan`` (only with ``auth: none``) names the plan whose limits anonymous callers get.
+    ``on_disconnect``: what happens to the call when the client goes away: ``cancel`` it and charge nothing,
+    ``partial``: cancel it and charge it, ``drain``: read the reply to its end and charge it.
+    """
+
+    name: str
+    path: str
+    upstream: str
+    methods: frozenset[str] | None = None
+    host: str | None = None
+    units: int = 1
+    auth: str = "required"
+    plan: str | None = None
+    feature: str | None = None
+    scopes: frozenset[str] = frozenset()
+    on_disconnect: str = "partial"
+    max_body: int | None = None  # bytes; None: the listener's bound
+    announce_latency: bool = False  # X-Request-Latency on replies
+    announce_cost: bool = False  # X-Compute-Cost on replies
+    origin: Origin = field(default=Origin(), compare=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Costs:
+    """What serving costs us, as exact rates in units of ``currency``."""
+
+    currency: str = "USD"
+    per_ms: Fraction = Fraction(0)  # of upstream time
+    per_gib_in: Fraction = Fraction(0)
+    per_gib_out: Fraction = Fraction(0)
+    per_call: Fraction = Fraction(0)
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """One origin of an upstream: no path, no query. ``authority`` as it goes into Host."""
+
+    scheme: str
+    host: str
+    port: int
+
+    @property
+    def authority(self) -> str:
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return host if self.port == {"http": 80, "https": 443}[self.scheme] else f"{host}:{self.port}"
+
+    def __str__(self) -> str:
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"{self.scheme}://{host}:{self.port}"
+
+
+@dataclass(frozen=True, slots=True)
+class Health:
+    """An active check: GET ``path`` on every target, each ``every_ns``; 2xx and 3xx are healthy."""
+
+    path: str
+    every_ns: int
+    timeout_ns: int
+
+
+@dataclass(frozen=True, slots=True)
+class Breaker:
+    """After ``failures`` in a row a target is left alone for ``open_for_ns``, then one request probes it."""
+
+    failures: int = 5
+    open_for_ns: int = 10_000_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class Upstream:
+    """An API that is protected. Timeouts in nanoseconds: ``idle`` is between two reads of a reply's body."""
+
+    name: str
+    targets: tuple[Target, ...]
+    connect_timeout_ns: int = 1_000_000_000
+    first_byte_timeout_ns: int = 30_000_000_000
+    idle_timeout_ns: int = 60_000_000_000
+    keepalive_ns: int = 60_000_000_000  # how long an idle connection is kept
+    max_connections: int = 512  # per target
+    max_waiting: int = 1024  # requests that wait for a connection, per upstream
+    preserve_host: bool = False
+    health: Health | None = None
+    breaker: Breaker = Breaker()
+    origin: Origin = field(default=Origin(), compare=False)
+
+
+@dataclass(frozen=True, slots=True)
+class JwtIssuer:
+    """Whose tokens are accepted. ``algorithms`` are all asymmetric or all HMAC, never both."""
+
+    issuer: str
+    audience: str
+    algorithms: tuple[str, ...]
+    tenant_claim: str
+    jwks_url: str | None = None
+    secret: str | None = field(default=None, repr=False)  # for HMAC algorithms
+    plan_claim: str | None = None
+    scope_claim: str = "scope"
+    leeway_s: int = 30
+
+
+@dataclass(frozen=True, slots=True)
+class ApiKeySettings:
+    """How keys are carried.
+
+    ``peppers`` maps id to secret, the first makes new digests; when empty, one is kept in the data folder.
+    """
+
+    header: str = "X-API-Key"
+    bearer: bool = True
+    query: str | None = None  # the name of a query parameter, off by default: URLs end up in logs
+    brand: str = "sc"
+    strip: bool = True  # the key is consumed, not shown to the upstream
+    peppers: Mapping[str, str] = field(default_factory=dict, repr=False)
+    cache_ns: int = 30_000_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class UpstreamJwt:
+    """The signed identity for the upstream, in ``header``: EdDSA, key in the data folder, JWKS at /_sidecar/jwks.json."""
+
+    header: str = "X-Identity-Token"
+    audience: str = "upstream"
+    issuer: str = "sidecar"
+    ttl_ns: int = 60_000_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    api_key: ApiKeySettings = ApiKeySettings()
+    jwt: tuple[JwtIssuer, ...] = ()
+    upstream_jwt: UpstreamJwt | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ClientBounds:
+    """What a client may make us hold. Sizes in bytes, times in nanoseconds."""
+
+    max_request_line: int = 16 * 1024
+    max_headers: int = 100
+    max_header_bytes: int = 64 * 1024
+    max_body: int = 1024**3
+    header_timeout_ns: int = 15_000_000_000
+    body_timeout_ns: int = 30_000_000_000  # silence in the middle of a body
+    keepalive_ns: int = 75_000_000_000
+    max_connections: int = 20_000
+    max_connections_per_ip: int = 10_000
+    max_pipelined: int = 16
+    buffer: int = 256 * 1024  # bytes held per direction before the sender is paused
+
+
+@dataclass(frozen=True, slots=True)
+class Admin:
+    """``token`` None: made at first start and kept in the data folder. ``hosts``: Host values allowed beside our own."""
+
+    host: str = "127.0.0.1"
+    port: int = 9901
+    token: str | None = field(default=None, repr=False)
+    hosts: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class JournalSettings:
+    """``durability``: ``process`` survives the process, ``group`` fsyncs every ``group_ns``, ``sync`` waits for it.
+
+    ``max_bytes`` bounds what is not yet in the ledger; ``on_full``: ``deny`` (503) or ``serve_unbilled``."""
+
+    durability: str = "process"
+    group_ns: int = 5_000_000
+    segment_bytes: int = 16 * 1024**2
+    max_bytes: int = 1024**3
+    on_full: str = "deny"
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """``sidecar.yaml``: how this process runs. ``data`` is the folder of everything that must survive."""
+
+    listen_host: str = "0.0.0.0"  # noqa: S104 - a proxy listens to the network
+    listen_port: int = 8080
+    data: str = "data"
+    storage: str = "sqlite:///data/sidecar.db"
+    limits: str = "local"
+    admin: Admin = Admin()
+    identity: Identity = Identity()
+    bounds: ClientBounds = ClientBounds()
+    journal: JournalSettings = JournalSettings()
+    trusted_proxies: tuple[str, ...] = ()  # CIDR
+    drain_ns: int = 30_000_000_000
+    raw_events_ns: int = 30 * 86_400_000_000_000  # how long single events are kept; rollups stay
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """All of it. Names are unique within their mapping; every reference between them has been checked."""
+
+    settings: Settings = Settings()
+    upstreams: Mapping[str, Upstream] = field(default_factory=dict)
+    meters: Mapping[str, Meter] = field(default_factory=dict)
+    routes: tuple[Route, ...] = ()
+    plans: Mapping[str, Plan] = field(default_factory=dict)
+    tenants: Mapping[str, Tenant] = field(default_factory=dict)
+    costs: Costs = Costs()

@@ -1,0 +1,174 @@
+"""The usage record: one line of the journal, one row of the ledger. This module is the only place that knows its shape.
+
+A record is a JSON array in UTF-8, so that the journal can be read by people and a store can take a whole batch as one
+JSON text without the process decoding a single event. Positions, not names, carry the meaning:
+
+====  ===============  ===============================================================================
+ 0    kind             ``"i"`` intent, before the first byte goes upstream; ``"d"`` done, before the last
+                       byte goes to the client
+ 1    event id         UUIDv7 text; the only dedupe key from here to the bill
+ 2    started_us       Unix microseconds at admission
+ 3    tenant
+ 4    key id
+ 5    plan
+ 6    sandbox          0 or 1; sandbox usage is never billed
+ 7    route
+ 8    method
+ 9    status           of the reply; 0 when there was none
+10    outcome          ``ok``, ``client_gone``, ``upstream_failed``, ``indeterminate``
+11    units            weight that was charged
+12    cost             micro-units of the cost currency
+13    bytes_in         body bytes from the client
+14    bytes_out        body bytes to the client
+15    total_us         from the last byte of the request head to the last byte of the reply
+16    upstream_us      from the first byte sent upstream to the last byte received
+17    first_byte_us    from the first byte sent upstream to the reply's head
+18    meters           object of meter name to integer value
+====  ===============  ===============================================================================
+
+An intent ends after the method (position 8). An intent that never got its done becomes a done record whose outcome is
+``indeterminate``, with status, units, cost and meters zero.
+"""
+
+import json
+from dataclasses import dataclass, field
+from typing import Any
+
+OUTCOMES = ("ok", "client_gone", "upstream_failed", "indeterminate")
+
+
+@dataclass(frozen=True, slots=True)
+class UsageRecord:
+    """A decoded done record; fields and units as in the module's table."""
+
+    event_id: str
+    started_us: int
+    tenant: str
+    key_id: str
+    plan: str
+    sandbox: bool
+    route: str
+    method: str
+    status: int
+    outcome: str
+    units: int
+    cost: int
+    bytes_in: int
+    bytes_out: int
+    total_us: int
+    upstream_us: int
+    first_byte_us: int
+    meters: dict[str, int] = field(default_factory=dict)
+
+
+def principal_fragment(tenant: str, key_id: str, plan: str, *, sandbox: bool) -> bytes:
+    """Positions 3 to 6, encoded once per principal."""
+    return f"{json.dumps(tenant)},{json.dumps(key_id)},{json.dumps(plan)},{int(sandbox)}".encode()
+
+
+def text_fragment(text: str) -> bytes:
+    """One JSON string (a route's name, a method), encoded once."""
+    return json.dumps(text).encode()
+
+
+def meters_fragment(meters: dict[str, int]) -> bytes:
+    """Position 18."""
+    return json.dumps(meters, separators=(",", ":")).encode()
+
+
+def encode_intent(event_id: bytes, started_us: int, principal: bytes, route: bytes, method: bytes) -> bytes:
+    """An intent record; the last three arguments are fragments."""
+    return b'["i","%b",%d,%b,%b,%b]' % (event_id, started_us, principal, route, method)
+
+
+def encode_done(
+    event_id: bytes,
+    started_us: int,
+    principal: bytes,
+    route: bytes,
+    method: bytes,
+    status: int,
+    outcome: bytes,
+    units: int,
+    cost: int,
+    bytes_in: int,
+    bytes_out: int,
+    total_us: int,
+    upstream_us: int,
+    first_byte_us: int,
+    meters: bytes,
+) -> bytes:
+    """A done record; ``outcome`` is one of OUTCOMES; ``principal``, ``route``, ``method`` and ``meters`` are fragments."""
+    return b'["d","%b",%d,%b,%b,%b,%d,"%b",%d,%d,%d,%d,%d,%d,%d,%b]' % (
+        event_id,
+        started_us,
+        principal,
+        route,
+        method,
+        status,
+        outcome,
+        units,
+        cost,
+        bytes_in,
+        bytes_out,
+        total_us,
+        upstream_us,
+        first_byte_us,
+        meters,
+    )
+
+
+def encode_record(record: UsageRecord) -> bytes:
+    """A done record from its decoded form."""
+    return encode_done(
+        record.event_id.encode(),
+        record.started_us,
+        principal_fragment(record.tenant, record.key_id, record.plan, sandbox=record.sandbox),
+        text_fragment(record.route),
+        text_fragment(record.method),
+        record.status,
+        record.outcome.encode(),
+        record.units,
+        record.cost,
+        record.bytes_in,
+        record.bytes_out,
+        record.total_us,
+        record.upstream_us,
+        record.first_byte_us,
+        meters_fragment(record.meters),
+    )
+
+
+def decode_record(payload: bytes) -> UsageRecord:
+    """A done record's decoded form. ValueError when it is not one."""
+    row = _array(payload)
+    if len(row) != 19 or row[0] != "d":
+        raise ValueError("not a done record")
+    return UsageRecord(row[1], row[2], row[3], row[4], row[5], bool(row[6]), *row[7:])
+
+
+def indeterminate(intent: bytes) -> UsageRecord:
+    """The record of a call whose end was never written. ValueError when ``intent`` is not an intent record."""
+    row = _array(intent)
+    if len(row) != 9 or row[0] != "i":
+        raise ValueError("not an intent record")
+    return UsageRecord(
+        row[1], row[2], row[3], row[4], row[5], bool(row[6]), row[7], row[8], 0, "indeterminate", 0, 0, 0, 0, 0, 0, 0
+    )
+
+
+def is_done(payload: bytes) -> bool:
+    """Whether the payload is a done record, by its first bytes alone."""
+    return payload.startswith(b'["d"')
+
+
+def event_id_of(payload: bytes) -> bytes:
+    """The 36 bytes of the event id of either kind of record, without decoding the rest."""
+    return payload[6:42]
+
+
+def _array(payload: bytes) -> list[Any]:
+    row = json.loads(payload)
+    if not isinstance(row, list):
+        raise ValueError("a record is a JSON array")
+    return row

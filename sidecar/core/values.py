@@ -1,0 +1,69 @@
+"""The small immutable values that travel through a request: who calls, and what is kept about them."""
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+
+class AccessState(StrEnum):
+    """What a tenant may do, from best to worst standing."""
+
+    ACTIVE = "active"
+    GRACE = "grace"  # unpaid, still served in full
+    READ_ONLY = "read_only"  # GET, HEAD and OPTIONS pass, other methods get 402
+    SUSPENDED = "suspended"  # everything gets 402
+    CLOSED = "closed"  # everything gets 403
+
+
+SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
+
+
+@dataclass(frozen=True, slots=True)
+class Tenant:
+    """The paying party. ``created_ns``: Unix nanoseconds, 0 for one declared in ``policies/``."""
+
+    name: str
+    plan: str
+    state: AccessState = AccessState.ACTIVE
+    stripe_customer: str | None = None
+    created_ns: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class ApiKey:
+    """What is stored about a key: never the key, only a peppered digest. Times are Unix nanoseconds, None is never."""
+
+    id: str
+    tenant: str
+    name: str
+    sandbox: bool
+    digest: bytes = field(repr=False)  # HMAC-SHA-256 of the whole key text, 32 bytes
+    pepper: str  # which pepper made the digest
+    scopes: tuple[str, ...] | None  # None: not narrowed, every scope
+    created_ns: int
+    expires_ns: int | None = None
+    revoked_ns: int | None = None
+    last_used_ns: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Credentials:
+    """What a request brought to say who it is. ``kind`` is ``key`` or ``jwt``."""
+
+    kind: str
+    secret: bytes = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Principal:
+    """Who calls, resolved. ``key_id`` is the API key's id, or ``jwt:`` and the token's subject.
+
+    ``expires_ns`` (Unix nanoseconds) is when this identity ends by itself. ``scopes`` None means not narrowed.
+    """
+
+    tenant: str
+    key_id: str
+    plan: str
+    state: AccessState = AccessState.ACTIVE
+    sandbox: bool = False
+    scopes: frozenset[str] | None = None
+    expires_ns: int | None = None
