@@ -16,7 +16,7 @@ CURRENCIES = frozenset(
 
 @dataclass(frozen=True, slots=True)
 class Money:
-    """An exact amount: ``amount`` in units of ``currency`` (ISO 4217). Construct from a Fraction, never from a float."""
+    """An exact amount: ``amount`` in units of ``currency`` (ISO 4217). Never made from a float."""
 
     amount: Fraction
     currency: str
@@ -33,6 +33,13 @@ class Money:
 def round_micros(value: Fraction) -> int:
     """The project's only rounding of money: to the nearest integer, halves to even (IEEE 754 roundTiesToEven)."""
     return round(value)
+
+
+def round_div(numerator: int, denominator: int) -> int:
+    """``round_micros(Fraction(numerator, denominator))`` without making the fraction. The denominator is positive."""
+    quotient, rest = divmod(numerator, denominator)
+    twice = rest << 1
+    return quotient + 1 if twice > denominator or (twice == denominator and quotient & 1) else quotient
 
 
 def format_micros(micros: int, currency: str) -> str:

@@ -192,6 +192,7 @@ class Upstream:
     max_connections: int = 512  # per target
     max_waiting: int = 1024  # requests that wait for a connection, per upstream
     preserve_host: bool = False
+    allow_link_local: bool = False  # link-local and cloud metadata addresses are refused otherwise, resolved ones too
     health: Health | None = None
     breaker: Breaker = Breaker()
     origin: Origin = field(default=Origin(), compare=False)
@@ -230,7 +231,7 @@ class ApiKeySettings:
 
 @dataclass(frozen=True, slots=True)
 class UpstreamJwt:
-    """The signed identity for the upstream, in ``header``: EdDSA, key in the data folder, JWKS at /_sidecar/jwks.json."""
+    """The signed identity for the upstream: EdDSA, key in the data folder, JWKS at /_sidecar/jwks.json."""
 
     header: str = "X-Identity-Token"
     audience: str = "upstream"
@@ -264,7 +265,7 @@ class ClientBounds:
 
 @dataclass(frozen=True, slots=True)
 class Admin:
-    """``token`` None: made at first start and kept in the data folder. ``hosts``: Host values allowed beside our own."""
+    """``token`` None: made at first start and kept in the data folder. ``hosts``: Host values allowed too."""
 
     host: str = "127.0.0.1"
     port: int = 9901

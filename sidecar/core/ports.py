@@ -95,7 +95,12 @@ class Ledger(Protocol):
 
     async def append(self, records: Sequence[bytes], position: Position) -> int:
         """In one transaction: stores done records (core.records), adds the really new ones to the rollups, and moves
-        the journal position. Records whose event id is known are ignored. Returns how many were new."""
+        the journal position. Records whose event id is known are ignored; malformed ones are set aside and counted, so
+        that they hold nothing up. Returns how many were new."""
+        ...
+
+    async def rejected(self) -> int:
+        """How many malformed records were ever set aside."""
         ...
 
     async def usage(self, tenant: str, *, since_us: int, until_us: int) -> UsageReport: ...

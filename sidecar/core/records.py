@@ -98,7 +98,7 @@ def encode_done(
     first_byte_us: int,
     meters: bytes,
 ) -> bytes:
-    """A done record; ``outcome`` is one of OUTCOMES; ``principal``, ``route``, ``method`` and ``meters`` are fragments."""
+    """A done record; ``outcome`` is one of OUTCOMES; principal, route, method and meters are fragments."""
     return b'["d","%b",%d,%b,%b,%b,%d,"%b",%d,%d,%d,%d,%d,%d,%d,%b]' % (
         event_id,
         started_us,
