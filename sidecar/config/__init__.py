@@ -1,0 +1,16 @@
+"""``sidecar.yaml`` and ``policies/*.yaml`` to frozen types, every fault at once.
+
+::
+
+    bytes -tree-> nodes with lines -tables-> values with places -loading-> Snapshot -checks-> Snapshot or ConfigError
+
+The tables in ``settings`` and ``policies`` are the only place that knows the keys. The loader, the suggestions for a
+wrong key, the JSON Schemas, docs/configuration.md and ``config show --effective`` follow from them.
+"""
+
+from sidecar.config.display import effective
+from sidecar.config.jsonschemas import schemas
+from sidecar.config.loading import Overrides, load
+from sidecar.config.manual import reference
+
+__all__ = ["Overrides", "effective", "load", "reference", "schemas"]

@@ -1,0 +1,87 @@
+"""Money: prices and costs that are off by a factor of a thousand or a million, and mixed currencies (field bug 16).
+
+Thresholds are in US dollars and the like; where a unit of the currency is worth a cent or less they are WEAK_FACTOR
+times as high.
+"""
+
+from collections.abc import Iterator
+from fractions import Fraction
+
+from sidecar.config.policies import RATES
+from sidecar.config.reading import Reading, quoted
+from sidecar.core.money import Money, format_amount
+from sidecar.core.policy import MeterPrice, Snapshot
+
+MOST_PER_UNIT = 1_000  # for one unit of a meter
+MOST_BASE = 1_000_000  # for one month
+LEAST_PER_BILLION = Fraction(1, 100)  # for 10**9 units of a meter: less is a price nobody ever sees
+# What a second of upstream time, one GiB, one call may cost: the factor is what is counted, the number its bound.
+MOST_COST = {
+    "per_ms": (1000, 1_000, "one second of upstream time"),
+    "per_gib_in": (1, 1_000, "one GiB in"),
+    "per_gib_out": (1, 1_000, "one GiB out"),
+    "per_call": (1, 1_000, "one call"),
+}
+WEAK_FACTOR = 10_000
+_WEAK = frozenset("ARS CLP COP HUF IDR INR ISK JPY KES KRW KZT NGN PHP PKR RUB THB TRY TWD UYU VND".split())
+
+
+def check(snapshot: Snapshot, reading: Reading) -> None:
+    first: tuple[str, str] | None = None
+    for value, attribute, money in _amounts(snapshot):
+        if not money.amount:
+            continue
+        if first is None:
+            first = money.currency, reading.where(value, attribute)
+        elif money.currency != first[0]:
+            message = f"{money} mixes currencies, {first[1]} is in {first[0]}; write all amounts in one currency"
+            reading.blame(value, attribute, message)
+    for plan in snapshot.plans.values():
+        if plan.price is None:
+            continue
+        base = plan.price.base
+        if base.amount > MOST_BASE * _factor(base.currency):
+            message = f"a month would cost {_shown(base.amount, base.currency)}"
+            reading.blame(plan.price, "base", f"{message}; write what is meant, {_bound(MOST_BASE, base)}")
+        for price in plan.price.meters:
+            _check_meter_price(price, reading)
+    for attribute, (counted, most, words) in MOST_COST.items():
+        rate = getattr(snapshot.costs, attribute) * counted
+        if rate > most * _factor(snapshot.costs.currency):
+            shown = Money(rate, snapshot.costs.currency)
+            message = f"{words} would cost {_shown(rate, shown.currency)}; write what is meant, {_bound(most, shown)}"
+            reading.blame(snapshot.costs, attribute, message)
+
+
+def _check_meter_price(price: MeterPrice, reading: Reading) -> None:
+    each = price.amount.amount / price.per
+    currency = price.amount.currency
+    if each > MOST_PER_UNIT * _factor(currency):
+        message = f"one of {quoted(price.meter)} would cost {_shown(each, currency)}"
+        reading.blame(price, "amount", f"{message}; write what is meant, {_bound(MOST_PER_UNIT, price.amount)}")
+    elif 0 < each * 10**9 < LEAST_PER_BILLION:
+        message = f"a billion of {quoted(price.meter)} would cost {_shown(each * 10**9, currency)} in all"
+        reading.blame(price, "amount", f"{message}; write a larger amount or a smaller per")
+
+
+def _amounts(snapshot: Snapshot) -> Iterator[tuple[object, str, Money]]:
+    for plan in snapshot.plans.values():
+        if plan.price is not None:
+            yield plan.price, "base", plan.price.base
+            for price in plan.price.meters:
+                yield price, "amount", price.amount
+    for attribute in RATES:
+        yield snapshot.costs, attribute, Money(getattr(snapshot.costs, attribute), snapshot.costs.currency)
+
+
+def _factor(currency: str) -> int:
+    return WEAK_FACTOR if currency in _WEAK else 1
+
+
+def _shown(amount: Fraction, currency: str) -> str:
+    whole, _, places = format_amount(amount).partition(".")
+    return f"{int(whole):,}.{places} {currency}"
+
+
+def _bound(most: int, money: Money) -> str:
+    return f"at most {most * _factor(money.currency):,} {money.currency}"

@@ -1,0 +1,359 @@
+"""The tables of ``policies/*.yaml``: meters, routes, plans, tenants and costs."""
+
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from sidecar.config.kinds import (
+    BOOLEAN,
+    FREE,
+    MONEY,
+    NAME,
+    ScalarKind,
+    choice,
+    duration,
+    integer,
+    name,
+    size,
+    text,
+    text_of,
+)
+from sidecar.config.network import TOKEN
+from sidecar.config.reading import Scalar, quoted
+from sidecar.config.tables import Field, Group, ListOf, MapOf, Record, Table
+from sidecar.config.templates import HOST, PATH
+from sidecar.core.money import Money
+from sidecar.core.names import check_scope, check_tenant_name
+from sidecar.core.policy import Concurrency, Costs, Limit, Meter, MeterPrice, Plan, Price, Quota, Route
+from sidecar.core.values import AccessState, Tenant
+
+MOST = 10**15  # units; far above any real limit, and sums of a thousand still fit 64 bits
+SCOPES = ("tenant", "key", "route", "ip")
+DAY = 86_400 * 10**9
+
+
+def _parse_scope(scalar: Scalar) -> str:
+    part = text_of(scalar)
+    header = part.removeprefix("header:")
+    if header != part:
+        if re.fullmatch(TOKEN, header) is None:
+            raise ValueError(f'{quoted(part)} names no header; write one such as "header:X-Org"')
+        return f"header:{header.lower()}"
+    if part not in SCOPES:
+        raise ValueError(f"{quoted(part)} is no scope; write one of {', '.join(SCOPES)} or header:NAME")
+    return part
+
+
+def _parse_method(scalar: Scalar) -> str:
+    method = text_of(scalar)
+    if re.fullmatch(TOKEN, method) is None:
+        raise ValueError(f"{quoted(method)} is no method; write one such as GET")
+    if method != method.upper():
+        raise ValueError(f"{quoted(method)} can never match: methods are case-sensitive; write {method.upper()}")
+    if method == "CONNECT":
+        raise ValueError("CONNECT can never match: the sidecar refuses it; remove it")
+    return method
+
+
+def _parse_status(scalar: Scalar) -> int:
+    match = re.fullmatch(r"([2-5])(?:xx)?", scalar.text)
+    if match is None:
+        raise ValueError(f"{quoted(scalar.text)} is no class of statuses; write 2xx, 3xx, 4xx or 5xx")
+    return int(match[1])
+
+
+def _parse_state(scalar: Scalar) -> AccessState:
+    return AccessState(_STATE_WORDS.parse(scalar))
+
+
+_STATE_WORDS = choice(*(str(state) for state in AccessState))
+_METHOD = ScalarKind("a method", _parse_method, {"type": "string", "pattern": f"^{TOKEN}$"})
+_SCOPE = ScalarKind(
+    "tenant, key, route, ip or header:NAME",
+    _parse_scope,
+    {"type": "string", "pattern": rf"^(tenant|key|route|ip|header:{TOKEN})$"},
+)
+_STATUS = ScalarKind(
+    "2xx, 3xx, 4xx or 5xx",
+    _parse_status,
+    {"enum": [2, 3, 4, 5, "2xx", "3xx", "4xx", "5xx"]},
+    lambda status: f"{status}xx",
+)
+_STATE = ScalarKind(_STATE_WORDS.words, _parse_state, _STATE_WORDS.json, str)
+_NAME = name("a name")
+_PLAN = name("a plan's name")
+_METER = name("a meter's name")
+_WORD = text("a word without spaces", r"[!-~]+", hint="printable characters without spaces", most=100)
+_SCOPE_LIST = ListOf(_SCOPE, "parts such as [tenant] or [key, route]", least=1, most=8)
+_ROUTE_SCOPE = ScalarKind("a scope such as orders:write", lambda scalar: check_scope(text_of(scalar)))
+TENANT_NAME = ScalarKind(
+    "a tenant's name",
+    lambda scalar: check_tenant_name(text_of(scalar)),
+    {"type": "string", "pattern": f"^{NAME}$"},
+)
+
+
+def _make_quota(**known: Any) -> Quota:
+    quota = Quota(**known)
+    if quota.limit == 0 and quota.overage == "block":
+        raise ValueError("a quota of 0 with overage: block refuses every call; write a larger limit or another overage")
+    return quota
+
+
+def _make_prices(meters: Mapping[str, MeterPrice]) -> tuple[MeterPrice, ...]:
+    return tuple(meters.values())
+
+
+def _unmake_prices(prices: Sequence[MeterPrice]) -> dict[str, MeterPrice]:
+    return {price.meter: price for price in prices}
+
+
+def _make_costs(**amounts: Money) -> Costs:
+    written = {attr: money for attr, money in amounts.items() if money is not FREE}
+    currencies = {money.currency for money in written.values()}
+    if len(currencies) > 1:
+        raise ValueError(f"costs mix {' and '.join(sorted(currencies))}; write them all in one currency")
+    currency = currencies.pop() if currencies else "USD"
+    return Costs(currency, **{attr: money.amount for attr, money in written.items()})
+
+
+def _split_costs(costs: Costs) -> Mapping[str, Any]:
+    return {attr: Money(getattr(costs, attr), costs.currency) for attr in RATES}
+
+
+RATES = ("per_ms", "per_gib_in", "per_gib_out", "per_call")
+METER = Table(
+    "meter",
+    "What is counted.",
+    Meter,
+    (
+        Field(
+            "count",
+            choice("requests", "units", "bytes_in", "bytes_out", "upstream_ms"),
+            "What is added up.",
+            required=True,
+        ),
+        Field(
+            "statuses",
+            ListOf(_STATUS, "classes such as [2xx, 3xx]", make=frozenset, least=1, order=False),
+            "The classes of reply statuses that count.",
+        ),
+        Field(
+            "routes",
+            ListOf(_NAME, "names of routes", make=frozenset, least=1, most=100_000, order=False),
+            "The routes that count.",
+            absent="every route",
+        ),
+    ),
+)
+MATCH = Table(
+    "match",
+    "Which requests a route takes.",
+    Route,
+    (
+        Field(
+            "methods",
+            ListOf(_METHOD, "methods such as [GET, POST]", make=frozenset, least=1, order=False),
+            "The methods.",
+            absent="every method",
+        ),
+        Field("host", HOST, "The host name; `*.example.com` is every name below.", absent="every host"),
+        Field("path", PATH, "The path: `{id}` is one segment, `{rest...}` at the end is all the rest.", required=True),
+    ),
+)
+ANNOUNCE = Table(
+    "announce",
+    "What replies tell the caller.",
+    Route,
+    (
+        Field("latency", BOOLEAN, "`X-Request-Latency`.", "announce_latency"),
+        Field("cost", BOOLEAN, "`X-Compute-Cost`.", "announce_cost"),
+    ),
+)
+ROUTE = Table(
+    "route",
+    "Which requests go where, and what they weigh.",
+    Route,
+    (
+        Field("name", _NAME, "Unique; stands in usage, metrics and meters.", required=True),
+        Field("match", Group(MATCH), "Which requests.", required=True),
+        Field("upstream", _NAME, "Where they go.", default="", absent="the only upstream, where there is one"),
+        Field("units", integer(0, 10**9), "What one call weighs against limits and meters of units."),
+        Field("auth", choice("required", "none"), "Whether a caller must say who it is."),
+        Field("plan", _PLAN, "With `auth: none`: the plan whose limits callers get.", absent="no limits"),
+        Field("feature", _WORD, "The feature that the caller's plan must include.", absent="none needed"),
+        Field(
+            "scopes",
+            ListOf(_ROUTE_SCOPE, "scopes such as [read]", make=frozenset, most=64, order=False),
+            "The scopes that a narrowed key must have, all of them.",
+        ),
+        Field(
+            "on_disconnect",
+            choice("cancel", "partial", "drain"),
+            "When the client goes away: `cancel` the call and charge nothing, `partial`: cancel and charge it, "
+            "`drain`: read the reply to its end and charge it.",
+        ),
+        Field("max_body", size(0, 2**50), "Of the request's body; more gets 413.", absent="bounds.max_body"),
+        Field("announce", Group(ANNOUNCE), "What replies tell the caller."),
+    ),
+)
+LIMIT = Table(
+    "limit",
+    "At most so many units in every interval of the window's length.",
+    Limit,
+    (
+        Field("name", _NAME, "Stands in headers and refusals; unique in its plan.", required=True),
+        Field("limit", integer(1, MOST), "Units.", required=True),
+        Field(
+            "window", duration(10**8, 90 * DAY), "The length of the interval, which slides.", "window_ns", required=True
+        ),
+        Field("scope", _SCOPE_LIST, "What shares one count: each combination has its own."),
+    ),
+)
+CONCURRENCY = Table(
+    "concurrency",
+    "At most so many calls in flight.",
+    Concurrency,
+    (
+        Field("name", _NAME, "Stands in refusals; unique in its plan.", required=True),
+        Field("limit", integer(1, 1_000_000), "Calls.", required=True),
+        Field("scope", _SCOPE_LIST, "What shares one count."),
+    ),
+)
+QUOTA = Table(
+    "quota",
+    "At most so much of a meter per calendar period (UTC) and tenant.",
+    _make_quota,
+    (
+        Field("name", _NAME, "Stands in headers and refusals; unique in its plan.", required=True),
+        Field("meter", _METER, "What is counted.", required=True),
+        Field("limit", integer(0, MOST), "How much.", required=True),
+        Field("period", choice("hour", "day", "week", "month"), "When it starts anew.", required=True),
+        Field(
+            "overage",
+            choice("block", "allow", "bill"),
+            "Beyond the limit: refuse, let pass, or let pass and charge.",
+            default="block",
+        ),
+    ),
+)
+METER_PRICE = Table(
+    "meter_price",
+    "What a meter costs the tenant.",
+    MeterPrice,
+    (
+        Field("included", integer(0, MOST), "Free in each month.", default=0),
+        Field("per", integer(1, MOST), "Every started so many after that cost `amount`.", default=1),
+        Field("amount", MONEY, "The price of `per`.", required=True),
+    ),
+)
+PRICE = Table(
+    "price",
+    "What a tenant pays for a calendar month.",
+    Price,
+    (
+        Field("base", MONEY, "The monthly fee.", default=FREE, absent="nothing"),
+        Field(
+            "meters",
+            MapOf(
+                METER_PRICE,
+                _METER,
+                "meters, each {included, per, amount}",
+                make=_make_prices,
+                naming="meter",
+                unmake=_unmake_prices,
+            ),
+            "Prices of meters by name.",
+        ),
+    ),
+)
+PLAN = Table(
+    "plan",
+    "What a tenant has bought.",
+    Plan,
+    (
+        Field("limits", ListOf(Record(LIMIT), "limits, each {name, limit, window}", most=32), "Sliding-window limits."),
+        Field(
+            "concurrency",
+            ListOf(Record(CONCURRENCY), "limits, each {name, limit}", most=8),
+            "Limits of calls in flight.",
+        ),
+        Field(
+            "quotas", ListOf(Record(QUOTA), "quotas, each {name, meter, limit, period}", most=32), "Quotas per period."
+        ),
+        Field(
+            "features",
+            ListOf(_WORD, "features such as [export]", make=frozenset, most=256, order=False),
+            "What routes may demand with `feature`.",
+        ),
+        Field("price", Record(PRICE), "What it costs.", absent="nothing"),
+        Field(
+            "test_keys",
+            _PLAN,
+            "The plan whose limits test keys get.",
+            absent="`sandbox` where such a plan exists, else none",
+        ),
+        Field(
+            "upgrade", text("a URL or a sentence", most=300), "The way out that a refusal shows.", absent="none shown"
+        ),
+    ),
+)
+TENANT = Table(
+    "tenant",
+    "The paying party.",
+    Tenant,
+    (
+        Field("plan", _PLAN, "What it has bought.", required=True),
+        Field("state", _STATE, "What it may do."),
+        Field(
+            "stripe_customer",
+            text("a Stripe customer", r"cus_[A-Za-z0-9]+", hint="its id, which starts with cus_", most=100),
+            "Its id at Stripe.",
+            absent="none",
+        ),
+    ),
+)
+COSTS = Table(
+    "costs",
+    "What serving costs you; not what callers pay.",
+    _make_costs,
+    (
+        Field("per_ms", MONEY, "Per millisecond of upstream time.", default=FREE, absent="nothing"),
+        Field("per_gib_in", MONEY, "Per GiB of request bodies.", default=FREE, absent="nothing"),
+        Field("per_gib_out", MONEY, "Per GiB of reply bodies.", default=FREE, absent="nothing"),
+        Field("per_call", MONEY, "Per call.", default=FREE, absent="nothing"),
+    ),
+    _split_costs,
+)
+TOP = (
+    Field(
+        "meters",
+        MapOf(METER, _METER, "meters by name, each {count: requests}", least=1, most=64),
+        "What is counted, by name.",
+        absent="the built-in ones",
+    ),
+    Field(
+        "routes",
+        ListOf(Record(ROUTE), "routes, each {name, match: {path}}", least=1, most=100_000),
+        "Which requests go where.",
+        absent="one that sends everything to the only upstream",
+    ),
+    Field(
+        "plans",
+        MapOf(PLAN, _PLAN, "plans by name, each {limits: [...]}", least=1, most=10_000),
+        "What callers may do, by name.",
+        absent="the built-in ones",
+    ),
+    Field(
+        "tenants",
+        MapOf(TENANT, TENANT_NAME, "tenants by name, each {plan: ...}"),
+        "Tenants that are declared here and not with `sidecar tenants add`.",
+    ),
+    Field(
+        "costs",
+        Record(COSTS),
+        "What serving costs you.",
+        absent="the built-in ones with the built-in plans, else nothing",
+    ),
+)
+TABLES = (METER, ROUTE, MATCH, ANNOUNCE, PLAN, LIMIT, CONCURRENCY, QUOTA, PRICE, METER_PRICE, TENANT, COSTS)
