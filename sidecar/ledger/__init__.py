@@ -1,0 +1,7 @@
+"""Writes usage down so that it cannot be lost: the journal on the hot path, the shipper that moves it to the ledger."""
+
+from sidecar.ledger.journal import Journal
+from sidecar.ledger.readings import JournalReadings, ShipperReadings
+from sidecar.ledger.shipper import Shipper
+
+__all__ = ["Journal", "JournalReadings", "Shipper", "ShipperReadings"]

@@ -1,0 +1,356 @@
+"""The journal: what was served, on disk before the client has all of it, in about a microsecond per call.
+
+A call is two records: ``begin`` writes its intent before the first byte goes upstream, ``end`` its done record before
+the last byte goes to the client. Both are plain calls on the event loop. A record is in a page of a shared mapping when
+the call returns, so it survives kill -9; fsync, where it is wanted, runs in a thread (``sync.GroupSync``).
+
+**Room.** ``begin`` refuses (JournalFull) unless the done records of all open calls still fit, so that ``end`` never has
+to. With S the segment size, F the largest frame and ``extra`` the number of bytes by which a done record may be longer
+than its intent (nine numbers of 20 digits, an outcome, the meters)::
+
+    usable(segment) = S - header - F                      at most F bytes are lost where a frame does not fit
+    owed(call)      = 8 + len(intent) + extra
+    free            = sum of usable over allocated segments - frames written - sum of owed over open calls
+    begin needs       free >= 8 + len(intent) + owed(call)
+
+Segments are made ahead of need, in a thread, when ``free`` falls under half a segment. Their files never pass
+``max_bytes``; the last segment of that is kept for carrying, see next.
+
+**Long calls.** A segment is deleted, always the oldest first, once it is wholly in the ledger. Calls that began in it
+and are still open (tunnels, streams) would hold it back, and a few dozen of them could fill the bound; so their intents
+are copied forward first. A copy has the same event id, so it is the same call.
+"""
+
+import asyncio
+import errno
+import fcntl
+import logging
+import os
+from collections import deque
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+from zlib import crc32
+
+from sidecar.core.clock import NS_PER_S, Clock
+from sidecar.core.errors import JournalFull, StoreError, StoreLocked
+from sidecar.core.policy import JournalSettings
+from sidecar.core.ports import Position
+from sidecar.ledger.readings import JournalReadings
+from sidecar.ledger.segment import FRAME, FRAME_BYTES, HEADER, MAX_PAYLOAD, SUFFIX, Segment, number_of
+from sidecar.ledger.sync import GroupSync
+from sidecar.ledger.tail import Tail
+
+_log = logging.getLogger("sidecar.ledger")
+_pack = FRAME.pack
+_RETRY_NS = NS_PER_S  # after a full disk, how long until the next attempt to reserve blocks
+_CARRY_SLICE = 500  # intents copied forward per call of release, about 0.4 ms
+
+
+class Journal:
+    """The one writer of ``folder``. ``recover()`` of the Shipper comes first, it calls ``open``."""
+
+    def __init__(
+        self,
+        folder: Path,
+        settings: JournalSettings,
+        clock: Clock,
+        *,
+        extra: int = 1024,
+        fsync: Callable[[int], None] = os.fdatasync,
+    ) -> None:
+        """Takes the folder's lock. StoreLocked: another process has it. StoreError: the folder cannot be used.
+
+        ``extra``: bytes by which a done record may be longer than its intent; ``fsync`` gets a file descriptor.
+        """
+        self._folder = folder
+        self._clock = clock
+        self._max_bytes = settings.max_bytes
+        # Four segments at least: the one written, the one prepared, the one being shipped, the one kept for carrying.
+        self._size = max(min(settings.segment_bytes, settings.max_bytes // 4), 4096)
+        self.max_payload = min(MAX_PAYLOAD, self._size // 8)
+        self._usable = self._size - HEADER.size - FRAME_BYTES - self.max_payload
+        self._low = self._usable // 2
+        self._owed = FRAME_BYTES + extra
+        self._lock = _lock(folder)
+        self.leftovers = tuple(sorted(folder.glob("[0-9]" * 16 + SUFFIX)))
+        self._files = ThreadPoolExecutor(1, thread_name_prefix="sidecar-journal")
+        self._preparing: Future[Segment] | None = None
+        self._retry_ns = 0
+        self._segments: deque[Segment] = deque()  # oldest first, the one that is written is the last
+        self._segment: Segment  # that one; set by open
+        self._spares: deque[Segment] = deque()
+        self._next_number = 0
+        self._free = -1  # nothing may begin before open
+        self._open: dict[int, bytes] = {}  # call to intent, oldest first
+        self._carried: dict[int, tuple[int, bytes]] = {}  # call to (number of the segment of its newest copy, intent)
+        self._call = 0
+        self._ended = self._released = self._refused = self._carried_count = 0
+        self._shipped = Position()
+        self._shipped_at_ns = clock.monotonic_ns()
+        self.tail = Tail(self._segments)
+        self._sync: GroupSync | None = None
+        if settings.durability != "process":
+            self._sync = GroupSync(settings.group_ns, self._files, self._segments, self._rewrite, fsync)
+
+    def open(self, after: int = 0) -> None:
+        """Starts writing in a new segment numbered above ``after`` and above every leftover, once. JournalFull."""
+        if self._segments:
+            return
+        last = number_of(self.leftovers[-1]) if self.leftovers else 0
+        self._next_number = max(after, last) + 1
+        self._free = 0
+        self._grow(self._max_bytes)
+        self._advance()
+
+    # The hot path -----------------------------------------------------------------------------------------------------
+
+    def begin(self, intent: bytes) -> int:
+        """Writes an intent; returns the call, to be given to ``end`` exactly once. Nothing is written on JournalFull
+        and on ValueError, the record has no byte or more than ``max_payload``."""
+        size = len(intent)
+        need = FRAME_BYTES + size + self._owed + size
+        if self._free - need < self._low:
+            self._make_room(need, size)
+        self._append(intent, size)
+        self._free -= need
+        self._call = call = self._call + 1
+        self._open[call] = intent
+        return call
+
+    def end(self, call: int, done: bytes) -> None:
+        """Writes the call's done record. Nothing is written on KeyError, the call is not open (it ended before), and
+        ValueError, the record has no byte or more than ``max_payload``."""
+        intent = self._open.get(call)
+        held = self._carried[call][1] if intent is None else intent
+        size = len(done)
+        self._append(done, size)
+        if intent is None:
+            del self._carried[call]
+        else:
+            del self._open[call]
+        self._free += self._owed + len(held) - FRAME_BYTES - size
+        self._ended += 1
+        self.tail.add(done, self._segment)
+
+    def _append(self, payload: bytes, size: int) -> None:
+        segment = self._segment
+        start = segment.written
+        stop = start + FRAME_BYTES + size
+        if stop > segment.size or not 0 < size <= self.max_payload:
+            self._check_size(size)
+            segment = self._advance()
+            start = segment.written
+            stop = start + FRAME_BYTES + size
+        segment.map[start:stop] = _pack(crc32(payload, size), size) + payload
+        segment.written = stop
+        if self._sync is not None and not self._sync.scheduled:
+            self._sync.schedule()
+
+    # Room -------------------------------------------------------------------------------------------------------------
+
+    def _check_size(self, size: int) -> None:
+        if not 0 < size <= self.max_payload:
+            raise ValueError(f"a record of {size} bytes is not between 1 and {self.max_payload}")
+
+    def _advance(self) -> Segment:
+        """Goes on in the next segment, which is there but for records longer than was owed to them."""
+        if not self._spares:
+            self._grow(1 << 63)
+        if self._segments:
+            old = self._segment
+            old.seal()
+            self._free += old.written - HEADER.size - self._usable  # what of the slack was used, or left unused
+        self._segment = segment = self._spares.popleft()
+        segment.first_call = self._call + 1
+        self._segments.append(segment)
+        return segment
+
+    def _make_room(self, need: int, size: int) -> None:
+        """The slow part of begin: under half a segment is free."""
+        self._check_size(size)
+        if not self._segments:
+            raise JournalFull("the journal is not open")
+        bound = self._max_bytes - self._size
+        if self._free >= need:
+            if self._may_grow(bound) and self._preparing is None:
+                self._preparing = self._files.submit(self._create, self._take_number())
+            elif self._preparing is not None and self._preparing.done():
+                self._try_grow(bound)
+            return
+        while self._free < need:
+            if not self._try_grow(bound):
+                self._refused += 1
+                raise JournalFull(f"the journal in {self._folder} has reached its bound or its disk is full")
+
+    def _may_grow(self, bound: int) -> bool:
+        return self._bytes() + self._size <= bound and self._clock.monotonic_ns() >= self._retry_ns
+
+    def _try_grow(self, bound: int) -> bool:
+        if self._preparing is None and not self._may_grow(bound):
+            return False
+        try:
+            self._grow(bound)
+        except JournalFull as error:
+            _log.error("%s", error)
+            return False
+        return True
+
+    def _grow(self, bound: int) -> None:
+        """One more spare: the one being prepared, else a new one. JournalFull when the disk or ``bound`` says no."""
+        preparing, self._preparing = self._preparing, None
+        try:
+            if preparing is not None:
+                spare = preparing.result()
+            elif self._bytes() + self._size <= bound:
+                spare = self._create(self._take_number())
+            else:
+                raise JournalFull(f"the journal in {self._folder} has reached its bound of {self._max_bytes} bytes")
+        except OSError as error:
+            self._retry_ns = self._clock.monotonic_ns() + _RETRY_NS
+            reason = "its disk is full" if error.errno in (errno.ENOSPC, errno.EDQUOT) else error.strerror
+            raise JournalFull(f"the journal in {self._folder} cannot grow: {reason}") from error
+        self._spares.append(spare)
+        self._free += self._usable
+
+    def _create(self, number: int) -> Segment:
+        return Segment.create(self._folder, number, self._size, named=self._sync is not None)
+
+    def _take_number(self) -> int:
+        number, self._next_number = self._next_number, self._next_number + 1
+        return number
+
+    def _bytes(self) -> int:
+        return (len(self._segments) + len(self._spares) + (self._preparing is not None)) * self._size
+
+    # For the shipper --------------------------------------------------------------------------------------------------
+
+    @property
+    def position(self) -> Position:
+        """The end of what is written."""
+        return Position(self._segment.number, self._segment.written)
+
+    def release(self, position: Position, records: int, at_ns: int) -> None:
+        """Everything before ``position`` is in the ledger: ``records`` done records more than at the last release.
+
+        ``at_ns`` is the monotonic time at which they were taken. Deletes the oldest segments where it can; calls that
+        began there are carried forward, at most 500 per release, the rest at the next one.
+        """
+        self._released += records
+        self._shipped = position
+        self._shipped_at_ns = at_ns
+        while self._segments[0].number < position.segment and self._carry(self._segments[0], self._segments[1]):
+            self._files.submit(self._segments.popleft().delete)
+            # its usable bytes were all counted as used when the journal turned the page: nothing to give back
+
+    def _carry(self, old: Segment, following: Segment) -> bool:
+        """Copies the intents of calls that are open in ``old`` forward; whether none is left there."""
+        left = _CARRY_SLICE
+        for call, intent in self._open_in(old.number, following.first_call):
+            if left == 0 or (self._free < FRAME_BYTES + len(intent) and not self._try_grow(self._max_bytes)):
+                return False
+            self._append(intent, len(intent))
+            self._free -= FRAME_BYTES + len(intent)
+            self._open.pop(call, None)
+            self._carried[call] = (self._segment.number, intent)
+            self._carried_count += 1
+            left -= 1
+        return True
+
+    def _open_in(self, number: int, boundary: int) -> Iterator[tuple[int, bytes]]:
+        carried = [(call, intent) for call, (at, intent) in self._carried.items() if at <= number]
+        began = []
+        for call, intent in self._open.items():
+            if call >= boundary:
+                break
+            began.append((call, intent))
+        yield from carried
+        yield from began
+
+    # Durability -------------------------------------------------------------------------------------------------------
+
+    def synced(self) -> asyncio.Future[None]:
+        """Done once everything written before this call is on the disk; with durability ``process``, at once."""
+        if self._sync is None:
+            future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+            future.set_result(None)
+            return future
+        return self._sync.wait()
+
+    def _rewrite(self, failed: Segment) -> bool:
+        """After a failed fsync of ``failed``: its frames that are not known to be durable, once more in a new segment.
+
+        They are read from the mapping at once, while its pages still hold them. Whether there was room to do it.
+        """
+        frames = failed.map[failed.durable : failed.written]
+        if not self._spares and not self._try_grow(self._max_bytes):
+            return False
+        if failed is self._segment or self._segment.written + len(frames) > self._size:
+            self._advance()
+        segment = self._segment
+        segment.map[segment.written : segment.written + len(frames)] = frames
+        segment.written += len(frames)
+        self._free -= len(frames)
+        failed.durable = failed.written
+        return True
+
+    # Its life ---------------------------------------------------------------------------------------------------------
+
+    def readings(self) -> JournalReadings:
+        """How full it is and how far the ledger lags."""
+        unshipped = sum(s.written - HEADER.size for s in self._segments if s.number >= self._shipped.segment)
+        if self._segments and self._segments[0].number <= self._shipped.segment:
+            unshipped -= self._shipped.offset - HEADER.size
+        records = max(self._ended - self._released, 0)  # what a failed fsync made us write twice is released twice
+        return JournalReadings(
+            bytes_used=self._bytes(),
+            max_bytes=self._max_bytes,
+            segments=len(self._segments),
+            open_calls=len(self._open) + len(self._carried),
+            unshipped_bytes=max(unshipped, 0),
+            unshipped_records=records,
+            oldest_unshipped_ns=self._clock.monotonic_ns() - self._shipped_at_ns if records else 0,
+            fsync_failures=self._sync.failures if self._sync is not None else 0,
+            refused=self._refused,
+            carried=self._carried_count,
+        )
+
+    def forget_leftovers(self) -> None:
+        """Deletes the segments of earlier processes; the ledger has all of them."""
+        for path in self.leftovers:
+            path.unlink(missing_ok=True)
+        self.leftovers = ()
+
+    def close(self) -> None:
+        """Lets go of files and lock. Nothing is deleted but when all is shipped and no call is open. May block."""
+        if self._lock < 0:
+            return
+        if self._sync is not None:
+            self._sync.close()
+        self._files.shutdown()
+        if self._preparing is not None and self._preparing.exception() is None:
+            self._spares.append(self._preparing.result())
+        clean = bool(self._segments) and self._shipped == self.position and not self._open and not self._carried
+        for segment in self._spares:
+            segment.delete()
+        for segment in self._segments:
+            segment.delete() if clean else segment.close()
+        self._spares.clear()
+        self._segments.clear()
+        self._free = -1
+        os.close(self._lock)
+        self._lock = -1
+
+
+def _lock(folder: Path) -> int:
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        fd = os.open(folder / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        raise StoreError(f"the journal's folder {folder} cannot be used: {error.strerror}") from error
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        os.close(fd)
+        raise StoreLocked(f"another process writes the journal in {folder}") from error
+    return fd

@@ -1,0 +1,145 @@
+"""A segment: one preallocated, memory-mapped file of the journal, and how its frames are read back.
+
+::
+
+    file     "sidecar1" | u64 number | frame | frame | ... | seal | zeros
+    frame    u32 crc | u32 size | payload          crc = crc32(payload) started with size; size is at least 1
+    seal     u32 crc | u32 0xFFFFFFFF              written when the journal goes on in the next segment
+    end      eight zero bytes, or fewer than eight bytes left
+
+All numbers are little-endian. ``posix_fallocate`` reserves the blocks, so that a full disk shows as an error here and
+not as SIGBUS in the middle of a store; filesystems that copy on write may still not keep that promise.
+A page of a shared mapping belongs to the kernel as soon as it is stored to: it survives kill -9 of the process.
+"""
+
+import mmap
+import os
+import struct
+from dataclasses import dataclass
+from pathlib import Path
+from zlib import crc32
+
+MAGIC = b"sidecar1"
+HEADER = struct.Struct("<8sQ")
+FRAME = struct.Struct("<II")
+FRAME_BYTES = FRAME.size
+MAX_PAYLOAD = 64 * 1024  # bytes; a request line is at most 16 KiB, and the method is the only text a client chooses
+SUFFIX = ".segment"
+CORRUPT = ".corrupt"
+_SEAL_SIZE = 0xFFFF_FFFF
+_SEAL = FRAME.pack(crc32(b"seal"), _SEAL_SIZE)
+_END = bytes(FRAME_BYTES)
+
+
+class Segment:
+    """One mapped file. ``written`` and ``durable`` are offsets: the end of the last frame, and of the last fsync."""
+
+    __slots__ = ("durable", "fd", "first_call", "map", "number", "path", "size", "written")
+
+    def __init__(self, path: Path, number: int, fd: int, size: int) -> None:
+        self.path = path
+        self.number = number
+        self.fd = fd
+        self.size = size
+        self.map = mmap.mmap(fd, size)
+        self.written = self.durable = HEADER.size
+        self.first_call = 0  # the journal's first call that began after this segment was taken into use
+
+    @classmethod
+    def create(cls, folder: Path, number: int, size: int, *, named: bool = False) -> "Segment":
+        """Makes the file with all its blocks; OSError (ENOSPC, EDQUOT, EACCES...) leaves nothing behind.
+
+        ``named`` also fsyncs the folder, so that the name survives a power cut.
+        """
+        path = folder / f"{number:016d}{SUFFIX}"
+        fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        try:
+            os.posix_fallocate(fd, 0, size)
+            if named:
+                _fsync_folder(folder)
+            segment = cls(path, number, fd, size)
+        except OSError:
+            os.close(fd)
+            path.unlink()
+            raise
+        segment.map[: HEADER.size] = HEADER.pack(MAGIC, number)
+        return segment
+
+    def seal(self) -> None:
+        """Marks that the journal goes on elsewhere, so that a lost page cannot pass for the end."""
+        if self.size - self.written >= FRAME_BYTES:
+            self.map[self.written : self.written + FRAME_BYTES] = _SEAL
+
+    def close(self) -> None:
+        """Unmaps and closes; the file stays."""
+        self.map.close()
+        os.close(self.fd)
+
+    def keep_aside(self) -> None:
+        """Gives the file a second name, ``*.corrupt``, which outlives its deletion."""
+        aside = self.path.with_suffix(CORRUPT)
+        if not aside.exists():
+            aside.hardlink_to(self.path)
+
+    def delete(self) -> None:
+        """Closes and removes the file."""
+        self.close()
+        self.path.unlink(missing_ok=True)
+
+
+@dataclass(frozen=True, slots=True)
+class Frames:
+    """Some frames in order: where reading stopped, and whether that was because the next one is not intact."""
+
+    payloads: list[bytes]
+    offset: int
+    bad: bool = False
+
+
+def read_frames(data: mmap.mmap, offset: int, end: int, at_most: int) -> Frames:
+    """Up to ``at_most`` frames from ``offset``; fewer when the data ends, is sealed, or the next frame is bad."""
+    payloads: list[bytes] = []
+    unpack = FRAME.unpack_from
+    while len(payloads) < at_most and end - offset >= FRAME_BYTES:
+        crc, size = unpack(data, offset)
+        if size == 0 or size == _SEAL_SIZE:
+            known = data[offset : offset + FRAME_BYTES] in (_END, _SEAL)
+            return Frames(payloads, offset, bad=not known)
+        stop = offset + FRAME_BYTES + size
+        payload = data[offset + FRAME_BYTES : stop]
+        if stop > end or crc32(payload, size) != crc:
+            return Frames(payloads, offset, bad=True)
+        payloads.append(payload)
+        offset = stop
+    return Frames(payloads, offset)
+
+
+def is_sealed(data: mmap.mmap, offset: int) -> bool:
+    """Whether the journal went on in another segment after the frame that ends at ``offset``."""
+    return len(data) - offset < FRAME_BYTES or data[offset : offset + FRAME_BYTES] == _SEAL
+
+
+def remains(data: mmap.mmap, offset: int) -> int:
+    """Bytes from ``offset`` to the last one that is not zero: what a torn append or damage left behind."""
+    return len(data[offset:].rstrip(b"\0"))
+
+
+def torn_extent(data: mmap.mmap, offset: int) -> int:
+    """How many bytes a single interrupted append at ``offset`` can have touched, by its header if that is sane."""
+    if len(data) - offset < FRAME_BYTES:
+        return len(data) - offset
+    _, size = FRAME.unpack_from(data, offset)
+    return FRAME_BYTES + (size if 0 < size <= MAX_PAYLOAD else MAX_PAYLOAD)
+
+
+def number_of(path: Path) -> int:
+    """The number in a segment's file name; ValueError when it has none."""
+    return int(path.name.removesuffix(SUFFIX))
+
+
+def _fsync_folder(folder: Path) -> None:
+    fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)

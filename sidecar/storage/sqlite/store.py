@@ -1,0 +1,137 @@
+"""The adapter: three connections to one file, each on its own thread, behind the ports' methods."""
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+from sidecar.core.errors import StoreError
+from sidecar.core.ports import Position, UsageReport
+from sidecar.core.values import AccessState, ApiKey, Tenant
+from sidecar.storage.sqlite import entries, lock, schema, tenants
+from sidecar.storage.sqlite.connection import ConnectionThread
+
+_WRITER_NICENESS = 5  # on one busy core the lane gets three times the writer's share, which is enough to keep up
+
+
+class SqliteStore:
+    """``TenantStore`` and ``Ledger`` (core.ports), whose docstrings hold here.
+
+    One connection writes. One read-only connection answers look-ups by id, one long reports, so that neither waits
+    for a batch or for the other; a read-only connection never checkpoints. All see a commit as soon as it is done.
+    """
+
+    def __init__(self, path: Path, *, readonly: bool, busy_timeout_ms: int) -> None:
+        self._path = path
+        self._lock: int | None = None
+        self._threads: list[ConnectionThread] = []
+        self._busy_timeout_ms = busy_timeout_ms
+        self._writer: ConnectionThread | None = None
+        try:
+            if readonly:
+                if not path.exists():
+                    raise StoreError(f"the database {path} does not exist")
+            else:
+                self._open_writer()
+            self._lookups = self._connect("lookups")
+            self._lookups.call(schema.check, path)
+            self._reports = self._connect("reports")
+        except BaseException:
+            self.close()
+            raise
+
+    @classmethod
+    def open(cls, path: Path, *, readonly: bool = False, busy_timeout_ms: int = 5000) -> "SqliteStore":
+        """Opens the file, which is made with its folder (0600, 0700) and migrated unless ``readonly``. Blocks.
+
+        ``busy_timeout_ms``: how long a foreign program's lock is waited for. StoreLocked when another process writes
+        here; StoreError, naming the file, for everything else that is wrong with it.
+        """
+        return cls(path, readonly=readonly, busy_timeout_ms=busy_timeout_ms)
+
+    def close(self) -> None:
+        """Waits for what was asked for, closes and lets go of the lock. Blocks."""
+        while self._threads:
+            self._threads.pop().close()  # the writer last: it is the one that may checkpoint
+        if self._lock is not None:
+            os.close(self._lock)
+            self._lock = None
+
+    def _open_writer(self) -> None:
+        path = self._path
+        if path.is_dir():
+            raise StoreError(f"the database {path} is a directory")
+        try:
+            path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        except OSError as error:
+            raise StoreError(f"the folder {path.parent} cannot be made: {error.strerror}") from error
+        self._lock = lock.take(path)
+        try:
+            os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
+        except OSError as error:
+            raise StoreError(f"the database {path} cannot be opened for writing: {error.strerror}") from error
+        self._writer = self._connect("writer", writable=True)
+        self._writer.call(schema.migrate, path)
+
+    def _connect(self, name: str, *, writable: bool = False) -> ConnectionThread:
+        niceness = _WRITER_NICENESS if writable else 0
+        timeout = self._busy_timeout_ms
+        thread = ConnectionThread(self._path, name, writable=writable, busy_timeout_ms=timeout, niceness=niceness)
+        self._threads.append(thread)
+        return thread
+
+    @property
+    def _writing(self) -> ConnectionThread:
+        if self._writer is None:
+            raise StoreError(f"the database {self._path} was opened to be read only")
+        return self._writer
+
+    # TenantStore ------------------------------------------------------------------------------------------------------
+
+    async def tenant(self, name: str) -> Tenant | None:
+        return await self._lookups.run(tenants.tenant, name)
+
+    async def tenants(self, *, after: str = "", limit: int = 100) -> list[Tenant]:
+        return await self._reports.run(tenants.tenants, after, limit)
+
+    async def add_tenant(self, tenant: Tenant, *, actor: str) -> None:
+        await self._writing.run(tenants.add_tenant, tenant, actor)
+
+    async def set_tenant(
+        self, name: str, *, plan: str | None = None, state: AccessState | None = None, actor: str, at_ns: int
+    ) -> Tenant:
+        return await self._writing.run(tenants.set_tenant, name, plan, state, actor, at_ns)
+
+    async def key(self, key_id: str) -> ApiKey | None:
+        return await self._lookups.run(tenants.key, key_id)
+
+    async def keys(self, tenant: str, *, after: str = "", limit: int = 100) -> list[ApiKey]:
+        return await self._reports.run(tenants.keys, tenant, after, limit)
+
+    async def add_key(self, key: ApiKey, *, actor: str) -> None:
+        await self._writing.run(tenants.add_key, key, actor)
+
+    async def end_key(self, key_id: str, *, at_ns: int, revoked: bool, actor: str) -> ApiKey:
+        return await self._writing.run(tenants.end_key, key_id, at_ns, revoked, actor)
+
+    async def keys_version(self) -> int:
+        return await self._lookups.run(tenants.keys_version)
+
+    # Ledger -----------------------------------------------------------------------------------------------------------
+
+    async def position(self) -> Position:
+        return await self._lookups.run(entries.position)
+
+    async def append(self, records: Sequence[bytes], position: Position) -> int:
+        return await self._writing.run(entries.append, records, position)
+
+    async def rejected(self) -> int:
+        return await self._lookups.run(entries.rejected)
+
+    async def usage(self, tenant: str, *, since_us: int, until_us: int) -> UsageReport:
+        return await self._reports.run(entries.usage, tenant, since_us, until_us)
+
+    async def meter_total(self, tenant: str, meter: str, *, since_us: int, until_us: int, sandbox: bool) -> int:
+        return await self._reports.run(entries.meter_total, tenant, meter, since_us, until_us, sandbox)
+
+    async def forget_events(self, *, before_us: int, at_most: int) -> int:
+        return await self._writing.run(entries.forget, before_us, at_most)

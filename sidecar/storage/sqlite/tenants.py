@@ -1,0 +1,114 @@
+"""Tenants and keys: plain functions of a connection; each change writes its audit row in the same transaction."""
+
+import json
+from typing import Any
+
+import apsw
+
+from sidecar.core.errors import Conflict, NotFound
+from sidecar.core.values import AccessState, ApiKey, Tenant
+from sidecar.storage.sqlite.connection import transaction
+
+AUDIT_ROWS = 1_000_000
+_TENANT = "SELECT name, plan, state, stripe_customer, created_ns FROM tenants"
+_KEY = (
+    "SELECT id, tenant, name, sandbox, digest, pepper, scopes, created_ns, expires_ns, revoked_ns, last_used_ns"
+    " FROM api_keys"
+)
+
+
+def tenant(connection: apsw.Connection, name: str) -> Tenant | None:
+    row = connection.execute(f"{_TENANT} WHERE name = ?", (name,)).fetchone()
+    return None if row is None else _tenant(row)
+
+
+def tenants(connection: apsw.Connection, after: str, limit: int) -> list[Tenant]:
+    rows = connection.execute(f"{_TENANT} WHERE name > ? ORDER BY name LIMIT ?", (after, limit))
+    return [_tenant(row) for row in rows]
+
+
+def add_tenant(connection: apsw.Connection, new: Tenant, actor: str) -> None:
+    values = (new.name, new.plan, new.state.value, new.stripe_customer, new.created_ns)
+    with transaction(connection):
+        connection.execute("INSERT INTO tenants VALUES (?, ?, ?, ?, ?) ON CONFLICT (name) DO NOTHING", values)
+        if not connection.changes():
+            raise Conflict(f"there is a tenant {new.name!r} already")
+        _record(connection, new.created_ns, actor, "tenant.add", new.name, plan=new.plan, state=new.state.value)
+
+
+def set_tenant(
+    connection: apsw.Connection, name: str, plan: str | None, state: AccessState | None, actor: str, at_ns: int
+) -> Tenant:
+    with transaction(connection):
+        old = tenant(connection, name)
+        if old is None:
+            raise NotFound(f"there is no tenant {name!r}")
+        changed = {key: str(value) for key, value in (("plan", plan), ("state", state)) if value is not None}
+        sql = "UPDATE tenants SET plan = coalesce(?, plan), state = coalesce(?, state) WHERE name = ?"
+        connection.execute(sql, (changed.get("plan"), changed.get("state"), name))
+        was = {"was_plan": old.plan, "was_state": old.state.value}
+        _record(connection, at_ns, actor, "tenant.set", name, **changed, **was)
+        return Tenant(name, plan or old.plan, state or old.state, old.stripe_customer, old.created_ns)
+
+
+def key(connection: apsw.Connection, key_id: str) -> ApiKey | None:
+    row = connection.execute(f"{_KEY} WHERE id = ?", (key_id,)).fetchone()
+    return None if row is None else _key(row)
+
+
+def keys(connection: apsw.Connection, tenant_name: str, after: str, limit: int) -> list[ApiKey]:
+    sql = f"{_KEY} WHERE tenant = ? AND id > ? ORDER BY id LIMIT ?"
+    return [_key(row) for row in connection.execute(sql, (tenant_name, after, limit))]
+
+
+def add_key(connection: apsw.Connection, new: ApiKey, actor: str) -> None:
+    scopes = None if new.scopes is None else json.dumps(new.scopes)
+    values = (
+        *(new.id, new.tenant, new.name, int(new.sandbox), new.digest, new.pepper, scopes),
+        *(new.created_ns, new.expires_ns, new.revoked_ns, new.last_used_ns),
+    )
+    with transaction(connection):
+        sql = "INSERT INTO api_keys VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (id) DO NOTHING"
+        connection.execute(sql, values)
+        if not connection.changes():
+            raise Conflict(f"there is a key {new.id!r} already")
+        detail = {"tenant": new.tenant, "name": new.name, "sandbox": new.sandbox, "expires_ns": new.expires_ns}
+        _record(connection, new.created_ns, actor, "key.add", new.id, **detail)
+
+
+def end_key(connection: apsw.Connection, key_id: str, at_ns: int, revoked: bool, actor: str) -> ApiKey:
+    column = "revoked_ns" if revoked else "expires_ns"
+    with transaction(connection):
+        sql = f"UPDATE api_keys SET {column} = min(coalesce({column}, ?1), ?1) WHERE id = ?2"  # noqa: S608 - one of two
+        connection.execute(sql, (at_ns, key_id))
+        ended = key(connection, key_id)
+        if ended is None:
+            raise NotFound(f"there is no key {key_id!r}")
+        action = "key.revoke" if revoked else "key.expire"
+        detail = {"expires_ns": ended.expires_ns, "revoked_ns": ended.revoked_ns}
+        _record(connection, at_ns, actor, action, key_id, **detail)
+        return ended
+
+
+def keys_version(connection: apsw.Connection) -> int:
+    return int(connection.execute("SELECT value FROM keys_version").get)
+
+
+def _record(connection: apsw.Connection, at_ns: int, actor: str, action: str, subject: str, **detail: Any) -> None:
+    """The audit row of a change, and the new version that tells caches of it."""
+    values = (at_ns, actor, action, subject, json.dumps(detail))
+    connection.execute("INSERT INTO audit_log (at_ns, actor, action, subject, detail) VALUES (?, ?, ?, ?, ?)", values)
+    newest = connection.last_insert_rowid()
+    connection.execute("DELETE FROM audit_log WHERE seq <= ?", (newest - AUDIT_ROWS,))
+    connection.execute("UPDATE keys_version SET value = value + 1")
+
+
+def _tenant(row: tuple[Any, ...]) -> Tenant:
+    name, plan, state, stripe_customer, created_ns = row
+    return Tenant(name, plan, AccessState(state), stripe_customer, created_ns)
+
+
+def _key(row: tuple[Any, ...]) -> ApiKey:
+    key_id, tenant_name, name, sandbox, digest, pepper, scopes, *times = row
+    narrowed = None if scopes is None else tuple(json.loads(scopes))
+    return ApiKey(key_id, tenant_name, name, bool(sandbox), digest, pepper, narrowed, *times)

@@ -1,0 +1,286 @@
+"""The journal's bookkeeping: order, room, bound, long calls, two writers."""
+
+import resource
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from sidecar.core.clock import ManualClock
+from sidecar.core.errors import JournalFull, StoreError, StoreLocked
+from sidecar.core.policy import JournalSettings
+from sidecar.core.ports import Position
+from sidecar.ledger import Journal
+from sidecar.ledger import tail as tail_module
+from sidecar.ledger.segment import HEADER, read_frames
+
+Make = Callable[..., tuple[bytes, bytes]]
+Open = Callable[..., Journal]
+
+
+def payloads_on_disk(journal: Journal) -> list[bytes]:
+    return [
+        payload
+        for segment in journal._segments
+        for payload in read_frames(segment.map, HEADER.size, segment.size, 1 << 30).payloads
+    ]
+
+
+def test_both_records_stand_in_the_file_when_the_call_returns(open_journal: Open, make_call: Make) -> None:
+    journal = open_journal()
+    journal.open()
+    intent, done = make_call()
+    call = journal.begin(intent)
+    assert payloads_on_disk(journal) == [intent]
+    journal.end(call, done)
+    assert payloads_on_disk(journal) == [intent, done]
+    assert journal.tail.take() == ([done], journal.position)
+
+
+def test_nothing_begins_before_open(open_journal: Open, make_call: Make) -> None:
+    journal = open_journal()
+    with pytest.raises(JournalFull):
+        journal.begin(make_call()[0])
+    journal.open()
+    journal.begin(make_call()[0])
+
+
+def test_a_call_ends_once(open_journal: Open, make_call: Make) -> None:
+    journal = open_journal()
+    journal.open()
+    intent, done = make_call()
+    call = journal.begin(intent)
+    journal.end(call, done)
+    with pytest.raises(KeyError):
+        journal.end(call, done)
+    assert payloads_on_disk(journal) == [intent, done]
+
+
+@pytest.mark.parametrize("size", [0, 1 << 20])
+def test_a_record_of_no_sensible_size_changes_nothing(open_journal: Open, make_call: Make, size: int) -> None:
+    journal = open_journal()
+    journal.open()
+    call = journal.begin(make_call()[0])
+    before = journal.position
+    for write in (lambda: journal.begin(b"x" * size), lambda: journal.end(call, b"x" * size)):
+        with pytest.raises(ValueError, match="bytes"):
+            write()
+        assert journal.position == before
+    journal.end(call, make_call()[1])
+    assert journal.readings().open_calls == 0
+
+
+def test_at_the_bound_begin_refuses_and_every_open_call_can_still_end(open_journal: Open, make_call: Make) -> None:
+    """field-bugs 22: what was accepted is counted. getlago/lago#538, openmeterio/openmeter#5118"""
+    journal = open_journal(max_bytes=128 * 1024)
+    journal.open()
+    calls = []
+    while True:
+        intent, done = make_call()
+        try:
+            calls.append((journal.begin(intent), intent, done))
+        except JournalFull:
+            break
+    assert journal.readings().bytes_used <= 128 * 1024
+    assert journal.readings().refused == 1
+    longest = len(calls[0][1]) + 1024
+    for call, _, done in calls:
+        journal.end(call, done.ljust(longest))
+    assert journal.readings().bytes_used <= 128 * 1024
+    assert len(payloads_on_disk(journal)) == 2 * len(calls) > 50
+
+
+def test_shipping_makes_room_again(open_journal: Open, make_call: Make, clock: ManualClock) -> None:
+    journal = open_journal(max_bytes=64 * 1024)
+    journal.open()
+    ended = 0
+    for _ in range(5):
+        with pytest.raises(JournalFull):
+            while True:
+                intent, done = make_call()
+                journal.end(journal.begin(intent), done)
+                ended += 1
+        shipped = 0
+        while True:
+            records, position = journal.tail.take()
+            shipped += len(records)
+            if not journal.tail.more:
+                break
+        journal.release(position, shipped, clock.monotonic_ns())
+        readings = journal.readings()
+        assert (readings.unshipped_bytes, readings.unshipped_records, readings.oldest_unshipped_ns) == (0, 0, 0)
+    assert ended > 5 * 50
+
+
+def test_long_calls_do_not_hold_segments_back(
+    open_journal: Open, make_call: Make, clock: ManualClock, tmp_path: Path
+) -> None:
+    """A few tunnels that began in different segments would fill the bound for ever; their intents move on instead."""
+    journal = open_journal(max_bytes=256 * 1024)
+    journal.open()
+    tunnels = {}
+    for number in range(3000):
+        intent, done = make_call()
+        call = journal.begin(intent)
+        if number % 100 == 0:
+            tunnels[call] = (intent, done)
+        else:
+            journal.end(call, done)
+        if number % 20 == 0:
+            records, position = journal.tail.take()
+            journal.release(position, len(records), clock.monotonic_ns())
+    assert journal.readings().bytes_used <= 128 * 1024
+    assert journal.readings().carried > 0
+    on_disk = payloads_on_disk(journal)
+    assert all(intent in on_disk for intent, _ in tunnels.values())
+    for call, (_, done) in tunnels.items():
+        journal.end(call, done)
+    assert journal.readings().open_calls == 0
+    assert journal._free == journal._usable * (1 + len(journal._spares)) - (journal.position.offset - HEADER.size)
+
+
+@settings(deadline=None, max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(steps=st.lists(st.tuples(st.sampled_from("bes"), st.integers(1, 900)), max_size=200))
+def test_room_is_accounted_to_the_byte(tmp_path_factory: pytest.TempPathFactory, steps: list[tuple[str, int]]) -> None:
+    """free = usable of all segments - frames - what open calls are owed, after any order of begin, end and shipping."""
+    clock = ManualClock()
+    limits = JournalSettings(segment_bytes=16 * 1024, max_bytes=96 * 1024)
+    journal = Journal(tmp_path_factory.mktemp("journal"), limits, clock)
+    journal.open()
+    open_calls: list[tuple[int, int]] = []
+    for what, size in steps:
+        if what == "b":
+            try:
+                open_calls.append((journal.begin(b"i" * size), size))
+            except JournalFull:
+                assert journal._free < 2 * size + 16 + 1024
+        elif what == "e" and open_calls:
+            call, _ = open_calls.pop(size % len(open_calls))
+            journal.end(call, b"d" * size)
+        else:
+            records, position = journal.tail.take()
+            journal.release(position, len(records), clock.monotonic_ns())
+        owed = sum(intent + 1024 + 8 for _, intent in open_calls)
+        used = journal.position.offset - HEADER.size
+        assert journal._free == journal._usable * (1 + len(journal._spares)) - used - owed
+        assert journal.readings().bytes_used <= 96 * 1024
+    journal.close()
+
+
+def test_a_lagging_ledger_is_fed_from_the_files(
+    open_journal: Open, make_call: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tail_module, "CHUNK", 10)
+    journal = open_journal()
+    journal.open()
+    expected = []
+    for _ in range(1000):
+        intent, done = make_call()
+        journal.end(journal.begin(intent), done)
+        expected.append(done)
+    found, last = [], Position()
+    while True:
+        records, position = journal.tail.take()
+        assert position >= last
+        found, last = found + records, position
+        if not journal.tail.more and position == journal.position:
+            break
+    assert found == expected
+    intent, done = make_call()
+    journal.end(journal.begin(intent), done)
+    assert journal.tail.take() == ([done], journal.position)
+
+
+def test_a_disk_that_gives_no_blocks_refuses_calls_and_lets_open_ones_end(
+    open_journal: Open, make_call: Make, clock: ManualClock
+) -> None:
+    """The file size limit of the process makes posix_fallocate fail as a full disk does: before anything is stored."""
+    journal = open_journal()
+    journal.open()
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (8 * 1024, hard))
+    try:
+        calls = []
+        with pytest.raises(JournalFull):
+            while True:
+                intent, done = make_call()
+                calls.append((journal.begin(intent), done))
+        for call, done in calls:
+            journal.end(call, done)
+        with pytest.raises(JournalFull):
+            while True:
+                journal.begin(make_call()[0])
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    with pytest.raises(JournalFull):
+        journal.begin(make_call()[0])  # not asked of the disk again within a second
+    clock.advance(1)
+    journal.begin(make_call()[0])
+    assert len(payloads_on_disk(journal)) > 2 * len(calls)
+
+
+def test_two_writers_never_share_a_folder(open_journal: Open) -> None:
+    open_journal().open()
+    with pytest.raises(StoreLocked, match="another process"):
+        open_journal()
+
+
+def test_a_folder_that_cannot_be_used_is_named(tmp_path: Path, clock: ManualClock) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(StoreError, match="file"):
+        Journal(tmp_path / "file" / "journal", JournalSettings(), clock)
+
+
+def test_closed_clean_it_leaves_no_segment(
+    open_journal: Open, make_call: Make, clock: ManualClock, tmp_path: Path
+) -> None:
+    journal = open_journal()
+    journal.open()
+    intent, done = make_call()
+    journal.end(journal.begin(intent), done)
+    records, position = journal.tail.take()
+    journal.release(position, len(records), clock.monotonic_ns())
+    journal.close()
+    assert [path.name for path in (tmp_path / "journal").iterdir()] == ["lock"]
+
+
+def test_numbers_never_come_again(open_journal: Open, make_call: Make) -> None:
+    """The ledger's position may come from a journal that was deleted: what is numbered below it is not shipped."""
+    journal = open_journal()
+    journal.open(after=41)
+    assert journal.position.segment == 42
+    journal.begin(make_call()[0])
+    journal.close()
+    again = open_journal()
+    again.open(after=7)
+    assert again.position.segment == 43
+
+
+def test_a_file_damaged_under_our_feet_is_kept_aside_and_shipping_goes_on(
+    open_journal: Open, make_call: Make, clock: ManualClock, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(tail_module, "CHUNK", 1)
+    journal = open_journal()
+    journal.open()
+    done_records = []
+    for _ in range(100):
+        intent, done = make_call()
+        journal.end(journal.begin(intent), done)
+        done_records.append(done)
+    damaged = journal._segments[0]
+    damaged.map[damaged.map.rfind(b'["d"') + 20] ^= 0xFF
+    found: list[bytes] = []
+    while True:
+        records, position = journal.tail.take()
+        found += records
+        if not journal.tail.more:
+            break
+    lost = [done for done in done_records if done not in found]
+    assert 1 <= len(lost) < 3
+    assert found == [done for done in done_records if done not in lost]
+    journal.release(position, len(found), clock.monotonic_ns())
+    assert position == journal.position
+    journal.close()
+    assert [path.name for path in (tmp_path / "journal").glob("*.corrupt")] == [damaged.path.stem + ".corrupt"]

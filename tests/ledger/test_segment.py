@@ -1,0 +1,88 @@
+"""Frames: what was written is read, whatever happens to the bytes behind it nothing is invented."""
+
+import tempfile
+from pathlib import Path
+from zlib import crc32
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from sidecar.ledger.segment import FRAME, FRAME_BYTES, HEADER, Segment, is_sealed, read_frames, remains, torn_extent
+
+SIZE = 4096
+payloads = st.lists(st.binary(min_size=1, max_size=120), min_size=1, max_size=12)
+
+
+def filled(folder: Path, records: list[bytes]) -> Segment:
+    segment = Segment.create(folder, 1, SIZE)
+    for record in records:
+        frame = FRAME.pack(crc32(record, len(record)), len(record)) + record
+        segment.map[segment.written : segment.written + len(frame)] = frame
+        segment.written += len(frame)
+    return segment
+
+
+@given(payloads)
+def test_what_was_written_is_read_in_slices_of_any_size(records: list[bytes]) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        segment = filled(Path(folder), records)
+        for at_most in (1, 3, 1000):
+            offset, found = HEADER.size, []
+            while True:
+                frames = read_frames(segment.map, offset, SIZE, at_most)
+                found += frames.payloads
+                offset = frames.offset
+                if len(frames.payloads) < at_most:
+                    break
+            assert (found, offset, frames.bad) == (records, segment.written, False)
+        segment.close()
+
+
+@settings(deadline=None, max_examples=25)
+@given(payloads)
+def test_torn_at_every_byte_everything_before_is_read(records: list[bytes]) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        segment = filled(Path(folder), records)
+        last = segment.written - FRAME_BYTES - len(records[-1])
+        whole = segment.map[last : segment.written]
+        for cut in range(last, segment.written):
+            segment.map[last : segment.written] = whole[: cut - last].ljust(len(whole), b"\0")
+            frames = read_frames(segment.map, HEADER.size, SIZE, 1000)
+            if frames.payloads != records:  # a record that ends in zeros is whole without them
+                assert frames.payloads == records[:-1]
+                assert frames.offset == last
+                assert remains(segment.map, last) <= torn_extent(segment.map, last)
+        segment.close()
+
+
+@settings(deadline=None)
+@given(payloads, st.data())
+def test_a_flipped_bit_hides_what_follows_and_invents_nothing(records: list[bytes], data: st.DataObject) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        segment = filled(Path(folder), records)
+        at = data.draw(st.integers(HEADER.size, segment.written - 1))
+        segment.map[at] ^= 1 << data.draw(st.integers(0, 7))
+        frames = read_frames(segment.map, HEADER.size, SIZE, 1000)
+        intact = frames.payloads
+        assert intact == records[: len(intact)]
+        assert frames.offset <= at
+        assert frames.bad or remains(segment.map, frames.offset) > 0
+        segment.close()
+
+
+def test_a_seal_is_told_from_the_end(tmp_path: Path) -> None:
+    segment = filled(tmp_path, [b"a"])
+    assert not is_sealed(segment.map, segment.written)
+    segment.seal()
+    assert is_sealed(segment.map, segment.written)
+    assert not read_frames(segment.map, HEADER.size, SIZE, 10).bad
+    segment.close()
+
+
+def test_a_failed_creation_leaves_nothing_behind(tmp_path: Path) -> None:
+    try:
+        Segment.create(tmp_path, 1, 1 << 62)
+    except OSError:
+        assert list(tmp_path.iterdir()) == []
+    else:
+        raise AssertionError("no filesystem holds that")

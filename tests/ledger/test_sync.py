@@ -1,0 +1,141 @@
+"""Group fsync: who waits is woken by the round that covers him; a failed fsync is not tried again on the same file."""
+
+import asyncio
+import errno
+import os
+from collections.abc import Callable
+
+import pytest
+
+from sidecar.core.clock import ManualClock
+from sidecar.ledger import Journal, Shipper
+from sidecar.ledger.segment import HEADER, read_frames
+from sidecar.storage import SqliteStore
+
+Make = Callable[..., tuple[bytes, bytes]]
+Open = Callable[..., Journal]
+
+
+class Disk:
+    """fdatasync that fails for the descriptors it is told to, as a dying disk does, and remembers what it was asked."""
+
+    def __init__(self) -> None:
+        self.failing: set[int] = set()
+        self.asked: list[int] = []
+
+    def fsync(self, fd: int) -> None:
+        self.asked.append(fd)
+        if fd in self.failing:
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        os.fdatasync(fd)
+
+
+@pytest.fixture
+def disk() -> Disk:
+    return Disk()
+
+
+async def test_a_waiter_is_woken_when_all_before_it_is_on_the_disk(
+    open_journal: Open, make_call: Make, disk: Disk
+) -> None:
+    journal = open_journal(fsync=disk.fsync, durability="sync")
+    journal.open()
+    intent, done = make_call()
+    journal.end(journal.begin(intent), done)
+    synced = journal.synced()
+    assert not synced.done()
+    await synced
+    assert journal._segment.durable == journal._segment.written
+    assert len(disk.asked) == 1
+    assert journal.synced().done(), "nothing was written since"
+
+
+async def test_one_fsync_covers_a_group(open_journal: Open, make_call: Make, disk: Disk) -> None:
+    journal = open_journal(fsync=disk.fsync, durability="sync")
+    journal.open()
+    waiting = []
+    for _ in range(20):
+        intent, done = make_call()
+        journal.end(journal.begin(intent), done)
+        waiting.append(journal.synced())
+    await asyncio.gather(*waiting)
+    assert len(disk.asked) == 1
+
+
+async def test_without_durability_there_is_nothing_to_wait_for(open_journal: Open, make_call: Make) -> None:
+    journal = open_journal(durability="process")
+    journal.open()
+    journal.begin(make_call()[0])
+    assert journal.synced().done()
+
+
+async def test_a_failed_fsync_goes_on_in_a_new_segment_with_all_that_may_be_lost(
+    open_journal: Open, make_call: Make, disk: Disk, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Rebello et al., USENIX ATC 2020: a second fsync of the same file succeeds without having written anything."""
+    journal = open_journal(fsync=disk.fsync, durability="group")
+    journal.open()
+    first = make_call()
+    journal.end(journal.begin(first[0]), first[1])
+    await journal.synced()
+    failed = journal._segment
+    disk.failing.add(failed.fd)
+    second = make_call()
+    journal.end(journal.begin(second[0]), second[1])
+    await journal.synced()
+    assert journal._segment is not failed
+    assert read_frames(journal._segment.map, HEADER.size, journal._segment.size, 9).payloads == list(second)
+    assert disk.asked.count(failed.fd) == 2
+    assert journal.readings().fsync_failures == 1
+    assert "fsync of" in caplog.text
+
+
+async def test_records_written_twice_are_counted_once(
+    open_journal: Open, make_call: Make, disk: Disk, store: SqliteStore, clock: ManualClock
+) -> None:
+    journal = open_journal(fsync=disk.fsync, durability="group")
+    journal.open()
+    disk.failing.add(journal._segment.fd)
+    for _ in range(10):
+        intent, done = make_call()
+        journal.end(journal.begin(intent), done)
+    await journal.synced()
+    journal.close()
+    shipper = Shipper(open_journal(), store, clock, raw_events_ns=1 << 60)
+    await shipper.recover()
+    report = await store.usage("acme", since_us=0, until_us=1 << 60)
+    assert (report.totals.requests, shipper.readings().recovered) == (10, 20)
+
+
+async def test_without_room_the_failed_file_is_not_asked_again_until_there_is(
+    open_journal: Open, make_call: Make, disk: Disk
+) -> None:
+    journal = open_journal(fsync=disk.fsync, durability="group")
+    journal.open()
+    failed = journal._segment
+    disk.failing.add(failed.fd)
+    rewrite = journal._sync._rewrite
+    refusals = iter([False, False])
+    journal._sync._rewrite = lambda segment: next(refusals, True) and rewrite(segment)
+    intent, done = make_call()
+    journal.end(journal.begin(intent), done)
+    await journal.synced()
+    assert disk.asked.count(failed.fd) == 1
+    assert journal._segment is not failed
+    assert failed.durable == failed.written
+
+
+async def test_many_segments_under_group_fsync(
+    open_journal: Open, make_call: Make, disk: Disk, clock: ManualClock
+) -> None:
+    """Segments are deleted while rounds run: no round ever asks for a descriptor that was closed."""
+    journal = open_journal(fsync=disk.fsync, durability="group", segment_bytes=8 * 1024, max_bytes=64 * 1024)
+    journal.open()
+    for number in range(400):
+        intent, done = make_call()
+        journal.end(journal.begin(intent), done)
+        records, position = journal.tail.take()
+        journal.release(position, len(records), clock.monotonic_ns())
+        if number % 40 == 0:
+            await journal.synced()
+    assert journal.readings().fsync_failures == 0
