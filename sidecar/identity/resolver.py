@@ -1,0 +1,224 @@
+"""From a credential to the seat of its principal: a dictionary look-up when known, one in the store when not."""
+
+import asyncio
+import logging
+import os
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
+from hashlib import blake2b
+from typing import Any, Generic, TypeVar
+
+from sidecar.core.clock import NS_PER_S, Clock
+from sidecar.core.errors import StoreError, Unauthenticated
+from sidecar.core.policy import Identity
+from sidecar.core.ports import TenantStore
+from sidecar.core.values import Principal, Tenant
+from sidecar.identity.cache import Entry, Refusals, Seats
+from sidecar.identity.finder import Found
+from sidecar.identity.jwks import Fetch
+from sidecar.identity.keys import matches, parse_key
+from sidecar.identity.peppers import Peppers
+from sidecar.identity.throttle import Throttle
+from sidecar.identity.tokens import MAX_TOKEN_BYTES, Tokens
+
+T = TypeVar("T")
+
+MAX_CACHE_NS = 30 * NS_PER_S
+REFUSED_NS = 2 * NS_PER_S
+# What a guess looks like. An owner whose good key ended is not taken for a guesser, however often it asks.
+_GUESSES = frozenset({"key_malformed", "key_unknown", "token_invalid"})
+_UNKNOWN = "The API key is not known. Check that it was made here and copied in full."
+
+_log = logging.getLogger("sidecar.identity")
+
+
+class Resolver(Generic[T]):
+    """Resolves credentials; one per process and identity configuration.
+
+    Bounds: ``seats`` positive entries (about 350 bytes and the seat each; twice that after a ``forget_all``),
+    ``refusals`` negative ones (250 bytes), ``flights`` look-ups at once; addresses as in Throttle.
+
+    A key revoked elsewhere stops within the period of ``poll`` (the app's: 1 s), and within ``cache_ns`` (at most 30 s)
+    if the store cannot be polled. An entry that has aged is never served while the store fails: StoreError then.
+    """
+
+    def __init__(
+        self,
+        identity: Identity,
+        store: TenantStore,
+        peppers: Peppers,
+        seat: Callable[[Principal], Awaitable[T]],
+        tenants: Callable[[], Mapping[str, Tenant]],
+        clock: Clock,
+        fetch: Fetch,
+        *,
+        seats: int = 50_000,
+        refusals: int = 4096,
+        flights: int = 1024,
+    ) -> None:
+        """``seat`` makes what the lane keeps per principal. ``tenants``: the declared ones; they win over the store."""
+        self._brand = identity.api_key.brand
+        self._cache_ns = min(identity.api_key.cache_ns, MAX_CACHE_NS)
+        self._store = store
+        self._peppers = peppers
+        self._seat = seat
+        self._tenants = tenants
+        self._clock = clock
+        self._wall_ns = clock.wall_ns
+        self._monotonic_ns = clock.monotonic_ns
+        self._tokens = Tokens(identity.jwt, fetch, clock) if identity.jwt else None
+        self._salt = os.urandom(32)
+        self._seats: Seats[T] = Seats(seats)
+        self._refusals = Refusals(refusals)
+        self._throttle = Throttle(clock)
+        self._flights: dict[bytes, asyncio.Task[T | Unauthenticated]] = {}
+        self._tasks: set[asyncio.Task[T | Unauthenticated]] = set()
+        self._max_tasks = flights
+        self._generation = 0
+        self._version: int | None = None
+
+    def cached(self, secret: bytes) -> T | None:
+        """The seat when this credential was resolved less than ``cache_ns`` ago and has not ended; no I/O."""
+        fingerprint = blake2b(self._salt + secret, digest_size=16).digest()
+        entry = self._seats.young.get(fingerprint) or self._seats.from_old(fingerprint)
+        if entry is None:
+            return None
+        seat, until_ns, ends_ns, _, _ = entry
+        if self._monotonic_ns() >= until_ns or (ends_ns and self._wall_ns() >= ends_ns):
+            return None
+        return seat
+
+    async def resolve(self, found: Found, ip: str) -> T:
+        """The seat. Raises Unauthenticated (``key_malformed``, ``key_unknown``, ``key_revoked``, ``key_expired``,
+        ``token_invalid``, ``token_expired``, ``tenant_unknown``, ``too_many_failures``, or what ``seat`` refuses);
+        StoreError when the store or an issuer's key set is not to be had."""
+        fingerprint = blake2b(self._salt + found.secret[: MAX_TOKEN_BYTES + 1], digest_size=16).digest()
+        if self._throttle.blocked(ip) and not self._seats.knows(fingerprint):
+            raise Unauthenticated(
+                "too_many_failures", "Too many failed attempts from this address. Try again in a minute."
+            )
+        try:
+            if found.kind == "key":
+                parse_key(self._brand, found.secret)
+            return await self._shared(fingerprint, found)
+        except Unauthenticated as refusal:
+            if refusal.reason in _GUESSES:
+                self._throttle.failed(ip)
+            raise
+
+    def forget_key(self, key_id: str) -> None:
+        """The key changed here: what is cached for it, and what is under way, no longer counts."""
+        self._outdate()
+        self._seats.drop(key_id=key_id)
+
+    def forget_tenant(self, name: str) -> None:
+        """As ``forget_key``, for everything of one tenant."""
+        self._outdate()
+        self._seats.drop(tenant=name)
+
+    def forget_all(self) -> None:
+        """As ``forget_key``, for everybody; call it too when the policies changed, since seats are made of them."""
+        self._outdate()
+        self._seats.clear()
+
+    async def poll(self) -> None:
+        """Forgets everything when a key or tenant changed in the store since the last call. Raises StoreError."""
+        version = await self._store.keys_version()
+        if version != self._version:
+            self._version = version
+            self.forget_all()
+
+    async def close(self) -> None:
+        """Ends look-ups that are under way."""
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        if self._tokens is not None:
+            await self._tokens.close()
+
+    def _outdate(self) -> None:
+        # A look-up that began before a change may have read the row before it. Its generation tells, so it is not
+        # cached; and nobody joins it any more, since a request that comes after the change must see the change.
+        self._generation += 1
+        self._flights = {}
+        self._refusals.clear()
+
+    async def _shared(self, fingerprint: bytes, found: Found) -> T:
+        """Everybody who brings the same credential at the same time waits for the same look-up."""
+        known = self._refusals.get(fingerprint, self._monotonic_ns())
+        if known is not None:
+            raise Unauthenticated(*known)
+        task = self._flights.get(fingerprint)
+        if task is None:
+            if len(self._tasks) >= self._max_tasks:
+                raise StoreError(f"{self._max_tasks} credentials wait for the store already")
+            task = self._start(fingerprint, self._look_up(fingerprint, found, self._generation))
+        outcome = await asyncio.shield(task)  # a client that goes away must not end it for the others
+        if isinstance(outcome, Unauthenticated):
+            raise Unauthenticated(outcome.reason, outcome.detail)
+        return outcome
+
+    def _start(
+        self, fingerprint: bytes, work: Coroutine[Any, Any, T | Unauthenticated]
+    ) -> asyncio.Task[T | Unauthenticated]:
+        task = asyncio.create_task(work)
+        self._flights[fingerprint] = task
+        self._tasks.add(task)
+
+        def landed(_: object) -> None:
+            self._tasks.discard(task)
+            if self._flights.get(fingerprint) is task:
+                del self._flights[fingerprint]
+            if not task.cancelled():
+                task.exception()  # seen, also when every client has gone
+
+        task.add_done_callback(landed)
+        return task
+
+    async def _look_up(self, fingerprint: bytes, found: Found, generation: int) -> T | Unauthenticated:
+        began_ns = self._monotonic_ns()  # the age of what is read counts from here
+        try:
+            principal = await (self._key(found.secret) if found.kind == "key" else self._token(found.secret))
+            seat = await self._seat(principal)
+        except Unauthenticated as refusal:
+            if generation == self._generation:
+                until_ns = self._monotonic_ns() + REFUSED_NS
+                self._refusals.put(fingerprint, refusal.reason, refusal.detail, until_ns)
+            return refusal
+        if generation == self._generation:
+            until_ns = began_ns + self._cache_ns
+            entry = Entry(seat, until_ns, principal.expires_ns or 0, principal.key_id, principal.tenant)
+            self._seats.put(fingerprint, entry)
+        return seat
+
+    async def _key(self, secret: bytes) -> Principal:
+        row = await self._store.key(parse_key(self._brand, secret).id)
+        if row is not None and not self._peppers.knows(row.pepper):
+            _log.warning("key %s was digested with pepper %s, which is not configured", row.id, row.pepper)
+        if not matches(self._peppers, row, secret) or row is None:
+            raise Unauthenticated("key_unknown", _UNKNOWN)
+        if row.revoked_ns is not None:  # whatever this machine's clock says about the time
+            raise Unauthenticated("key_revoked", "The API key was revoked. Use another one.")
+        if row.expires_ns is not None and self._wall_ns() >= row.expires_ns:
+            raise Unauthenticated("key_expired", "The API key has expired. Use a newer one.")
+        tenant = await self._tenant(row.tenant)
+        scopes = frozenset(row.scopes) if row.scopes is not None else None
+        return Principal(tenant.name, row.id, tenant.plan, tenant.state, row.sandbox, scopes, row.expires_ns)
+
+    async def _token(self, token: bytes) -> Principal:
+        if self._tokens is None:
+            raise Unauthenticated("token_invalid", "Tokens are not accepted here.")
+        claims = await self._tokens.verify(token)
+        tenant = await self._tenant(claims.tenant)
+        plan = claims.plan if claims.plan is not None else tenant.plan
+        return Principal(tenant.name, claims.key_id, plan, tenant.state, False, claims.scopes, claims.ends_ns)
+
+    async def _tenant(self, name: str) -> Tenant:
+        tenant = self._tenants().get(name) or await self._store.tenant(name)
+        if tenant is None:
+            raise Unauthenticated("tenant_unknown", "The account of these credentials is not known here.")
+        return tenant
+
+
+def scopes_allow(principal: Principal, wanted: frozenset[str]) -> bool:
+    """Whether the principal has every scope a route asks for; scopes that are None are not narrowed."""
+    return principal.scopes is None or wanted <= principal.scopes
