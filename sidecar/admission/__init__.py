@@ -1,0 +1,15 @@
+"""May they? Sliding windows, concurrency and quotas as one all-or-nothing decision, made in process.
+
+::
+
+    seat = await admission.seat(principal)      # once per principal; reads the ledger the first time
+    gate = seat.gate(route)                     # cached
+    ticket = gate.admit(method, ip, header)     # Ticket or Refused; synchronous
+    ticket.settle(meter_values)                 # at the end, exactly once
+"""
+
+from sidecar.admission.gate import Gate, Ticket
+from sidecar.admission.refusals import PolicyUse, Refused
+from sidecar.admission.room import Admission, Readings, Seat
+
+__all__ = ["Admission", "Gate", "PolicyUse", "Readings", "Refused", "Seat", "Ticket"]

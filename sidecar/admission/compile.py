@@ -1,0 +1,108 @@
+"""From the policy snapshot to what one gate asks."""
+
+from collections.abc import Iterable
+
+from sidecar.admission.gate import Demand, QuotaRule, Rule
+from sidecar.admission.quotas import QuotaKey, Quotas
+from sidecar.admission.refusals import Refused, barred, state_refusals
+from sidecar.admission.scopes import static_values
+from sidecar.core.policy import Concurrency, Limit, Meter, Plan, Route, Snapshot
+from sidecar.core.values import Principal
+
+
+def plan_of(snapshot: Snapshot, principal: Principal) -> Plan | Refused:
+    """The plan whose limits and quotas count for this principal: for a test key, the one named by ``test_keys``."""
+    plan = snapshot.plans.get(principal.plan)
+    if plan is None:
+        return barred("plan_unknown", f"The account's plan {principal.plan!r} is not defined.")
+    if not principal.sandbox:
+        return plan
+    if plan.test_keys is None:
+        return barred("test_keys_unavailable", f'The plan "{plan.name}" has no test keys.', upgrade=plan.upgrade)
+    test_plan = snapshot.plans.get(plan.test_keys)
+    if test_plan is None:
+        return barred("plan_unknown", f"The plan {plan.test_keys!r} of test keys is not defined.")
+    return test_plan
+
+
+def quota_keys(plan: Plan | Refused, principal: Principal) -> list[QuotaKey]:
+    """The counters of every quota in the plan."""
+    if isinstance(plan, Refused):
+        return []
+    return [QuotaKey(principal.tenant, principal.sandbox, quota.meter, quota.period) for quota in plan.quotas]
+
+
+def demand(snapshot: Snapshot, principal: Principal, route: Route, quotas: Quotas) -> Demand:
+    """What this principal's requests at this route must satisfy."""
+    plan = plan_of(snapshot, principal)
+    refused, refused_writes = state_refusals(principal)
+    if isinstance(plan, Refused):
+        return Demand(route, principal.plan, principal.sandbox, barred=refused or plan, barred_writes=refused_writes)
+    return Demand(
+        route,
+        plan.name,
+        principal.sandbox,
+        plan.upgrade,
+        refused or _entitlement(snapshot.plans[principal.plan], principal, route),
+        refused_writes,
+        _rules("limit", plan.name, plan.limits, principal, route),
+        _rules("concurrency", plan.name, plan.concurrency, principal, route),
+        _quota_rules(snapshot, plan, principal, route, quotas),
+    )
+
+
+def anonymous_demand(snapshot: Snapshot, route: Route) -> Demand:
+    """What callers without identity must satisfy at an ``auth: none`` route: the limits of ``route.plan``, if any.
+
+    Quotas are a tenant's, so they do not count here.
+    """
+    if route.plan is None:
+        return Demand(route)
+    plan = snapshot.plans.get(route.plan)
+    if plan is None:
+        return Demand(route, barred=barred("plan_unknown", f"The route's plan {route.plan!r} is not defined."))
+    return Demand(
+        route,
+        plan.name,
+        upgrade=plan.upgrade,
+        limits=_rules("limit", plan.name, plan.limits, None, route),
+        concurrency=_rules("concurrency", plan.name, plan.concurrency, None, route),
+    )
+
+
+def _entitlement(plan: Plan, principal: Principal, route: Route) -> Refused | None:
+    if route.feature is not None and route.feature not in plan.features:
+        detail = f'The plan "{plan.name}" does not include "{route.feature}".'
+        return barred("feature_not_in_plan", detail, upgrade=plan.upgrade)
+    if principal.scopes is not None and not route.scopes <= principal.scopes:
+        missing = ", ".join(sorted(route.scopes - principal.scopes))
+        return barred("scope_missing", f"The key lacks the scope {missing}; use a key that has it.")
+    return None
+
+
+def _rules(
+    kind: str, plan: str, policies: Iterable[Limit | Concurrency], principal: Principal | None, route: Route
+) -> tuple[Rule, ...]:
+    sandbox = principal is not None and principal.sandbox
+    return tuple(
+        Rule(policy, (kind, plan, policy.name, sandbox, policy.scope), static_values(policy.scope, principal, route))
+        for policy in policies
+    )
+
+
+def _quota_rules(
+    snapshot: Snapshot, plan: Plan, principal: Principal, route: Route, quotas: Quotas
+) -> tuple[QuotaRule, ...]:
+    rules: list[QuotaRule] = []
+    counted: set[QuotaKey] = set()
+    for quota, key in zip(plan.quotas, quota_keys(plan, principal), strict=True):
+        meter = snapshot.meters[quota.meter]
+        if meter.routes is None or route.name in meter.routes:
+            rules.append(QuotaRule(quota, key, quotas.get(key), _known(meter, route), key not in counted))
+            counted.add(key)
+    return tuple(rules)
+
+
+def _known(meter: Meter, route: Route) -> int:
+    """What of the meter is known before the request is served."""
+    return {"requests": 1, "units": route.units}.get(meter.count, 0)

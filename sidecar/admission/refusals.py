@@ -1,0 +1,134 @@
+"""Refusals: what a caller reads who may not pass, built only when it happens.
+
+A 429 is the draft's quota-exceeded problem (draft-ietf-httpapi-ratelimit-headers-11): ``violated-policies`` lists the
+names; our own member ``policies`` has one object per violated policy with ``name, kind, scope, limit, window or period,
+used, remaining, reset`` (whole seconds). ``upgrade`` is the plan's way out, if it has one.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from sidecar.core.clock import NS_PER_S
+from sidecar.core.problems import Problem, problem
+from sidecar.core.values import AccessState, Principal
+
+_CODES = {"limit": "limit_exceeded", "concurrency": "concurrency_exceeded", "quota": "quota_exceeded"}
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """The request may not pass, and nothing was consumed. ``problem.headers`` are complete."""
+
+    problem: Problem
+
+
+@dataclass(frozen=True, slots=True)
+class PolicyUse:
+    """How one policy stands. ``kind``: limit, concurrency or quota. ``span``: ``1m``, ``month``, or empty.
+
+    ``reset_s``: whole seconds until some of it comes back; 0 when nothing is used or no time can be named.
+    ``origin``: ``file:line`` of the policy.
+    """
+
+    name: str
+    kind: str
+    plan: str
+    sandbox: bool
+    scope: tuple[str, ...]
+    limit: int
+    span: str
+    used: int
+    remaining: int
+    reset_s: int
+    origin: str
+
+
+@dataclass(frozen=True, slots=True)
+class Violation:
+    """A policy that refuses. ``retry_s`` None: this request can never pass."""
+
+    use: PolicyUse
+    retry_s: int | None
+
+
+def seconds(ns: int) -> int:
+    """Nanoseconds as whole seconds, rounded up, never below 0."""
+    return max(0, -(-ns // NS_PER_S))
+
+
+def exceeded(
+    violations: Sequence[Violation], units: int, upgrade: str | None, announced: tuple[tuple[str, str], ...]
+) -> Refused:
+    """The 429 for these violations, at least one; the longest wait gives the code, the text and ``Retry-After``."""
+    worst = max(violations, key=lambda v: float("inf") if v.retry_s is None else v.retry_s)
+    extra: dict[str, Any] = {
+        "violated-policies": [v.use.name for v in violations],
+        "policies": [_member(v) for v in violations],
+    }
+    if upgrade is not None:
+        extra["upgrade"] = upgrade
+    headers = announced
+    if worst.retry_s is not None:
+        headers = (*announced, ("Retry-After", str(worst.retry_s)))
+    return Refused(
+        problem(_CODES[worst.use.kind], _with_way_out(_detail(worst, units), upgrade), headers=headers, extra=extra)
+    )
+
+
+def barred(code: str, detail: str, *, upgrade: str | None = None) -> Refused:
+    """A refusal that no waiting changes."""
+    return Refused(problem(code, _with_way_out(detail, upgrade), extra={"upgrade": upgrade} if upgrade else None))
+
+
+def state_refusals(principal: Principal) -> tuple[Refused | None, Refused | None]:
+    """What the tenant's access state refuses: any method, and methods that are not safe."""
+    state, tenant = principal.state, principal.tenant
+    if state is AccessState.CLOSED:
+        return barred("tenant_closed", f"The account {tenant!r} is closed."), None
+    if state is AccessState.SUSPENDED:
+        return barred("payment_required", f"The account {tenant!r} is suspended until what is due is paid."), None
+    if state is AccessState.READ_ONLY:
+        detail = f"The account {tenant!r} is read-only until what is due is paid: GET, HEAD and OPTIONS pass."
+        return None, barred("payment_required", detail)
+    return None, None
+
+
+def _detail(violation: Violation, units: int) -> str:
+    use = violation.use
+    if use.kind == "concurrency":
+        return f'"{use.name}" of the plan "{use.plan}" allows {use.limit} requests at once; {use.used} are in flight.'
+    if use.kind == "quota":
+        what = f'The quota "{use.name}" of the plan "{use.plan}" allows {use.limit} per {use.span}'
+        if violation.retry_s is None:
+            return f"{what}; this request alone needs more."
+        return f"{what}; {use.used} are used. It starts anew in {violation.retry_s} s."
+    what = f'The limit "{use.name}" of the plan "{use.plan}" allows {use.limit} units in any {use.span}'
+    if violation.retry_s is None:
+        return f"{what}; this request weighs {units} and can never pass."
+    return f"{what}; {use.used} are used and this request weighs {units}. It can pass in {violation.retry_s} s."
+
+
+def _with_way_out(detail: str, upgrade: str | None) -> str:
+    if not upgrade:
+        return detail
+    return f"{detail} For more, see {upgrade}" if upgrade.startswith(("http://", "https://")) else f"{detail} {upgrade}"
+
+
+def _member(violation: Violation) -> dict[str, Any]:
+    use = violation.use
+    member: dict[str, Any] = {
+        "name": use.name,
+        "kind": use.kind,
+        "scope": list(use.scope),
+        "limit": use.limit,
+        "used": use.used,
+        "remaining": use.remaining,
+    }
+    if use.kind == "limit":
+        member["window"] = use.span
+    if use.kind == "quota":
+        member["period"] = use.span
+    if violation.retry_s is not None and use.kind != "concurrency":
+        member["reset"] = violation.retry_s
+    return member

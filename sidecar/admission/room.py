@@ -1,0 +1,138 @@
+"""The room: every counter of this process, and the seats and gates made from the policy snapshot."""
+
+from dataclasses import dataclass
+from weakref import WeakSet
+
+from sidecar.admission.buckets import Buckets
+from sidecar.admission.compile import anonymous_demand, demand, plan_of, quota_keys
+from sidecar.admission.gate import Demand, Gate, Tally
+from sidecar.admission.quotas import MeterTotal, Quotas
+from sidecar.admission.refusals import PolicyUse
+from sidecar.core.clock import Clock
+from sidecar.core.policy import Route, Snapshot
+from sidecar.core.values import Principal
+
+
+@dataclass(frozen=True, slots=True)
+class Readings:
+    """Counts since the start, and sizes now. ``admitted_units`` by plan; ``refused`` by (plan, policy name): both have
+    as many keys as the configurations loaded so far have plans and policies. ``quota_blind``: requests decided before
+    what was used earlier could be read. ``overflows``: look-ups that ended at a shared counter.
+    """
+
+    buckets: int
+    max_buckets: int
+    overflows: int
+    evictions: int
+    quota_counters: int
+    quota_blind: int
+    admitted_units: dict[str, int]
+    refused: dict[tuple[str, str], int]
+
+
+class Seat:
+    """A principal's place in the room: its gates, by route. Cheap to keep for as long as the principal is valid."""
+
+    __slots__ = ("__weakref__", "_gates", "_room", "_snapshot", "principal")
+
+    def __init__(self, room: "Admission", principal: Principal) -> None:
+        self.principal = principal
+        self._room = room
+        self._snapshot: Snapshot | None = None
+        self._gates: dict[str, Gate] = {}
+
+    def gate(self, route: Route) -> Gate:
+        """The gate at ``route``, compiled at first use and again after a reload."""
+        room = self._room
+        if self._snapshot is not room.snapshot:
+            self._snapshot = room.snapshot
+            self._gates = {}
+        gate = self._gates.get(route.name)
+        if gate is None or gate.route is not route:
+            gate = self._gates[route.name] = room.compile(self.principal, route)
+        return gate
+
+    def gates(self) -> list[Gate]:
+        """The gates compiled so far from the current snapshot."""
+        return list(self._gates.values()) if self._snapshot is self._room.snapshot else []
+
+
+class Admission:
+    """Local admission: limits, concurrency and quotas, decided in process.
+
+    ``meter_total(tenant, meter, since_us, until_us, sandbox)`` sums the ledger over Unix microseconds [since, until).
+    Bounds: ``max_buckets`` windows and concurrency counters (see ``buckets``), ``max_quotas`` quota counters (see
+    ``quotas``); gates live with their seats, which belong to the caller.
+    """
+
+    def __init__(
+        self, clock: Clock, meter_total: MeterTotal, *, max_buckets: int = 1_000_000, max_quotas: int = 1_000_000
+    ) -> None:
+        self.snapshot = Snapshot()
+        self._clock = clock
+        self._buckets = Buckets(max_buckets)
+        self._quotas = Quotas(clock, meter_total, max_quotas)
+        self._tallies: dict[str, Tally] = {}
+        self._seats: WeakSet[Seat] = WeakSet()
+        self._anonymous: dict[str, Gate] = {}
+
+    def load(self, snapshot: Snapshot) -> None:
+        """Takes a new snapshot. Every counter lives on; seats compile their gates anew at the next request.
+
+        A quota that this adds to tenants already seated is read in the background; until then it counts but does not
+        know what was used before (``Readings.quota_blind``).
+        """
+        self.snapshot = snapshot
+        self._anonymous = {}
+
+    async def seat(self, principal: Principal) -> Seat:
+        """A seat for ``principal``, once what its quotas used so far is known. StoreError when that cannot be read."""
+        await self._quotas.ready(quota_keys(plan_of(self.snapshot, principal), principal))
+        seat = Seat(self, principal)
+        self._seats.add(seat)
+        return seat
+
+    def anonymous(self, route: Route) -> Gate:
+        """The gate of callers without identity, for ``auth: none`` routes."""
+        gate = self._anonymous.get(route.name)
+        if gate is None or gate.route is not route:
+            gate = self._anonymous[route.name] = self._gate(anonymous_demand(self.snapshot, route))
+        return gate
+
+    def compile(self, principal: Principal, route: Route) -> Gate:
+        """A new gate from the current snapshot. Callers use ``Seat.gate``, which keeps it."""
+        return self._gate(demand(self.snapshot, principal, route, self._quotas))
+
+    def usage_of(self, tenant: str) -> list[PolicyUse]:
+        """How the policies stand that this tenant's live seats have met; counters per address or header are left out.
+
+        Walks all seats: for people, not for every request.
+        """
+        found: dict[int, PolicyUse] = {}
+        for seat in list(self._seats):
+            if seat.principal.tenant == tenant:
+                for gate in seat.gates():
+                    found.update(gate.uses())
+        return sorted(found.values(), key=lambda use: (use.sandbox, use.plan, use.kind, use.name, use.scope))
+
+    def readings(self) -> Readings:
+        """What the metrics show."""
+        tallies = self._tallies.items()
+        return Readings(
+            buckets=len(self._buckets),
+            max_buckets=self._buckets.max_buckets,
+            overflows=self._buckets.overflows,
+            evictions=self._buckets.evictions,
+            quota_counters=len(self._quotas),
+            quota_blind=self._quotas.blind,
+            admitted_units={plan: tally.units for plan, tally in tallies},
+            refused={(plan, name): count for plan, tally in tallies for name, count in tally.refused.items()},
+        )
+
+    async def close(self) -> None:
+        """Stops background reads; counters are forgotten with the process."""
+        await self._quotas.close()
+
+    def _gate(self, needed: Demand) -> Gate:
+        tally = self._tallies.setdefault(needed.plan, Tally())
+        return Gate(needed, self._clock, self._buckets, self._quotas, tally)
