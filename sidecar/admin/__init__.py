@@ -1,0 +1,41 @@
+"""What operators see and do: tenants, keys, usage, probes, metrics.
+
+::
+
+    Operations         what can be done; the admin API and the offline command line call the same methods
+    make_admin_app     the admin port: /livez, /readyz, /metrics, /api/v1/...
+    make_public_app    /_sidecar/... on the public port
+    Sources            where the metrics come from; read_admission, read_journal, read_upstreams fill its readings
+"""
+
+from sidecar.admin.api import Readiness, make_admin_app
+from sidecar.admin.gather import read_admission, read_journal, read_upstreams
+from sidecar.admin.operations import Mint, Operations
+from sidecar.admin.public import make_public_app
+from sidecar.admin.sources import (
+    AdmissionReading,
+    Build,
+    Connections,
+    JournalReading,
+    Readings,
+    Sources,
+    UpstreamReading,
+)
+
+__all__ = [
+    "AdmissionReading",
+    "Build",
+    "Connections",
+    "JournalReading",
+    "Mint",
+    "Operations",
+    "Readiness",
+    "Readings",
+    "Sources",
+    "UpstreamReading",
+    "make_admin_app",
+    "make_public_app",
+    "read_admission",
+    "read_journal",
+    "read_upstreams",
+]

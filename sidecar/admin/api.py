@@ -1,0 +1,105 @@
+"""The admin listener: probes, metrics and the operators' API (docs/admin-api.md). No cookies, no CORS."""
+
+from collections.abc import Callable, Sequence
+
+from aiohttp import web
+
+from sidecar.admin.bodies import MAX_BODY, body_fields, query_fields
+from sidecar.admin.guards import actor_of, host_guard, token_guard
+from sidecar.admin.metrics import Exposition
+from sidecar.admin.operations import Operations
+from sidecar.admin.replies import guarded, json_reply
+from sidecar.admin.sources import Sources
+from sidecar.core.policy import Admin
+
+# Why the sidecar is not ready, in words for people; empty when it is.
+Readiness = Callable[[], Sequence[str]]
+
+
+def make_admin_app(
+    operations: Operations, sources: Sources, readiness: Readiness, token: str, settings: Admin
+) -> web.Application:
+    """The application behind the admin port. ``/api/`` asks for ``token``; ``/livez``, ``/readyz`` and ``/metrics`` ask
+    for nothing, because the port is on loopback unless the operator opened it."""
+    hosts = (settings.host, *settings.hosts)
+    app = web.Application(client_max_size=MAX_BODY, middlewares=[guarded, host_guard(hosts), token_guard(token)])
+    app.add_routes(_probe_routes(sources, readiness))
+    app.add_routes(_tenant_routes(operations))
+    app.add_routes(_key_routes(operations))
+    return app
+
+
+def _probe_routes(sources: Sources, readiness: Readiness) -> list[web.RouteDef]:
+    exposition = Exposition(sources)
+
+    async def livez(request: web.Request) -> web.Response:
+        return web.Response(text="ok\n")
+
+    async def readyz(request: web.Request) -> web.Response:
+        reasons = list(readiness())
+        return json_reply({"ready": not reasons, "reasons": reasons}, 503 if reasons else 200)
+
+    async def metrics(request: web.Request) -> web.Response:
+        body, content_type = await exposition.scrape(request.headers.get("Accept", ""))
+        return web.Response(body=body, headers={"Content-Type": content_type})
+
+    return [web.get("/livez", livez), web.get("/readyz", readyz), web.get("/metrics", metrics)]
+
+
+def _tenant_routes(operations: Operations) -> list[web.RouteDef]:
+    async def add(request: web.Request) -> web.Response:
+        fields = await body_fields(request, required={"name": str, "plan": str}, optional={})
+        return json_reply(await operations.tenants_add(**fields, actor=actor_of(request)), 201)
+
+    async def listing(request: web.Request) -> web.Response:
+        return json_reply(await operations.tenants_list(**query_fields(request, "after", "limit")))
+
+    async def show(request: web.Request) -> web.Response:
+        query_fields(request)
+        return json_reply(await operations.tenants_show(request.match_info["tenant"]))
+
+    async def change(request: web.Request) -> web.Response:
+        fields = await body_fields(request, required={}, optional={"plan": str, "state": str})
+        tenant = request.match_info["tenant"]
+        return json_reply(await operations.tenants_set(tenant, **fields, actor=actor_of(request)))
+
+    async def usage(request: web.Request) -> web.Response:
+        fields = query_fields(request, "since", "until")
+        return json_reply(await operations.usage(request.match_info["tenant"], **fields))
+
+    return [
+        web.post("/api/v1/tenants", add),
+        web.get("/api/v1/tenants", listing),
+        web.get("/api/v1/tenants/{tenant}", show),
+        web.patch("/api/v1/tenants/{tenant}", change),
+        web.get("/api/v1/usage/{tenant}", usage),
+    ]
+
+
+def _key_routes(operations: Operations) -> list[web.RouteDef]:
+    async def create(request: web.Request) -> web.Response:
+        fields = await body_fields(
+            request, required={"name": str}, optional={"test": bool, "scopes": list, "expires": str}
+        )
+        tenant = request.match_info["tenant"]
+        return json_reply(await operations.keys_create(tenant, **fields, actor=actor_of(request)), 201)
+
+    async def listing(request: web.Request) -> web.Response:
+        fields = query_fields(request, "after", "limit")
+        return json_reply(await operations.keys_list(request.match_info["tenant"], **fields))
+
+    async def revoke(request: web.Request) -> web.Response:
+        await body_fields(request, required={}, optional={})
+        return json_reply(await operations.keys_revoke(request.match_info["key"], actor=actor_of(request)))
+
+    async def rotate(request: web.Request) -> web.Response:
+        fields = await body_fields(request, required={}, optional={"overlap": str})
+        key = request.match_info["key"]
+        return json_reply(await operations.keys_rotate(key, **fields, actor=actor_of(request)), 201)
+
+    return [
+        web.post("/api/v1/tenants/{tenant}/keys", create),
+        web.get("/api/v1/tenants/{tenant}/keys", listing),
+        web.post("/api/v1/keys/{key}/revoke", revoke),
+        web.post("/api/v1/keys/{key}/rotate", rotate),
+    ]

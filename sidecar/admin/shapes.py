@@ -1,0 +1,95 @@
+"""How tenants, keys and usage look in JSON. Times are RFC 3339 in UTC, None is never."""
+
+from dataclasses import asdict
+from datetime import UTC, datetime
+from typing import Any
+
+from sidecar.core.clock import NS_PER_S
+from sidecar.core.ports import UsageReport
+from sidecar.core.units import parse_duration_ns
+from sidecar.core.values import ApiKey, Tenant
+
+_NS_PER_US = 1_000
+_US_PER_S = 1_000_000
+_LAST_S = 253_402_300_799  # 9999-12-31T23:59:59Z, the last second that datetime can write
+
+
+def time_text(ns: int) -> str:
+    """Unix nanoseconds as ``2026-11-23T19:00:00Z``; whole seconds, cut; after year 9999 the last second of it."""
+    return datetime.fromtimestamp(min(ns // NS_PER_S, _LAST_S), UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def instant_us(text: str, now_us: int) -> int:
+    """A duration before now (``1d``) or an ISO 8601 time (UTC unless it says otherwise) as Unix microseconds."""
+    try:
+        return max(0, now_us - parse_duration_ns(text) // _NS_PER_US)
+    except ValueError:
+        pass
+    try:
+        at = datetime.fromisoformat(text)
+    except ValueError:
+        raise ValueError(f"{text!r} is not a time; write a duration such as 1d, or 2026-11-23T19:00:00Z") from None
+    if at.tzinfo is None:
+        at = at.replace(tzinfo=UTC)
+    try:
+        return max(0, round(at.timestamp() * _US_PER_S))
+    except OverflowError:
+        raise ValueError(f"{text!r} is out of range") from None
+
+
+def tenant(value: Tenant, source: str) -> dict[str, Any]:
+    """``source``: ``store``, or ``policies`` when it is declared there and cannot be changed from here."""
+    return {
+        "name": value.name,
+        "plan": value.plan,
+        "state": str(value.state),
+        "stripe_customer": value.stripe_customer,
+        "created": _time_or_none(value.created_ns or None),
+        "source": source,
+    }
+
+
+def key_status(value: ApiKey, now_ns: int) -> str:
+    """``active``, ``revoked`` or ``expired``."""
+    if value.revoked_ns is not None and value.revoked_ns <= now_ns:
+        return "revoked"
+    if value.expires_ns is not None and value.expires_ns <= now_ns:
+        return "expired"
+    return "active"
+
+
+def key(value: ApiKey, now_ns: int) -> dict[str, Any]:
+    """All but the digest. ``scopes`` None: not narrowed."""
+    return {
+        "id": value.id,
+        "tenant": value.tenant,
+        "name": value.name,
+        "test": value.sandbox,
+        "scopes": None if value.scopes is None else list(value.scopes),
+        "status": key_status(value, now_ns),
+        "created": _time_or_none(value.created_ns),
+        "expires": _time_or_none(value.expires_ns),
+        "revoked": _time_or_none(value.revoked_ns),
+        "last_used": _time_or_none(value.last_used_ns),
+    }
+
+
+def usage(report: UsageReport, currency: str) -> dict[str, Any]:
+    """Totals at the top, the same split by route and status class, and what test keys used apart from all of it."""
+    return {
+        "tenant": report.tenant,
+        "since": time_text(report.since_us * _NS_PER_US),
+        "until": time_text(report.until_us * _NS_PER_US),
+        **asdict(report.totals),
+        "cost_unit": "micros",
+        "currency": currency,
+        "indeterminate": report.indeterminate,
+        "meters": dict(report.meters),
+        "routes": {name: asdict(totals) for name, totals in report.routes.items()},
+        "statuses": {name: asdict(totals) for name, totals in report.statuses.items()},
+        "sandbox": asdict(report.sandbox),
+    }
+
+
+def _time_or_none(ns: int | None) -> str | None:
+    return None if ns is None else time_text(ns)

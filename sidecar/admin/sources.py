@@ -1,0 +1,130 @@
+"""What the metrics are made of: small immutable readings, taken on the loop's thread just before a scrape is written.
+
+Every reading is bounded by the configuration (routes, plans, limits, targets), never by traffic or tenants.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+from sidecar.metering import TallyReading
+
+
+@dataclass(frozen=True, slots=True)
+class AdmissionReading:
+    """The state of limits and quotas. ``admitted_units`` by plan; refusals by plan and name of the limit or quota.
+
+    ``buckets``: counters held in memory of at most ``buckets_bound``; ``overflows``: look-ups that ended at a shared
+    counter because none was left; ``quota_counters``: tenants' quotas held; ``quota_blind``: requests decided before
+    what was used earlier could be read.
+    """
+
+    buckets: int = 0
+    buckets_bound: int = 0
+    overflows: int = 0
+    evictions: int = 0
+    quota_counters: int = 0
+    quota_blind: int = 0
+    admitted_units: Mapping[str, int] = field(default_factory=dict)
+    limit_refused: Mapping[tuple[str, str], int] = field(default_factory=dict)
+    quota_refused: Mapping[tuple[str, str], int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class JournalReading:
+    """The way of usage to the ledger. ``bytes``: held by the journal's files, of at most ``bytes_bound``.
+
+    ``unshipped``: records that are not yet in the ledger; ``lag_s``: the age of the oldest, 0 when there is none.
+    ``refused``: calls that found the journal full. ``shipped``: records handed to the ledger, ``new``: those it did not
+    know, ``rejected``: those that could not be read, ``failures``: batches it could not take. Of the start:
+    ``recovered`` records, ``indeterminate`` calls without an end, ``torn_bytes`` cut off, ``corrupt_segments`` kept
+    aside.
+    """
+
+    bytes: int = 0
+    bytes_bound: int = 0
+    open_intents: int = 0
+    unshipped: int = 0
+    lag_s: float = 0.0
+    fsync_failures: int = 0
+    refused: int = 0
+    shipped: int = 0
+    new: int = 0
+    rejected: int = 0
+    failures: int = 0
+    recovered: int = 0
+    indeterminate: int = 0
+    torn_bytes: int = 0
+    corrupt_segments: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class UpstreamReading:
+    """One target of one upstream. ``breaker``: ``closed``, ``half_open`` or ``open``.
+
+    ``waiting``: requests that wait for a connection. ``failures`` maps the kinds of core.errors.UpstreamError to
+    counts.
+    """
+
+    upstream: str
+    target: str
+    up: bool
+    in_use: int = 0
+    idle: int = 0
+    waiting: int = 0
+    breaker: str = "closed"
+    failures: Mapping[str, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Connections:
+    """Client connections that are open, of at most ``bound``."""
+
+    open: int = 0
+    bound: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Build:
+    """``version`` of the sidecar, ``python`` it runs on, ``policy``: a short digest of the snapshot in use."""
+
+    version: str
+    python: str
+    policy: str
+
+
+@dataclass(frozen=True, slots=True)
+class Readings:
+    """Everything one scrape shows, at one moment."""
+
+    tallies: TallyReading
+    admission: AdmissionReading
+    journal: JournalReading
+    upstreams: tuple[UpstreamReading, ...]
+    connections: Connections
+    build: Build
+    currency: str
+
+
+@dataclass(frozen=True, slots=True)
+class Sources:
+    """Where the readings come from. Each callable returns at once, without I/O; they run on the loop's thread."""
+
+    tallies: Callable[[], TallyReading]
+    admission: Callable[[], AdmissionReading]
+    journal: Callable[[], JournalReading]
+    upstreams: Callable[[], tuple[UpstreamReading, ...]]
+    connections: Callable[[], Connections]
+    build: Callable[[], Build]
+    currency: Callable[[], str]  # of the costs
+
+    def read(self) -> Readings:
+        """All readings, now."""
+        return Readings(
+            self.tallies(),
+            self.admission(),
+            self.journal(),
+            self.upstreams(),
+            self.connections(),
+            self.build(),
+            self.currency(),
+        )

@@ -1,0 +1,186 @@
+"""The commands. Each gets the parsed options and returns the exit code. Heavy modules are imported where they are
+needed, so that `sidecar keys list` against a running sidecar starts in the time the interpreter needs."""
+
+import argparse
+import os
+from dataclasses import asdict
+from importlib.metadata import version as installed_version
+from pathlib import Path
+from typing import Any
+
+from sidecar.cli import output
+from sidecar.cli.reach import config_file, perform
+from sidecar.core.errors import ConfigError
+
+
+def run(options: argparse.Namespace) -> int:
+    """Serves until it is told to stop."""
+    from sidecar import serve
+    from sidecar.config import Overrides
+
+    overrides = Overrides(options.upstream, options.listen, options.admin, options.data)
+    return serve.run(_path(options), overrides)
+
+
+def check(options: argparse.Namespace) -> int:
+    """Prints every fault and returns 2, or one line and 0."""
+    from sidecar.config import Overrides, load
+
+    file = config_file(options)
+    overrides = Overrides(upstream=options.upstream, data=options.data)
+    try:
+        snapshot = load(_path(options), overrides, os.environ, needs_upstream=file is not None)
+    except ConfigError as error:
+        if options.json:
+            output.out_json({"ok": False, "faults": [asdict(fault) for fault in error.faults]})
+        else:
+            output.out(str(error))
+            output.note(f"{len(error.faults)} {'fault' if len(error.faults) == 1 else 'faults'}")
+        return 2
+    counts = {name: len(getattr(snapshot, name)) for name in ("upstreams", "routes", "plans", "meters", "tenants")}
+    if options.json:
+        output.out_json({"ok": True, "faults": [], "file": None if file is None else str(file)} | counts)
+    else:
+        what = "the built-in configuration" if file is None else str(file)
+        output.out(
+            f"{what} is good: "
+            + ", ".join(f"{count} {name if count != 1 else name[:-1]}" for name, count in counts.items())
+        )
+    return 0
+
+
+def config_show(options: argparse.Namespace) -> int:
+    """Prints the configuration in force as YAML that loads again, secrets masked."""
+    from sidecar.config import Overrides, effective, load
+
+    text = effective(load(_path(options), Overrides(data=options.data), os.environ, needs_upstream=False))
+    if options.json:
+        import yaml
+
+        output.out_json(yaml.safe_load(text))
+    else:
+        output.out(text.rstrip("\n"))
+    return 0
+
+
+def version(options: argparse.Namespace) -> int:
+    """Prints the installed version."""
+    number = installed_version("sidecar")
+    if getattr(options, "json", False):
+        output.out_json({"version": number})
+    else:
+        output.out(f"sidecar {number}")
+    return 0
+
+
+def tenants_add(options: argparse.Namespace) -> int:
+    """Adds a tenant to the store."""
+    return _show_tenant(options, perform(options, "tenants_add", {"name": options.name, "plan": options.plan}))
+
+
+def tenants_list(options: argparse.Namespace) -> int:
+    """Lists a page of tenants."""
+    page = perform(options, "tenants_list", {"after": options.after, "limit": options.limit})
+    if options.json:
+        output.out_json(page)
+    else:
+        output.tenants(page["tenants"])
+        _say_more(page)
+    return 0
+
+
+def tenants_show(options: argparse.Namespace) -> int:
+    """Shows a tenant."""
+    return _show_tenant(options, perform(options, "tenants_show", {"name": options.name}))
+
+
+def tenants_set(options: argparse.Namespace) -> int:
+    """Changes a tenant."""
+    changes = {name: getattr(options, name) for name in ("plan", "state") if getattr(options, name) is not None}
+    return _show_tenant(options, perform(options, "tenants_set", {"name": options.name} | changes))
+
+
+def keys_create(options: argparse.Namespace) -> int:
+    """Makes a key: it alone goes to stdout."""
+    arguments: dict[str, Any] = {"tenant": options.tenant, "name": options.name, "test": options.test}
+    if options.expires is not None:
+        arguments["expires"] = options.expires
+    if options.scopes is not None:
+        arguments["scopes"] = [scope.strip() for scope in options.scopes.split(",") if scope.strip()]
+    return _show_new_key(options, perform(options, "keys_create", arguments))
+
+
+def keys_list(options: argparse.Namespace) -> int:
+    """Lists a page of a tenant's keys."""
+    arguments = {"tenant": options.tenant, "after": options.after, "limit": options.limit}
+    page = perform(options, "keys_list", arguments)
+    if options.json:
+        output.out_json(page)
+    else:
+        output.keys(page["keys"])
+        _say_more(page)
+    return 0
+
+
+def keys_revoke(options: argparse.Namespace) -> int:
+    """Ends a key."""
+    key = perform(options, "keys_revoke", {"key_id": options.key_id})
+    if options.json:
+        output.out_json(key)
+    else:
+        output.out(f"key {key['id']} ({key['name']}) of {key['tenant']} is revoked")
+    return 0
+
+
+def keys_rotate(options: argparse.Namespace) -> int:
+    """Makes a successor: it alone goes to stdout."""
+    return _show_new_key(
+        options, perform(options, "keys_rotate", {"key_id": options.key_id, "overlap": options.overlap})
+    )
+
+
+def usage(options: argparse.Namespace) -> int:
+    """Shows what a tenant used."""
+    arguments = {"tenant": options.tenant, "since": options.since}
+    if options.until is not None:
+        arguments["until"] = options.until
+    report = perform(options, "usage", arguments)
+    if options.json:
+        output.out_json(report)
+    else:
+        output.usage(report)
+    return 0
+
+
+def _show_tenant(options: argparse.Namespace, tenant: dict[str, Any]) -> int:
+    if options.json:
+        output.out_json(tenant)
+    else:
+        output.tenants([tenant])
+    return 0
+
+
+def _show_new_key(options: argparse.Namespace, key: dict[str, Any]) -> int:
+    for warning in key.get("warnings", ()):
+        output.note(f"warning: {warning}")
+    if options.json:
+        output.out_json(key)
+        return 0
+    output.out(key["key"])
+    kind = "test key" if key["test"] else "live key"
+    ends = f"expires {key['expires']}" if key["expires"] else "does not expire"
+    output.note(f"{kind} {key['id']} ({key['name']}) of {key['tenant']}; {ends}. It is not shown again.")
+    if "replaces" in key:
+        old = key["replaces"]
+        until = "is revoked" if old["status"] == "revoked" else f"works until {old['expires']}"
+        output.note(f"The old key {old['id']} {until}.")
+    return 0
+
+
+def _say_more(page: dict[str, Any]) -> None:
+    if page["next"] is not None:
+        output.note(f"there are more: --after {page['next']}")
+
+
+def _path(options: argparse.Namespace) -> Path | None:
+    return None if options.config is None else Path(options.config)

@@ -1,0 +1,59 @@
+"""From the command line to an exit code: 0 done, 1 failed, 2 wrong configuration or wrong use."""
+
+import argparse
+import os
+import sys
+from collections.abc import Callable, Sequence
+
+from sidecar.cli import commands
+from sidecar.cli.arguments import make_parser
+from sidecar.core.errors import ConfigError, SidecarError
+
+_COMMANDS: dict[str, Callable[[argparse.Namespace], int]] = {
+    "run": commands.run,
+    "check": commands.check,
+    "config show": commands.config_show,
+    "version": commands.version,
+    "tenants add": commands.tenants_add,
+    "tenants list": commands.tenants_list,
+    "tenants show": commands.tenants_show,
+    "tenants set": commands.tenants_set,
+    "keys create": commands.keys_create,
+    "keys list": commands.keys_list,
+    "keys revoke": commands.keys_revoke,
+    "keys rotate": commands.keys_rotate,
+    "usage": commands.usage,
+}
+_CLOSED_PIPE = 141  # 128 + SIGPIPE, what a shell shows for a program that the signal ended
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs one command and returns its exit code; failures that are expected end in one message on stderr."""
+    parser = make_parser()
+    options = parser.parse_args(argv)
+    command = getattr(options, "command", None)
+    if command is None:
+        parser.print_help(sys.stderr)
+        return 2
+    try:
+        code = _COMMANDS[command](options)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        # Whoever read our output has left (`| head`). Python flushes again at exit: give it somewhere to flush to.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return _CLOSED_PIPE
+    except ConfigError as error:
+        return _fail(str(error), 2)
+    except (SidecarError, ValueError) as error:
+        return _fail(f"sidecar: {error}", 1)
+    except OSError as error:
+        where = f"{error.filename}: " if error.filename else ""
+        return _fail(f"sidecar: {where}{error.strerror or error}", 1)
+    except KeyboardInterrupt:
+        return _fail("sidecar: interrupted", 1)
+    return code
+
+
+def _fail(message: str, code: int) -> int:
+    sys.stderr.write(f"{message}\n")
+    return code

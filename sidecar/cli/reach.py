@@ -1,0 +1,143 @@
+"""Where a command's work is done: in the running sidecar, through its admin port, or here, on the store itself.
+
+There is never a second writer. ``SIDECAR_ADMIN`` names an admin port; without it ``run.json`` in the data folder says
+whether a sidecar runs here; when none does, the store is opened under its lock. A lock that is taken while no sidecar
+answers belongs to one that starts or stops, or to another command: it is tried again for a few seconds.
+"""
+
+import argparse
+import getpass
+import json
+import os
+import re
+from collections.abc import Callable
+from pathlib import Path
+from threading import Event
+from typing import TYPE_CHECKING, Any
+
+from sidecar.cli.remote import NotRunning, Remote
+from sidecar.core.errors import ConfigError, SidecarError, StoreLocked
+
+if TYPE_CHECKING:
+    from sidecar.core.policy import Snapshot
+
+_DEFAULT_FILE = Path("sidecar.yaml")
+_DEFAULT_DATA = "data"
+_TRIES = 50
+_PAUSE_S = 0.1
+_NEVER = Event()  # waiting for it is a pause that Ctrl-C ends
+_READ_ONLY = frozenset({"tenants_list", "tenants_show", "keys_list", "usage"})
+
+
+def perform(
+    options: argparse.Namespace,
+    operation: str,
+    arguments: dict[str, Any],
+    pause: Callable[[float], object] = _NEVER.wait,
+) -> dict[str, Any]:
+    """What the method ``operation`` of admin.Operations returns. SidecarError, ValueError or OSError otherwise."""
+    place = _Place(options)
+    address = os.environ.get("SIDECAR_ADMIN")
+    if address:
+        return Remote(address, place.token(), _actor()).call(operation, arguments)
+    locked: StoreLocked | None = None
+    for attempt in range(_TRIES):
+        if attempt:
+            pause(_PAUSE_S)
+        running = _running_at(place.data())
+        try:
+            if running is not None:
+                return Remote(running, place.token(), _actor()).call(operation, arguments)
+        except NotRunning:
+            pass
+        try:
+            return _offline(place.snapshot(), operation, arguments)
+        except StoreLocked as error:
+            locked = error
+    raise SidecarError(f"{locked}; no sidecar answers for {place.data()}: set SIDECAR_ADMIN to its admin port")
+
+
+def config_file(options: argparse.Namespace) -> Path | None:
+    """The file that would be read; None when the built-in configuration applies."""
+    if options.config is not None:
+        return Path(options.config)
+    return _DEFAULT_FILE if _DEFAULT_FILE.exists() else None
+
+
+class _Place:
+    """Data folder, token and configuration, each found when it is needed: a running sidecar needs no configuration."""
+
+    def __init__(self, options: argparse.Namespace) -> None:
+        self._options = options
+        self._snapshot: Snapshot | None = None
+
+    def snapshot(self) -> "Snapshot":
+        if self._snapshot is None:
+            from sidecar.config import Overrides, load
+
+            path = None if self._options.config is None else Path(self._options.config)
+            self._snapshot = load(path, Overrides(data=self._options.data), os.environ, needs_upstream=False)
+        return self._snapshot
+
+    def data(self) -> str:
+        if self._options.data is not None:
+            return str(self._options.data)
+        return self.snapshot().settings.data if config_file(self._options) is not None else _DEFAULT_DATA
+
+    def token(self) -> str:
+        """From the environment, the configuration, or the data folder."""
+        token = os.environ.get("SIDECAR_ADMIN_TOKEN")
+        if token:
+            return token
+        kept = Path(self.data()) / "admin.token"
+        if config_file(self._options) is not None:
+            try:
+                configured = self.snapshot().settings.admin.token
+            except ConfigError:
+                # A file broken in an edit must not keep anybody from revoking a key of the sidecar that runs.
+                if not kept.exists():
+                    raise
+                configured = None
+            if configured is not None:
+                return configured
+        try:
+            return kept.read_text().strip()
+        except FileNotFoundError:
+            raise SidecarError(f"there is no admin token in {kept}; set SIDECAR_ADMIN_TOKEN") from None
+
+
+def _running_at(data: str) -> str | None:
+    """The admin address of the sidecar that runs on this folder, as far as its note and its process say."""
+    try:
+        note = json.loads((Path(data) / "run.json").read_text())
+        address, pid = note["admin"], note["pid"]
+        # The token goes to that address: a note left by a dead process may name a port that is someone else's now.
+        os.kill(pid, 0)
+    except PermissionError:
+        return str(address)
+    except (OSError, ValueError, KeyError, TypeError, OverflowError):
+        return None
+    return str(address)
+
+
+def _offline(snapshot: "Snapshot", operation: str, arguments: dict[str, Any]) -> dict[str, Any]:
+    import asyncio
+
+    from sidecar.app import open_offline
+
+    async def work() -> dict[str, Any]:
+        async with open_offline(snapshot) as operations:
+            actor = {} if operation in _READ_ONLY else {"actor": _actor()}
+            result: dict[str, Any] = await getattr(operations, operation)(**arguments, **actor)
+            return result
+
+    return asyncio.run(work())
+
+
+def _actor() -> str:
+    """Who the audit log names: ``cli:`` and the login name."""
+    try:
+        name = getpass.getuser()
+    except (KeyError, OSError):  # a container's user without a name
+        name = str(os.getuid())
+    return "cli:" + (re.sub(r"[^\x21-\x7e]", "?", name)[:60] or "?")

@@ -1,0 +1,183 @@
+"""The admin room on dictionaries: a store and a ledger that keep the ports' promises in memory."""
+
+import itertools
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from fractions import Fraction
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from sidecar.admin import AdmissionReading, Build, Connections, JournalReading, Operations, Sources, UpstreamReading
+from sidecar.core.clock import ManualClock
+from sidecar.core.errors import Conflict, NotFound
+from sidecar.core.money import Money
+from sidecar.core.policy import Costs, MeterPrice, Plan, Price, Snapshot
+from sidecar.core.ports import Position, UsageReport, UsageTotals
+from sidecar.core.values import AccessState, ApiKey, Tenant
+from sidecar.metering import Tallies
+
+
+class DictStore:
+    """A TenantStore in memory that notes who did what in ``audit``."""
+
+    def __init__(self) -> None:
+        self._tenants: dict[str, Tenant] = {}
+        self._keys: dict[str, ApiKey] = {}
+        self.audit: list[tuple[str, str]] = []
+
+    async def tenant(self, name: str) -> Tenant | None:
+        return self._tenants.get(name)
+
+    async def tenants(self, *, after: str = "", limit: int = 100) -> list[Tenant]:
+        return [self._tenants[name] for name in sorted(self._tenants) if name > after][:limit]
+
+    async def add_tenant(self, tenant: Tenant, *, actor: str) -> None:
+        if tenant.name in self._tenants:
+            raise Conflict(f"tenant {tenant.name} exists already")
+        self._tenants[tenant.name] = tenant
+        self.audit.append((actor, "add_tenant"))
+
+    async def set_tenant(
+        self, name: str, *, plan: str | None = None, state: AccessState | None = None, actor: str, at_ns: int
+    ) -> Tenant:
+        if name not in self._tenants:
+            raise NotFound(f"there is no tenant {name}")
+        old = self._tenants[name]
+        self._tenants[name] = replace(old, plan=plan or old.plan, state=state or old.state)
+        self.audit.append((actor, "set_tenant"))
+        return self._tenants[name]
+
+    async def key(self, key_id: str) -> ApiKey | None:
+        return self._keys.get(key_id)
+
+    async def keys(self, tenant: str, *, after: str = "", limit: int = 100) -> list[ApiKey]:
+        ours = [key for _, key in sorted(self._keys.items()) if key.tenant == tenant and key.id > after]
+        return ours[:limit]
+
+    async def add_key(self, key: ApiKey, *, actor: str) -> None:
+        if key.id in self._keys:
+            raise Conflict(f"key {key.id} exists already")
+        self._keys[key.id] = key
+        self.audit.append((actor, "add_key"))
+
+    async def end_key(self, key_id: str, *, at_ns: int, revoked: bool, actor: str) -> ApiKey:
+        key = self._keys.get(key_id)
+        if key is None:
+            raise NotFound(f"there is no key {key_id}")
+        field = "revoked_ns" if revoked else "expires_ns"
+        present = getattr(key, field)
+        self._keys[key_id] = replace(key, **{field: at_ns if present is None else min(present, at_ns)})
+        self.audit.append((actor, "end_key"))
+        return self._keys[key_id]
+
+    async def keys_version(self) -> int:
+        return len(self.audit)
+
+
+class DictLedger:
+    """A Ledger that answers with what a test put in; it notes what it was asked."""
+
+    def __init__(self) -> None:
+        self.totals = UsageTotals()
+        self.sandbox = UsageTotals()
+        self.meters: dict[str, int] = {}
+        self.asked: list[tuple[int, int]] = []
+
+    async def position(self) -> Position:
+        return Position()
+
+    async def append(self, records: Sequence[bytes], position: Position) -> int:
+        return len(records)
+
+    async def usage(self, tenant: str, *, since_us: int, until_us: int) -> UsageReport:
+        self.asked.append((since_us, until_us))
+        split = {"search": self.totals} if self.totals.requests else {}
+        statuses = {"2xx": self.totals} if self.totals.requests else {}
+        return UsageReport(tenant, since_us, until_us, self.totals, split, statuses, self.meters, self.sandbox, 0)
+
+    async def meter_total(self, tenant: str, meter: str, *, since_us: int, until_us: int, sandbox: bool) -> int:
+        return 0 if sandbox else self.meters.get(meter, 0)
+
+    async def forget_events(self, *, before_us: int, at_most: int) -> int:
+        return 0
+
+
+def make_mint() -> Callable[..., Any]:
+    """Keys whose ids count up; the text stands for a secret."""
+    numbers = itertools.count(1)
+
+    def mint(
+        *,
+        tenant: str,
+        name: str,
+        sandbox: bool,
+        scopes: tuple[str, ...] | None,
+        expires_ns: int | None,
+        now_ns: int,
+    ) -> tuple[ApiKey, Any]:
+        key_id = f"k{next(numbers):03}"
+        row = ApiKey(key_id, tenant, name, sandbox, b"\0" * 32, "p1", scopes, now_ns, expires_ns)
+        return row, SimpleNamespace(text=f"sc_{'test' if sandbox else 'live'}_{key_id}secret")
+
+    return mint
+
+
+PRO_PRICE = Price(Money(Fraction(29), "USD"), (MeterPrice("requests", 100, 10, Money(Fraction("0.50"), "USD")),))
+SNAPSHOT = Snapshot(
+    plans={
+        "free": Plan("free"),
+        "pro": Plan("pro", price=PRO_PRICE, test_keys="sandbox"),
+        "sandbox": Plan("sandbox"),
+    },
+    tenants={"declared": Tenant("declared", "free")},
+    costs=Costs("EUR"),
+)
+
+
+class World:
+    """Operations with everything they stand on."""
+
+    def __init__(self) -> None:
+        self.clock = ManualClock()
+        self.store = DictStore()
+        self.ledger = DictLedger()
+        self.changes: list[tuple[str | None, str | None]] = []
+        self.flushes = 0
+        self.tallies = Tallies()
+        self.reasons: list[str] = []
+        self.operations = Operations(
+            self.store,
+            self.ledger,
+            lambda: SNAPSHOT,
+            make_mint(),
+            self.clock,
+            lambda tenant, key_id: self.changes.append((tenant, key_id)),
+            self.flush,
+        )
+        self.sources = Sources(
+            tallies=self.tallies.read,
+            admission=lambda: AdmissionReading(
+                buckets=3,
+                buckets_bound=9,
+                admitted_units={"pro": 5},
+                limit_refused={("pro", "steady"): 2},
+                quota_refused={("free", "monthly"): 1},
+            ),
+            journal=lambda: JournalReading(bytes=10, bytes_bound=100, lag_s=0.5, unshipped=2),
+            upstreams=lambda: (
+                UpstreamReading("api", "http://127.0.0.1:9000", True, 1, 2, 0, "closed", {"connect": 4}),
+            ),
+            connections=lambda: Connections(7, 20_000),
+            build=lambda: Build("0.1.0", "3.11.7", "abcd"),
+            currency=lambda: "USD",
+        )
+
+    async def flush(self) -> None:
+        self.flushes += 1
+
+
+@pytest.fixture
+def world() -> World:
+    return World()
