@@ -1,0 +1,232 @@
+"""The journey of one request, on one screen.
+
+``start -> _identify -> _admit -> forward -> _send``, then ``reply`` and ``body_out`` in ``relay``: plain calls while
+the key is cached, the budget is in process and an idle upstream connection exists. The intent is journalled before the
+first byte goes upstream, the usage record before the last byte goes to the client.
+"""
+
+from sidecar.admission import Refused
+from sidecar.core.errors import JournalFull, StoreError, Unauthenticated, UpstreamError
+from sidecar.core.problems import problem
+from sidecar.gateway.accounts import Account, Passage
+from sidecar.gateway.credentials import own_credentials, target_without_key
+from sidecar.gateway.forwarding import upstream_tail
+from sidecar.gateway.handover import PREFIX
+from sidecar.gateway.refusals import address_problem, body_problem, caller_problem
+from sidecar.gateway.relay import HANDED, OPEN, OVER, SENT, Relay
+from sidecar.gateway.rules import RoutePlan
+from sidecar.http1 import chunk
+from sidecar.identity import Found
+from sidecar.upstream import TargetPool, UpstreamConnection
+
+
+class Exchange(Relay):
+    """One request and its reply.
+
+    The request's body is held (at most the connection's ``buffer``) until an upstream connection is there; from then on
+    it flows, and each side's slowness pauses the other.
+    """
+
+    account: Account | None = None
+    found: Found | None = None
+    _held: list[bytes] | None = None
+    _held_size = 0
+
+    # The journey
+
+    def start(self) -> None:
+        """The exchange has its turn on the connection; what came of its body so far is held."""
+        head = self.head
+        plan = self._rules.recall(head.method, head.host, head.path)
+        if plan is None:
+            if head.path.startswith(PREFIX):
+                self._hand_over()
+                return
+            found = self._rules.find(head.method, head.host, head.path)
+            if not isinstance(found, RoutePlan):
+                self.refuse(found or address_problem(self._rules.methods(head.host, head.path)))
+                return
+            plan = found
+        self.plan = plan
+        if head.vias and self._lane.pseudonym in b",".join(head.vias):
+            self.refuse(problem("loop_detected", "the request came back to the proxy that sent it"))
+        elif head.hops == 0:
+            self.refuse(problem("method_not_allowed", "Max-Forwards is 0: the request ends at this proxy"))
+        elif (head.length is not None and head.length > plan.max_body) or self.bytes_in > plan.max_body:
+            self.refuse(body_problem(plan.max_body))
+        elif plan.public:
+            self._admit(self._lane.anonymous(plan))
+        else:
+            self._identify(plan)
+
+    def _identify(self, plan: RoutePlan) -> None:
+        head, rules = self.head, self._rules
+        found: Found | None = head.kept
+        if found is None:
+            try:
+                found = rules.finder.find(head.api_keys, head.authorizations, head.query)
+                if found is None:
+                    name = rules.key_header.decode()
+                    raise Unauthenticated("key_missing", f"send a key as {name}: KEY or as Authorization: Bearer KEY")
+            except Unauthenticated as error:
+                self.refuse(caller_problem(error))
+                return
+            if not rules.key_in_query:
+                head.kept = found
+        self.found = found
+        account = self._lane.resolver.cached(found.secret)
+        if account is None:
+            self._lane.spawn(self._resolve(found, plan))
+        else:
+            self.account = account
+            self._admit(account.passage(plan))
+
+    async def _resolve(self, found: Found, plan: RoutePlan) -> None:
+        try:
+            account = await self._lane.resolver.resolve(found, self._client_ip())
+        except Unauthenticated as error:
+            if self.phase == OPEN:
+                self.refuse(caller_problem(error))
+        except StoreError:
+            if self.phase == OPEN:
+                self.refuse(problem("store_unavailable", "the store that knows the keys did not answer; try again"))
+        else:
+            self.account = account
+            if self.phase == OPEN:
+                self._admit(account.passage(plan))
+
+    def _admit(self, passage: Passage) -> None:
+        head = self.head
+        ticket = passage.gate.admit(head.method.decode("latin-1"), self._client_ip(), head.field)
+        if isinstance(ticket, Refused):
+            self.refuse(ticket.problem)
+            return
+        self.passage = passage
+        self.ticket = ticket
+        self.forward(fresh=False)
+
+    def forward(self, *, fresh: bool) -> None:
+        """Sends the request upstream; ``fresh``: on a new connection."""
+        assert self.plan is not None
+        taken = None if fresh else self.plan.pool.take()
+        if taken is None:
+            self._lane.spawn(self._connect(self.plan, fresh))
+        else:
+            self.target, connection = taken
+            self._send(connection)
+
+    async def _connect(self, plan: RoutePlan, fresh: bool) -> None:
+        try:
+            target, connection = await plan.pool.acquire(fresh=fresh)
+        except UpstreamError as error:
+            if self.phase == OPEN:
+                self.upstream_failed(error)
+            return
+        self.target = target
+        if self.phase == OPEN:
+            self._send(connection)
+        else:
+            target.put_back(connection)
+
+    def _send(self, connection: UpstreamConnection) -> None:
+        head, target = self.head, self.target
+        assert target is not None
+        try:
+            self.intend()
+        except JournalFull:
+            if not self._lane.switches.serve_unbilled:
+                target.put_back(connection)
+                self.refuse(problem("journal_full", "usage cannot be recorded at the moment; try again"))
+                return
+            self.intend_unbilled()
+        self.phase = SENT
+        self.connection = connection
+        if head.expects and not self.upload_done and self._held is None:
+            self._client.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+        data = self._upstream_head(target)
+        if self._held is not None:
+            data += b"".join(self._held)
+            self._held, self._held_size = None, 0
+        self._sent_ns = self._lane.monotonic_ns()
+        connection.send(self, data, head_request=head.method == b"HEAD", upload_done=self.upload_done)
+        if not self.upload_done:
+            self._client.resume_body()
+
+    def _upstream_head(self, target: TargetPool) -> bytes:
+        head, account, client = self.head, self.account, self._client
+        known, whose, to, tail = client.last_tail
+        if known is not head.forward or whose is not account or to is not target:
+            tail = self._tail(target)
+            client.last_tail = (head.forward, account, target, tail)
+        path = target_without_key(head, self._rules) if self._rules.key_in_query else head.target
+        if account is not None and account.signs:
+            tail = account.token_line() + tail
+        return b"%b %b HTTP/1.1\r\nX-Request-ID: %b\r\n%b" % (head.method, path, self.event_id, tail)
+
+    def _tail(self, target: TargetPool) -> bytes:
+        head, rules, account = self.head, self._rules, self.account
+        assert self.plan is not None
+        lines = self._client.peer.lines(head)
+        if account is not None:
+            lines += account.identity
+        if head.api_keys or head.authorizations:
+            lines += own_credentials(head, self.found, rules)
+        host = head.host if self.plan.preserve_host else target.authority
+        return upstream_tail(head, host=host, via=self._lane.pseudonym, lines=lines)
+
+    def _client_ip(self) -> str:
+        peer = self._client.peer
+        return peer.client_ip(self.head, self._lane.trusted) if peer.trusted else peer.ip
+
+    def _hand_over(self) -> None:
+        self.phase = HANDED
+        self._client.hand_over(self)
+        for piece in self._held or ():
+            self._client.handed(piece, done=False)
+        self._held = None
+        if self.upload_done:
+            self._client.handed(b"", done=True)
+
+    # The request's body: from the client's connection
+
+    def body(self, data: bytes) -> None:
+        """A piece of the request's body, without its framing."""
+        self.bytes_in += len(data)
+        if self.phase == OVER:
+            return
+        if self.phase == HANDED:
+            self._client.handed(data, done=False)
+            return
+        if self.plan is not None and self.bytes_in > self.plan.max_body:
+            self.stop(body_problem(self.plan.max_body))
+            return
+        framed = chunk(data) if self._chunked else data
+        if self.connection is not None:
+            self.connection.send_body(framed, done=False)
+            return
+        if self._held is None:
+            self._held = []
+        self._held.append(framed)
+        self._held_size += len(framed)
+        if self._held_size > self._rules.bounds.buffer:
+            self._client.pause_body()
+
+    def body_end(self) -> None:
+        """The request is complete."""
+        self.upload_done = True
+        self._client.waiting_over()
+        if self.phase == HANDED:
+            self._client.handed(b"", done=True)
+        elif self.phase == OVER:
+            self._client.finished(self, close=self.close)
+        else:
+            end = b"0\r\n\r\n" if self._chunked else b""
+            if self.connection is not None:
+                self.connection.send_body(end, done=True)
+            elif end:
+                self._held = [*(self._held or ()), end]
+
+    @property
+    def _chunked(self) -> bool:
+        # What goes to aiohttp gets its chunks made by the hand-over.
+        return self.head.chunked and not self.head.path.startswith(PREFIX)

@@ -1,0 +1,83 @@
+"""The request head as the upstream gets it, and who the client really is behind trusted proxies."""
+
+import ipaddress
+
+from sidecar.http1 import RequestHead
+
+Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+
+
+class Peer:
+    """The other end of a client connection: its address, and what we say about it upstream."""
+
+    __slots__ = ("_lines", "ip", "scheme", "trusted")
+
+    def __init__(self, ip: str, *, trusted: bool, tls: bool) -> None:
+        self.ip = ip
+        self.trusted = trusted
+        self.scheme = b"https" if tls else b"http"
+        self._lines = b"X-Forwarded-For: %b\r\nX-Forwarded-Proto: %b\r\n" % (ip.encode(), self.scheme)
+
+    def client_ip(self, head: RequestHead, networks: tuple[Network, ...]) -> str:
+        """The address the limits see: the last one in X-Forwarded-For that is no trusted proxy, else the peer's."""
+        if not self.trusted or not head.forwarded_for:
+            return self.ip
+        claimed = b",".join(head.forwarded_for).decode("latin-1").split(",")
+        for text in reversed(claimed):
+            address = text.strip()
+            if not _is_address(address):
+                return self.ip
+            if not is_trusted(address, networks):
+                return address
+        return claimed[0].strip()
+
+    def lines(self, head: RequestHead) -> bytes:
+        """X-Forwarded-* and Forwarded: appended to what a trusted proxy said, else replaced."""
+        host = b"X-Forwarded-Host: %b\r\n" % head.host
+        if not self.trusted:
+            return self._lines + host
+        before = b", ".join(head.forwarded_for)
+        chain = b"%b, %b" % (before, self.ip.encode()) if before else self.ip.encode()
+        proto = head.field(b"x-forwarded-proto") or self.scheme
+        if (named := head.field(b"x-forwarded-host")) is not None:
+            host = b"X-Forwarded-Host: %b\r\n" % named
+        lines = b"X-Forwarded-For: %b\r\nX-Forwarded-Proto: %b\r\n%b" % (chain, proto, host)
+        if head.forwarded:
+            node = f'"[{self.ip}]"' if ":" in self.ip else self.ip  # RFC 7239, 6
+            element = b"for=%b;proto=%b" % (node.encode(), self.scheme)
+            lines += b"Forwarded: %b, %b\r\n" % (b", ".join(head.forwarded), element)
+        return lines
+
+
+def upstream_tail(head: RequestHead, *, host: bytes, via: bytes, lines: bytes) -> bytes:
+    """The head for the upstream after its request line. ``lines`` are our own field lines; ``via`` our pseudonym."""
+    if head.vias:
+        via = b"%b, 1.1 %b" % (b", ".join(head.vias), via)
+    else:
+        via = b"1.1 " + via
+    framing = b""
+    if head.chunked:
+        framing = b"Transfer-Encoding: chunked\r\n"
+    elif head.length is not None:
+        framing = b"Content-Length: %d\r\n" % head.length
+    if head.trailers:
+        framing += b"TE: trailers\r\nConnection: TE\r\n"
+    if head.hops is not None:
+        framing += b"Max-Forwards: %d\r\n" % (head.hops - 1)
+    return b"Host: %b\r\n%b%bVia: %b\r\n%b\r\n" % (host, head.forward, lines, via, framing)
+
+
+def is_trusted(ip: str, networks: tuple[Network, ...]) -> bool:
+    """Whether the address is in one of the networks; False for what is no address (a Unix socket's peer)."""
+    if not networks or not _is_address(ip):
+        return False
+    address = ipaddress.ip_address(ip)
+    return any(address in network for network in networks)
+
+
+def _is_address(text: str) -> bool:
+    try:
+        ipaddress.ip_address(text)
+    except ValueError:
+        return False
+    return True

@@ -1,0 +1,44 @@
+"""Failures turned into the problem documents that clients read."""
+
+from sidecar.core.errors import Unauthenticated, UpstreamError
+from sidecar.core.problems import CODES, Problem, problem
+
+_UPSTREAM_CODES = {
+    "connect": "upstream_unavailable",
+    "connect_timeout": "upstream_unavailable",
+    "open": "upstream_unavailable",
+    "busy": "upstream_busy",
+    "first_byte_timeout": "upstream_timeout",
+    "idle_timeout": "upstream_timeout",
+}
+
+
+def caller_problem(error: Unauthenticated) -> Problem:
+    """Why this caller is nobody."""
+    code = error.reason if error.reason in CODES else "key_unknown"
+    if code == "too_many_failures":
+        return problem(code, error.detail, headers=(("Retry-After", "60"),))
+    refusal = problem(code, error.detail)
+    if refusal.status != 401:
+        return refusal
+    return problem(code, error.detail, headers=(("WWW-Authenticate", 'Bearer realm="api"'),))  # RFC 9110, 11.6.1
+
+
+def upstream_problem(error: UpstreamError) -> Problem:
+    """Why the API did not answer."""
+    code = _UPSTREAM_CODES.get(error.kind, "upstream_failed")
+    retry = (("Retry-After", "1"),) if code in ("upstream_unavailable", "upstream_busy") else ()
+    return problem(code, error.detail, headers=retry)
+
+
+def address_problem(allowed: set[bytes]) -> Problem:
+    """Why nothing is here: no route at all, or none for this method; ``allowed`` are those that would match."""
+    if not allowed:
+        return problem("route_unknown", "no route of the policy matches this method, host and path")
+    names = b", ".join(sorted(allowed)).decode("latin-1")
+    return problem("method_not_allowed", f"this address takes {names}", headers=(("Allow", names),))
+
+
+def body_problem(bound: int) -> Problem:
+    """The body is larger than the route takes."""
+    return problem("body_too_large", f"the body may have at most {bound} bytes")

@@ -1,0 +1,262 @@
+"""The second half of the journey: the upstream's reply on its way to the client, or to nobody when it has gone."""
+
+from typing import TYPE_CHECKING
+
+from sidecar.core.clock import NS_PER_S
+from sidecar.core.errors import UpstreamError
+from sidecar.core.problems import Problem
+from sidecar.gateway.call import Call
+from sidecar.gateway.refusals import upstream_problem
+from sidecar.gateway.rules import RoutePlan, Rules
+from sidecar.http1 import ReplyHead, RequestHead, chunk, head_bytes, problem_reply
+from sidecar.upstream import TargetPool, UpstreamConnection
+
+if TYPE_CHECKING:
+    from sidecar.gateway.client import ClientConnection
+    from sidecar.gateway.lane import Lane
+
+# ``on_disconnect: drain`` reads at most this much, for at most this long, for a client that has gone.
+DRAIN_BYTES = 64 * 1024**2
+DRAIN_NS = 60 * NS_PER_S
+# The body of a refused request is read and forgotten up to this many bytes, so that the connection can be kept.
+_FORGET_BYTES = 64 * 1024
+_IDEMPOTENT = frozenset({b"GET", b"HEAD", b"OPTIONS", b"TRACE", b"PUT", b"DELETE"})  # RFC 9110, 9.2.2
+OPEN, HANDED, SENT, OVER = range(4)
+
+
+class Relay(Call):
+    """A call's reply; the upstream connection's ReplySink.
+
+    ``phase``: OPEN until the head goes upstream, SENT until the last byte is written, then OVER; HANDED is aiohttp's.
+    ``drain_until_ns`` (monotonic) bounds the reading of a reply for a client that has gone.
+    """
+
+    phase = OPEN
+    close = upload_done = gone = False
+    plan: RoutePlan | None = None
+    connection: UpstreamConnection | None = None
+    target: TargetPool | None = None
+    drain_until_ns = 0
+    _replied = _retried = _chunk_reply = False
+
+    def __init__(self, lane: "Lane", rules: Rules, client: "ClientConnection", head: RequestHead) -> None:
+        super().__init__(lane, rules, head)
+        self._client = client
+        if head.close:
+            self.close = True
+
+    def forward(self, *, fresh: bool) -> None:
+        """Sends the request upstream; ``fresh``: on a new connection."""
+        raise AssertionError("the exchange forwards")
+
+    # ReplySink
+
+    def interim(self, status: int, lines: bytes) -> None:
+        """103 and its like are passed on (RFC 9110, 15.2)."""
+        if self.head.version == b"1.1" and not self.gone:
+            self._client.transport.write(head_bytes(status, lines))
+
+    def reply(self, head: ReplyHead, body: list[bytes], done: bool, trailers: bytes) -> None:
+        """The reply's head, and what came with it of the body."""
+        assert self.target is not None
+        self.target.breaker.succeeded()
+        self.status = head.status
+        self._first_ns = self._lane.monotonic_ns()
+        self._replied = True
+        for piece in body:
+            self.bytes_out += len(piece)
+        if self.gone:
+            self._drained(done)
+            return
+        if not self.upload_done:
+            self.close = True  # an early reply: what is still on its way is not read as a request
+        lines = self._reply_lines(head)
+        if not done:
+            pieces = map(chunk, body) if self._chunk_reply else body
+            self._client.transport.write(b"".join((lines, *pieces)))
+        elif self._chunk_reply:
+            self._finish(b"".join((lines, *map(chunk, body), b"0\r\n", trailers, b"\r\n")))
+        else:
+            self._finish(b"".join((lines, *body)))
+
+    def body_out(self, body: list[bytes], done: bool, trailers: bytes) -> None:
+        """More of the reply's body."""
+        for piece in body:
+            self.bytes_out += len(piece)
+        if self.gone:
+            self._drained(done)
+            return
+        data = body[0] if len(body) == 1 and not self._chunk_reply else b"".join(self._framed(body))
+        if not done:
+            self._client.transport.write(data)
+        else:
+            self._finish(data + b"0\r\n" + trailers + b"\r\n" if self._chunk_reply else data)
+
+    def failed(self, error: UpstreamError, *, replayable: bool) -> None:
+        """The upstream's side ended without a whole reply."""
+        self.connection = None
+        if self.gone:
+            self.record(b"client_gone")
+            self._lane.abandoned.discard(self)
+            return
+        if replayable and not self._retried and self.head.method in _IDEMPOTENT and not self.head.has_body:
+            # A kept-alive connection that died unread is a race, not a failure (RFC 9110, 9.2.2): the same usage event.
+            self._retried = True
+            self.phase = OPEN
+            self.forward(fresh=True)
+            return
+        if self.target is not None:
+            self.target.failed(error.kind)
+        self.upstream_failed(error)
+
+    def pause_body(self) -> None:
+        """The target is slow to take the request's body."""
+        self._client.pause_body()
+
+    def resume_body(self) -> None:
+        """The target takes more."""
+        self._client.resume_body()
+
+    # The client reads slowly, or goes away
+
+    def pause_reply(self) -> None:
+        """The client reads slower than the upstream writes."""
+        if self.connection is not None:
+            self.connection.pause()
+
+    def resume_reply(self) -> None:
+        """The client reads on."""
+        if self.connection is not None:
+            self.connection.resume()
+
+    def client_gone(self) -> None:
+        """The client closed its connection."""
+        self.gone = True
+        plan = self.plan
+        if self.phase == OPEN:
+            self.phase = OVER
+            self.give_back()
+            self.record(b"client_gone", charge=False)
+        elif self.phase == SENT and plan is not None:
+            if plan.drain and self.upload_done and self.connection is not None:
+                self.drain_until_ns = self._lane.monotonic_ns() + DRAIN_NS
+                self._lane.abandoned.add(self)
+                self.connection.resume()
+            else:
+                self.abandon(charge=plan.route.on_disconnect != "cancel")
+
+    def stop_draining(self) -> None:
+        """The time for reading on without a client is over; what was read is charged."""
+        self._lane.abandoned.discard(self)
+        self.abandon(charge=True)
+
+    def abandon(self, *, charge: bool) -> None:
+        """Ends the upstream's side and records the call."""
+        connection, self.connection = self.connection, None
+        if connection is not None:
+            connection.abandon()
+        if self.target is not None:
+            self.target.breaker.let_go()
+        self.record(b"client_gone", charge=charge)
+        self.phase = OVER
+
+    # Refusals
+
+    def upstream_failed(self, error: UpstreamError) -> None:
+        """No whole reply will come."""
+        if self._replied:
+            # The head is out: only a torn connection tells the client that the body is not whole (RFC 9112, 8).
+            self.record(b"upstream_failed")
+            self.phase = OVER
+            self._client.transport.abort()
+            return
+        refusal = upstream_problem(error)
+        if self.intended:
+            self.status = refusal.status
+            self.record(b"upstream_failed", charge=False)
+        self.refuse(refusal)
+
+    def stop(self, refusal: Problem) -> None:
+        """Ends the call in the middle of the request's body: the upstream must not take it for whole."""
+        if self.phase == OVER:
+            return
+        if self.phase == SENT:
+            if not self._replied:
+                self.status = refusal.status
+            self.abandon(charge=False)
+        if self._replied:
+            self._client.transport.abort()
+        else:
+            self.refuse(refusal)
+
+    def refuse(self, refusal: Problem) -> None:
+        """Answers with a problem document. The connection is kept when the rest of the request is small."""
+        self.give_back()
+        lane, head = self._lane, self.head
+        lane.tallies.refuse(None if self.plan is None else self.plan.route.name, refusal.code)
+        self.phase = OVER
+        if self.gone:
+            return
+        small = head.length is not None and head.length <= _FORGET_BYTES and not head.expects
+        if lane.closing or not (self.upload_done or small):
+            self.close = True
+        answer = problem_reply(
+            refusal,
+            event_id=self.event_id,
+            date=lane.date_line(),
+            head_request=head.method == b"HEAD",
+            close=self.close,
+        )
+        self._client.transport.write(answer)
+        if self.upload_done or self.close:
+            self._client.finished(self, close=self.close)
+        else:
+            self._client.resume_body()  # the rest is read and forgotten; the end of the body ends the exchange
+
+    def _reply_lines(self, head: ReplyHead) -> bytes:
+        plan, ticket = self.plan, self.ticket
+        assert plan is not None and ticket is not None
+        lines = b"%b%bX-Request-ID: %b\r\n" % (head.block, ticket.headers, self.event_id)
+        if not head.dated:
+            lines += self._lane.date_line()
+        if plan.announce:
+            lines += self.cost_lines()
+        if head.length is not None:
+            lines += b"Content-Length: %d\r\n" % head.length
+        elif head.chunked or head.to_eof:
+            if self.head.version == b"1.1" and self.head.method != b"HEAD":
+                self._chunk_reply = True
+                lines += b"Transfer-Encoding: chunked\r\n"
+            else:
+                self.close = True
+        if self.close or self._lane.closing:
+            self.close = True
+            lines += b"Connection: close\r\n"
+        return head_bytes(head.status, lines)
+
+    def _framed(self, body: list[bytes]) -> list[bytes]:
+        return [chunk(piece) for piece in body] if self._chunk_reply else body
+
+    def _finish(self, last: bytes) -> None:
+        self.record(b"ok")
+        self.phase = OVER
+        if self._lane.switches.sync:
+            self._lane.spawn(self._finish_synced(last))
+        else:
+            self._client.transport.write(last)
+            self._client.finished(self, close=self.close)
+
+    async def _finish_synced(self, last: bytes) -> None:
+        await self._lane.journal.synced()
+        if not self.gone:
+            self._client.transport.write(last)
+            self._client.finished(self, close=self.close)
+
+    def _drained(self, done: bool) -> None:
+        if done:
+            self.connection = None
+            self._lane.abandoned.discard(self)
+            self.record(b"client_gone")
+            self.phase = OVER
+        elif self.bytes_out > DRAIN_BYTES:
+            self.stop_draining()

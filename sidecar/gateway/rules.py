@@ -1,0 +1,89 @@
+"""The policy snapshot as the lane uses it: compiled once, swapped by one reference; a request keeps the one it met."""
+
+from collections.abc import Mapping
+
+from sidecar.core.policy import ClientBounds, Route, Snapshot
+from sidecar.core.problems import Problem, problem
+from sidecar.gateway.routes import Router
+from sidecar.http1 import RequestReader, read_path
+from sidecar.identity import Finder
+from sidecar.metering import CostModel, RouteMeters, compile_meters
+from sidecar.upstream import UpstreamPool
+
+# Routes of this many distinct (method, host, raw path) are remembered, each of at most 1 KiB: at most 8 MiB. Then the
+# memory starts anew, so that a scan of paths costs look-ups and not memory.
+_REMEMBERED = 8192
+_REMEMBERED_BYTES = 1024
+
+
+class RoutePlan:
+    """A route with what its calls need."""
+
+    __slots__ = ("announce", "drain", "max_body", "meters", "pool", "preserve_host", "public", "route")
+
+    def __init__(self, route: Route, pool: UpstreamPool, meters: RouteMeters, bounds: ClientBounds) -> None:
+        self.route = route
+        self.pool = pool
+        self.meters = meters
+        self.max_body = bounds.max_body if route.max_body is None else route.max_body
+        self.public = route.auth == "none"
+        self.announce = route.announce_latency or route.announce_cost
+        self.drain = route.on_disconnect == "drain"
+        self.preserve_host = pool.upstream.preserve_host
+
+
+class Rules:
+    """Everything the configuration decides about a request."""
+
+    __slots__ = (
+        "_memory",
+        "_router",
+        "bounds",
+        "brand",
+        "costs",
+        "finder",
+        "key_header",
+        "key_in_query",
+        "reader",
+        "snapshot",
+        "strip_key",
+    )
+
+    def __init__(self, snapshot: Snapshot, pools: Mapping[str, UpstreamPool]) -> None:
+        identity = snapshot.settings.identity
+        own = () if identity.upstream_jwt is None else (identity.upstream_jwt.header,)
+        meters = compile_meters(snapshot)
+        self.snapshot = snapshot
+        self.bounds = snapshot.settings.bounds
+        self.reader = RequestReader(identity.api_key.header, own)
+        self.finder = Finder(identity)
+        self.strip_key = identity.api_key.strip
+        self.brand = f"{identity.api_key.brand}_".encode()
+        self.key_in_query = identity.api_key.query is not None
+        self.key_header = identity.api_key.header.encode()
+        self.costs = CostModel(snapshot.costs)
+        self._router: Router[RoutePlan] = Router(
+            (route, RoutePlan(route, pools[route.upstream], meters[route.name], self.bounds))
+            for route in snapshot.routes
+        )
+        self._memory: dict[tuple[bytes, bytes, bytes], RoutePlan] = {}
+
+    def recall(self, method: bytes, host: bytes, path: bytes) -> RoutePlan | None:
+        """The route of a request that was routed before: one look-up."""
+        return self._memory.get((method, host, path))
+
+    def find(self, method: bytes, host: bytes, path: bytes) -> RoutePlan | Problem | None:
+        """The route, None without one, or why the path cannot be judged. ``path`` is raw and may be ``*``."""
+        meaning = read_path(path)
+        plan = self._router.match(method, host, meaning.path)
+        if meaning.other is not None and self._router.match(method, host, meaning.other) is not plan:
+            return problem("bad_request", "the path can be read in two ways that different policies apply to")
+        if plan is not None and len(path) + len(host) <= _REMEMBERED_BYTES:
+            if len(self._memory) >= _REMEMBERED:
+                self._memory.clear()
+            self._memory[method, host, path] = plan
+        return plan
+
+    def methods(self, host: bytes, path: bytes) -> set[bytes]:
+        """The methods that would match at this raw path."""
+        return self._router.methods(host, read_path(path).path)

@@ -1,0 +1,58 @@
+"""aiohttp's runner hosts the lane: its sites own the sockets, its clean-up is the drain."""
+
+import asyncio
+
+from aiohttp import web
+
+from sidecar.gateway.client import ClientConnection
+from sidecar.gateway.lane import Lane
+
+
+class LaneServer:
+    """The protocol factory that aiohttp's sites serve; the shutdown half of ``aiohttp.web.Server``'s interface."""
+
+    def __init__(self, lane: Lane) -> None:
+        self._lane = lane
+
+    def __call__(self) -> ClientConnection:
+        return ClientConnection(self._lane)
+
+    def pre_shutdown(self) -> None:
+        """No new requests: idle connections close, busy ones after their reply."""
+        self._lane.closing = True
+        for connection in list(self._lane.connections):
+            connection.drain()
+
+    async def shutdown(self, limit_s: float | None = None) -> None:
+        """Waits for replies under way, at most ``limit_s`` seconds, then aborts what is left."""
+        lane = self._lane
+        try:
+            async with asyncio.timeout(limit_s or 0):
+                await lane.quiet()
+        except TimeoutError:
+            pass
+        for connection in list(lane.connections):
+            connection.transport.abort()
+        for exchange in list(lane.abandoned):
+            exchange.stop_draining()
+        await asyncio.sleep(0)
+        for task in list(lane.tasks):
+            task.cancel()
+        await asyncio.gather(*lane.tasks, return_exceptions=True)
+
+
+class LaneRunner(web.BaseRunner):
+    """An ``aiohttp`` runner whose connections are the lane's."""
+
+    def __init__(self, lane: Lane, *, shutdown_timeout: float) -> None:
+        super().__init__(shutdown_timeout=shutdown_timeout)
+        self._lane = lane
+
+    async def shutdown(self) -> None:
+        """Nothing beyond the server's own drain."""
+
+    async def _make_server(self) -> LaneServer:  # type: ignore[override]  # the interface is all that sites use
+        return LaneServer(self._lane)
+
+    async def _cleanup_server(self) -> None:
+        """Nothing is held beyond the connections."""

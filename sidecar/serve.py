@@ -1,0 +1,72 @@
+"""The life of one process: configuration, event loop, ready line, signals, drain."""
+
+import asyncio
+import errno
+import json
+import logging
+import os
+import signal
+import sys
+from contextlib import suppress
+from pathlib import Path
+
+import uvloop
+
+from sidecar.app import App
+from sidecar.config import Overrides, load
+from sidecar.core.errors import SidecarError
+from sidecar.core.policy import Snapshot
+
+_log = logging.getLogger("sidecar")
+
+
+def run(config: Path | None, overrides: Overrides) -> int:
+    """Serves until SIGTERM or SIGINT; the exit code. ConfigError, SidecarError and OSError say why it cannot start."""
+    snapshot = load(config, overrides, os.environ)
+    logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    return uvloop.run(_serve(snapshot))
+
+
+async def _serve(snapshot: Snapshot) -> int:
+    loop, stop = asyncio.get_running_loop(), asyncio.Event()
+    for name in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(name, stop.set)
+    app = App(snapshot)
+    try:
+        await app.start()
+    except OSError as error:
+        if error.errno == errno.EADDRINUSE:
+            raise SidecarError(f"{_taken(snapshot, str(error))}: another program listens there") from None
+        raise
+    note = Path(snapshot.settings.data) / "run.json"
+    try:
+        listen, admin = app.listening
+        _announce(snapshot, listen, admin, note)
+        await stop.wait()
+        _log.info("stopping: requests under way have %gs to end", snapshot.settings.drain_ns / 1e9)
+    finally:
+        with suppress(OSError):
+            note.unlink()
+        await app.stop()
+    return 0
+
+
+def _announce(snapshot: Snapshot, listen: str, admin: str, note: Path) -> None:
+    """Says on stdout where we are, and leaves the same in ``run.json`` for the other commands."""
+    part = note.with_suffix(".part")
+    part.write_text(json.dumps({"pid": os.getpid(), "listen": listen, "admin": admin}))
+    part.replace(note)
+    protects = ", ".join(
+        f"{name} ({', '.join(str(target) for target in upstream.targets)})"
+        for name, upstream in snapshot.upstreams.items()
+    )
+    sys.stdout.write(f"sidecar: listening on http://{listen}, protecting {protects}, admin on http://{admin}\n")
+    sys.stdout.flush()
+
+
+def _taken(snapshot: Snapshot, text: str) -> str:
+    settings = snapshot.settings
+    for host, port in ((settings.listen_host, settings.listen_port), (settings.admin.host, settings.admin.port)):
+        if f"'{host}', {port})" in text:
+            return f"{host}:{port} is taken"
+    return "the address is taken"

@@ -1,0 +1,56 @@
+"""The breaker of one target: after so many failures in a row it is left alone, then one request probes it."""
+
+from sidecar.core.clock import Clock
+from sidecar.core.policy import Breaker
+
+
+class BreakerState:
+    """``closed``: requests pass. ``ready``: requests pass, or it is time for a probe."""
+
+    __slots__ = ("_clock", "_failures", "_opened_ns", "_probing", "_settings", "closed")
+
+    def __init__(self, settings: Breaker, clock: Clock) -> None:
+        self._settings = settings
+        self._clock = clock
+        self._failures = 0
+        self._opened_ns = 0
+        self._probing = False
+        self.closed = True
+
+    @property
+    def ready(self) -> bool:
+        if self.closed:
+            return True
+        return not self._probing and self._clock.monotonic_ns() - self._opened_ns >= self._settings.open_for_ns
+
+    @property
+    def word(self) -> str:
+        """``closed``, ``open`` or ``half_open``."""
+        return "closed" if self.closed else "half_open" if self._probing else "open"
+
+    def allows(self) -> bool:
+        """Whether this request may go; in half-open, one may."""
+        if self.closed:
+            return True
+        if not self.ready:
+            return False
+        self._probing = True
+        return True
+
+    def failed(self) -> None:
+        """A connection could not be made, or the reply did not come or was not HTTP."""
+        self._failures += 1
+        if self._probing or (self.closed and self._failures >= self._settings.failures):
+            self.closed = self._probing = False
+            self._opened_ns = self._clock.monotonic_ns()
+
+    def succeeded(self) -> None:
+        """A reply's head came. Called on each reply, so it returns at once when nothing was wrong."""
+        if self._failures:
+            self._failures = 0
+            self.closed = True
+            self._probing = False
+
+    def let_go(self) -> None:
+        """The probe ended without an answer either way (its client went away): another may try."""
+        self._probing = False

@@ -1,0 +1,49 @@
+"""Active health checks: a GET per target each ``every``, over aiohttp, beside the lane."""
+
+import asyncio
+import logging
+
+import aiohttp
+
+from sidecar.upstream.pool import TargetPool, UpstreamPool
+
+_log = logging.getLogger(__name__)
+
+
+class HealthChecks:
+    """Watches the targets of upstreams that have ``health`` set. Start it with ``run`` in a task; cancel it to stop."""
+
+    def __init__(self, pools: list[UpstreamPool]) -> None:
+        self._pools = pools
+
+    async def run(self) -> None:
+        """Checks until cancelled; returns at once when no upstream has a check."""
+        async with aiohttp.ClientSession(cookie_jar=aiohttp.DummyCookieJar()) as session:
+            watches = [
+                self._watch(session, target)
+                for pool in self._pools
+                if pool.upstream.health is not None
+                for target in pool.targets
+            ]
+            await asyncio.gather(*watches)
+
+    async def _watch(self, session: aiohttp.ClientSession, target: TargetPool) -> None:
+        health = target.pool.upstream.health
+        assert health is not None
+        while True:
+            await check(session, target, health.path, health.timeout_ns / 1e9)
+            await asyncio.sleep(health.every_ns / 1e9)
+
+
+async def check(session: aiohttp.ClientSession, target: TargetPool, path: str, timeout_s: float) -> None:
+    """One check: 2xx and 3xx are healthy; the body is not read, a redirect is not followed."""
+    try:
+        timeout = aiohttp.ClientTimeout(total=timeout_s)
+        async with session.get(f"{target.target}{path}", timeout=timeout, allow_redirects=False) as reply:
+            healthy = reply.status < 400
+            why = f"answered {reply.status}"
+    except (aiohttp.ClientError, TimeoutError, OSError) as error:
+        healthy, why = False, type(error).__name__
+    if healthy != target.healthy:
+        target.healthy = healthy
+        _log.warning("target %s is %s", target.target, "healthy again" if healthy else f"unhealthy: {why}")
