@@ -1,0 +1,67 @@
+# `make demo` shows everything at work, `make test` proves it. Both need only Python 3.11 or later.
+# The first run installs into .venv (with the versions in constraints.txt); later runs ask the network for nothing.
+
+PYTHON ?= python3
+VENV   ?= .venv
+BIN    := $(VENV)/bin
+PIP    := $(BIN)/python -m pip --disable-pip-version-check --quiet
+FLAGS  ?= -n 2
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test lint bench chaos docs fmt clean
+
+help:
+	@echo "make demo    a sample API with the sidecar in front of it, on plans you can call (Ctrl-C ends it)"
+	@echo "make test    lint, types and every test"
+	@echo "make bench   this machine's requests per second, beside nginx, HAProxy, Envoy and aiohttp"
+	@echo "make chaos   the long runs: kill -9 under load, again and again"
+	@echo "make docs    writes the generated reference pages and JSON Schemas anew"
+	@echo "make fmt     formats and fixes what can be fixed"
+	@echo "make clean   removes .venv, caches and the demo's data"
+
+demo: $(VENV)/.runtime
+	@exec $(BIN)/python -m demo
+
+test: lint
+	$(BIN)/python -m pytest $(FLAGS)
+
+lint: $(VENV)/.dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+bench: $(VENV)/.dev
+	@exec $(BIN)/python -m benchmarks
+
+chaos: $(VENV)/.dev
+	$(BIN)/python -m pytest -m chaos
+
+docs: $(VENV)/.dev
+	$(BIN)/python -m sidecar.config .
+
+fmt: $(VENV)/.dev
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+clean:
+	rm -rf $(VENV) .demo build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
+
+# One stamp per step, each after the one before, so that `make -j` never runs two installs in one environment.
+$(VENV)/.python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { \
+	  echo "Python 3.11 or later is needed; '$(PYTHON)' is $$($(PYTHON) --version 2>&1 | head -n 1)." >&2; \
+	  echo "Name another one: make PYTHON=/path/to/python3.13 $(MAKECMDGOALS)" >&2; exit 1; }
+	@$(PYTHON) -m venv $(VENV) || { \
+	  echo "The environment could not be made; on Debian and Ubuntu: apt-get install python3-venv" >&2; exit 1; }
+	@touch $@
+
+$(VENV)/.runtime: pyproject.toml constraints.txt | $(VENV)/.python
+	@echo "installing into $(VENV) (once)"
+	@$(PIP) install -c constraints.txt setuptools
+	@$(PIP) install -c constraints.txt --no-build-isolation -e .
+	@touch $@
+
+$(VENV)/.dev: $(VENV)/.runtime
+	@echo "installing what tests need into $(VENV) (once)"
+	@$(PIP) install -c constraints.txt --no-build-isolation -e '.[dev]'
+	@touch $@

@@ -1,0 +1,184 @@
+"""The show: start, make tenants and keys, call, look at usage and metrics, print what to try next."""
+
+import argparse
+import http.client
+import json
+import os
+import shutil
+import signal
+import sys
+import urllib.parse
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+from demo.processes import ROOT, Failed, Program, free_port, run, sidecar
+
+DATA = Path(os.environ.get("DEMO_DATA", ROOT / ".demo"))
+PLANS = ("sandbox", "free", "pro", "scale")
+HEADERS = ("RateLimit-Policy", "RateLimit", "Retry-After", "X-Request-ID", "X-Request-Latency", "X-Compute-Cost")
+METRICS = ("sidecar_requests_total", "sidecar_refusals_total", "sidecar_units_total", "sidecar_upstream_up")
+MOST_CALLS = 150  # until the 429; the plan free admits 10 a second and 100 a minute
+READY = r"listening on (http://\S+?), protecting .*admin on (http://\S+)"
+PLAIN, BOLD, DIM = ("\033[0m", "\033[1m", "\033[2m") if sys.stdout.isatty() else ("", "", "")
+
+
+class Reply:
+    """A status, its header fields and its body."""
+
+    def __init__(self, base: str, method: str, path: str, key: str | None = None, body: object = None) -> None:
+        address = urllib.parse.urlsplit(base)
+        connection = http.client.HTTPConnection(address.hostname or "", address.port, timeout=30)
+        sent = {"X-API-Key": key} if key else {}
+        if body is not None:
+            sent["Content-Type"] = "application/json"
+        try:
+            connection.request(method, path, None if body is None else json.dumps(body), sent)
+            reply = connection.getresponse()
+            self.status, self.headers, self.text = reply.status, reply.headers, reply.read().decode()
+        finally:
+            connection.close()
+
+    def detail(self) -> str:
+        """The problem's detail, or the body's beginning."""
+        try:
+            document = json.loads(self.text)
+        except ValueError:
+            return self.text[:160]
+        return str(document.get("detail", self.text[:160])) if isinstance(document, dict) else self.text[:160]
+
+
+class Show:
+    """The running demo: ``base`` and ``admin`` are the sidecar's addresses, ``keys`` maps plan to key."""
+
+    def __init__(self, base: str, admin: str, environment: dict[str, str], *, kept: bool) -> None:
+        self.base, self.admin = base, admin
+        self.keys: dict[str, str] = {}
+        self.missing: list[str] = []
+        self._environment = environment
+        self._kept = kept  # the tenants are there from the time before; only keys are new
+
+    def command(self, *words: str) -> str:
+        shown = " ".join(words)
+        print(f"{DIM}$ sidecar {shown}{PLAIN}")
+        where = ("--config", "demo/sidecar.yaml", "--data", str(DATA))
+        return run(sidecar(*words, *where), self._environment)
+
+    def make_tenants(self) -> None:
+        heading("A tenant on each plan, with a key")
+        for plan in PLANS:
+            if not self._kept:
+                self.command("tenants", "add", f"{plan}-co", "--plan", plan)
+            self.keys[plan] = self.command("keys", "create", f"{plan}-co", "--name", "demo").strip()
+
+    def call(self, expected: int, words: str, method: str, path: str, **more: object) -> Reply:
+        reply = Reply(self.base, method, path, **more)  # type: ignore[arg-type]
+        self.tell(expected, words, f"{method} {path}", reply)
+        return reply
+
+    def tell(self, expected: int, words: str, call: str, reply: Reply) -> None:
+        print(f"\n{BOLD}{reply.status}{PLAIN} {call}  {DIM}{words}{PLAIN}")
+        for name in HEADERS:
+            if value := reply.headers.get(name):
+                print(f"    {name}: {value}")
+        print(f"    {reply.detail()}")
+        if reply.status != expected:
+            self.missing.append(f"{call} ({words}): expected {expected}, got {reply.status}")
+
+    def calls(self) -> None:
+        heading("Calls")
+        self.call(200, "a key of the plan pro", "GET", "/v1/search?q=item", key=self.keys["pro"])
+        self.call(201, "a feature that pro has", "POST", "/v1/reports", key=self.keys["pro"], body={"month": "all"})
+        self.call(401, "no key", "GET", "/v1/search?q=item")
+        self.call(401, "a mistyped key", "GET", "/v1/search?q=item", key=self.keys["pro"][:-1] + "!")
+        self.call(403, "the same feature, plan free", "POST", "/v1/reports", key=self.keys["free"], body={})
+        self.call(404, "an address with no route", "GET", "/nowhere", key=self.keys["pro"])
+        self.call(200, "a route with `auth: none`", "GET", "/healthz")
+        number, reply = 1, Reply(self.base, "GET", "/v1/items/1", self.keys["free"])
+        while reply.status == 200 and number < MOST_CALLS:
+            number, reply = number + 1, Reply(self.base, "GET", "/v1/items/1", self.keys["free"])
+        self.tell(429, f"plan free, call {number} in a row", "GET /v1/items/1", reply)
+
+    def usage(self) -> None:
+        heading("What was written down")
+        print(self.command("usage", "free-co").rstrip())
+        print(self.command("usage", "pro-co").rstrip())
+
+    def metrics(self) -> None:
+        heading(f"What Prometheus sees ({self.admin}/metrics)")
+        reply = Reply(self.admin, "GET", "/metrics")
+        lines = [line for line in reply.text.splitlines() if line.startswith(METRICS)]
+        print("\n".join(lines[:16]))
+        if reply.status != 200 or not lines:
+            self.missing.append(f"GET /metrics: expected the demo's requests, got {reply.status}")
+
+    def next_steps(self) -> None:
+        heading("Go on")
+        for plan, key in self.keys.items():
+            print(f"curl -i -H 'X-API-Key: {key}' '{self.base}/v1/search?q=item'  # {plan}")
+        key = self.keys["scale"]
+        print(f"curl -N -H 'Authorization: Bearer {key}' {self.base}/v1/stream")
+        print(f"curl -i -H 'X-API-Key: {key}' --json '{{\"name\": \"new\"}}' {self.base}/v1/items")
+        print(f"curl {self.admin}/metrics")
+        print(f"{Path('.venv/bin/sidecar')} usage pro-co --config demo/sidecar.yaml --data {DATA}")
+
+
+def heading(text: str) -> None:
+    print(f"\n{BOLD}== {text}{PLAIN}")
+
+
+@contextmanager
+def started() -> Iterator[tuple[Show, Program]]:
+    """Both programs, running; ends them in order: the sidecar drains while the API still answers."""
+    kept = os.environ.get("KEEP") == "1" and DATA.exists()
+    if not kept:
+        shutil.rmtree(DATA, ignore_errors=True)
+    DATA.mkdir(mode=0o700, parents=True, exist_ok=True)
+    with ExitStack() as stack:
+        port = free_port(9000, "the sample API")
+        command = [sys.executable, "-m", "demo.upstream", "--port", str(port)]
+        api = Program("The sample API", command, r"listening on (\S+)", DATA / "api.log", {})
+        stack.callback(api.stop)
+        target = api.ready()[1]
+        environment = {
+            "DEMO_UPSTREAM": target,
+            "DEMO_LISTEN": f"127.0.0.1:{free_port(8080, 'the sidecar')}",
+            "DEMO_ADMIN": f"127.0.0.1:{free_port(9901, 'its admin side')}",
+        }
+        words = ("run", "--config", "demo/sidecar.yaml", "--data", str(DATA))
+        front = Program("The sidecar", sidecar(*words), READY, DATA / "sidecar.log", environment)
+        stack.callback(front.stop)
+        base, admin = front.ready().groups()
+        print(f"sample API  {target}\nsidecar     {base}\nadmin       {admin}")
+        yield Show(base, admin.rstrip(".,"), environment, kept=kept), front
+
+
+def perform(*, once: bool) -> int:
+    with started() as (show, front):
+        show.make_tenants()
+        show.calls()
+        show.usage()
+        show.metrics()
+        if show.missing:
+            heading("Not as it should be")
+            print("\n".join(show.missing))
+        if once:
+            return 1 if show.missing else 0
+        show.next_steps()
+        print(f"\nRunning until Ctrl-C; logs are in {DATA}.")
+        return front.wait()
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="python -m demo", description=__doc__)
+    parser.add_argument("--once", action="store_true", help="end after the show; 1 when a reply was not as expected")
+    arguments = parser.parse_args()
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # `kill` ends it as Ctrl-C does
+    try:
+        return perform(once=arguments.once)
+    except KeyboardInterrupt:
+        print("\nStopped.")
+        return 0
+    except Failed as failure:
+        print(failure, file=sys.stderr)
+        return 1
