@@ -4,8 +4,11 @@
 
 FROM python:3.13-slim AS builder
 WORKDIR /src
-COPY constraints.txt pyproject.toml README.md LICENSE ./
-RUN pip install --no-cache-dir --root-user-action=ignore -c constraints.txt setuptools
+# The request path is compiled (docs/decisions/0007-compiled-lane.md); the compiler stays in this stage.
+RUN apt-get update && apt-get install -y --no-install-recommends gcc libc6-dev && rm -rf /var/lib/apt/lists/*
+ENV SIDECAR_COMPILE=1
+COPY constraints.txt pyproject.toml setup.py README.md LICENSE ./
+RUN pip install --no-cache-dir --root-user-action=ignore -c constraints.txt setuptools mypy types-PyYAML
 COPY sidecar sidecar
 # Wheels first, so that the environment is made from files alone and holds neither pip nor setuptools.
 RUN pip wheel --no-cache-dir -c constraints.txt --no-build-isolation --wheel-dir /wheels . \

@@ -8,11 +8,13 @@ PIP    := $(BIN)/python -m pip --disable-pip-version-check --quiet
 FLAGS  ?= -n 2
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint bench chaos docs fmt clean
+.PHONY: help demo test test-compiled compiled lint bench chaos docs fmt clean
 
 help:
 	@echo "make demo    a sample API with the sidecar in front of it, on plans you can call (Ctrl-C ends it)"
 	@echo "make test    lint, types and every test"
+	@echo "make compiled      the request path compiled by mypyc, in build/compiled (needs a C compiler)"
+	@echo "make test-compiled every test against it"
 	@echo "make bench   this machine's requests per second, beside nginx, HAProxy, Envoy and aiohttp"
 	@echo "make chaos   the long runs: kill -9 under load, again and again"
 	@echo "make docs    writes the generated reference pages and JSON Schemas anew"
@@ -20,7 +22,7 @@ help:
 	@echo "make clean   removes .venv, caches and the demo's data"
 
 demo: $(VENV)/.runtime
-	@exec $(BIN)/python -m demo
+	@exec $(BIN)/python -u -m demo
 
 test: lint
 	$(BIN)/python -m pytest $(FLAGS)
@@ -30,8 +32,23 @@ lint: $(VENV)/.dev
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
+# A copy of the tree with the extension modules beside their sources, so that the tree itself stays pure Python.
+compiled: build/compiled/.stamp
+
+build/compiled/.stamp: setup.py pyproject.toml $(shell find sidecar tests -name '*.py' 2>/dev/null) | $(VENV)/.dev
+	@rm -rf build/compiled && mkdir -p build/compiled
+	@tar -cf - --exclude=./build --exclude='./.venv*' --exclude=./.git --exclude=./.demo --exclude=./data . | tar -xf - -C build/compiled
+	@echo "compiling (about a minute)"
+	@cd build/compiled && SIDECAR_COMPILE=1 $(abspath $(BIN))/python setup.py --quiet build_ext --inplace >compile.log 2>&1 || { tail -n 20 compile.log >&2; exit 1; }
+	@touch $@
+
+test-compiled: compiled
+	cd build/compiled && PYTHONPATH=$(abspath build/compiled) $(abspath $(BIN))/python -m pytest $(FLAGS) \
+	  --ignore tests/test_architecture.py --ignore tests/e2e/test_image.py
+
 bench: $(VENV)/.dev
-	@exec $(BIN)/python -m benchmarks
+	@$(MAKE) --no-print-directory compiled || echo "no C compiler: the sidecar is measured as pure Python"
+	@PYTHONPATH=$(abspath build/compiled) exec $(BIN)/python -m benchmarks $(BENCH)
 
 chaos: $(VENV)/.dev
 	$(BIN)/python -m pytest -m chaos

@@ -17,12 +17,15 @@ from sidecar.config import Overrides, load
 from sidecar.core.errors import SidecarError
 from sidecar.core.policy import Snapshot
 
+_SWITCH_S = 0.0005
 _log = logging.getLogger("sidecar")
 
 
 def run(config: Path | None, overrides: Overrides) -> int:
     """Serves until SIGTERM or SIGINT; the exit code. ConfigError, SidecarError and OSError say why it cannot start."""
     snapshot = load(config, overrides, os.environ)
+    # The shipper's thread gives the interpreter back within this time when a request waits for it.
+    sys.setswitchinterval(_SWITCH_S)
     logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     return uvloop.run(_serve(snapshot))
 

@@ -26,12 +26,15 @@ class Call:
     """
 
     # No slots here and below: the class holds the defaults that most calls keep, so that few attributes are written.
-    bytes_in = bytes_out = status = 0
-    intended = False
+    bytes_in: int = 0
+    bytes_out: int = 0
+    status: int = 0
+    intended: bool = False
     passage: Passage | None = None
     ticket: Ticket | None = None
     _token: int | None = None
-    _sent_ns = _first_ns = 0
+    _sent_ns: int = 0
+    _first_ns: int = 0
 
     def __init__(self, lane: "Lane", rules: Rules, head: RequestHead) -> None:
         wall_ns = lane.wall_ns()

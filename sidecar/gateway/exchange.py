@@ -30,7 +30,7 @@ class Exchange(Relay):
     account: Account | None = None
     found: Found | None = None
     _held: list[bytes] | None = None
-    _held_size = 0
+    _held_size: int = 0
 
     # The journey
 
@@ -155,9 +155,10 @@ class Exchange(Relay):
     def _upstream_head(self, target: TargetPool) -> bytes:
         head, account, client = self.head, self.account, self._client
         known, whose, to, tail = client.last_tail
-        if known is not head.forward or whose is not account or to is not target:
+        # The same list object means the same header block, byte for byte; equal contents would not be enough to know.
+        if known is not head.raw_fields or whose is not account or to is not target:
             tail = self._tail(target)
-            client.last_tail = (head.forward, account, target, tail)
+            client.last_tail = (head.raw_fields, account, target, tail)
         path = target_without_key(head, self._rules) if self._rules.key_in_query else head.target
         if account is not None and account.signs:
             tail = account.token_line() + tail

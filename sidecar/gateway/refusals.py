@@ -1,7 +1,10 @@
 """Failures turned into the problem documents that clients read."""
 
+import httptools
+
 from sidecar.core.errors import Unauthenticated, UpstreamError
 from sidecar.core.problems import CODES, Problem, problem
+from sidecar.http1 import Malformed
 
 _UPSTREAM_CODES = {
     "connect": "upstream_unavailable",
@@ -42,3 +45,25 @@ def address_problem(allowed: set[bytes]) -> Problem:
 def body_problem(bound: int) -> Problem:
     """The body is larger than the route takes."""
     return problem("body_too_large", f"the body may have at most {bound} bytes")
+
+
+def malformed_problem(error: Malformed) -> Problem:
+    """The answer to bytes that are no request."""
+    allow = (("Allow", "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS"),)
+    return problem(error.code, error.detail, headers=allow if error.code == "method_not_allowed" else ())
+
+
+def malformed(error: Exception) -> Malformed:
+    """What llhttp or one of our callbacks found wrong with the bytes, as a refusal."""
+    if isinstance(error, httptools.HttpParserCallbackError) and isinstance(error.__context__, Malformed):
+        return error.__context__
+    if isinstance(error, Malformed):
+        return error
+    text = str(error)
+    if isinstance(error, httptools.HttpParserInvalidMethodError):
+        return Malformed("bad_request", "the request does not begin with a method")
+    if "version" in text.lower():
+        return Malformed("version_not_supported", "the version of HTTP spoken here is 1.1, and 1.0 is understood")
+    if "transfer-encoding" in text.lower() and "content-length" not in text.lower():
+        return Malformed("not_implemented", "the only transfer coding is chunked (RFC 9112, 6.1)")
+    return Malformed("bad_request", f"the request is not HTTP/1.1: {text}")

@@ -1,6 +1,6 @@
 """The second half of the journey: the upstream's reply on its way to the client, or to nobody when it has gone."""
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from sidecar.core.clock import NS_PER_S
 from sidecar.core.errors import UpstreamError
@@ -21,7 +21,10 @@ DRAIN_NS = 60 * NS_PER_S
 # The body of a refused request is read and forgotten up to this many bytes, so that the connection can be kept.
 _FORGET_BYTES = 64 * 1024
 _IDEMPOTENT = frozenset({b"GET", b"HEAD", b"OPTIONS", b"TRACE", b"PUT", b"DELETE"})  # RFC 9110, 9.2.2
-OPEN, HANDED, SENT, OVER = range(4)
+OPEN: Final = 0
+HANDED: Final = 1
+SENT: Final = 2
+OVER: Final = 3
 
 
 class Relay(Call):
@@ -31,13 +34,17 @@ class Relay(Call):
     ``drain_until_ns`` (monotonic) bounds the reading of a reply for a client that has gone.
     """
 
-    phase = OPEN
-    close = upload_done = gone = False
+    phase: int = 0
+    close: bool = False
+    upload_done: bool = False
+    gone: bool = False
     plan: RoutePlan | None = None
     connection: UpstreamConnection | None = None
     target: TargetPool | None = None
-    drain_until_ns = 0
-    _replied = _retried = _chunk_reply = False
+    drain_until_ns: int = 0
+    _replied: bool = False
+    _retried: bool = False
+    _chunk_reply: bool = False
 
     def __init__(self, lane: "Lane", rules: Rules, client: "ClientConnection", head: RequestHead) -> None:
         super().__init__(lane, rules, head)
@@ -187,6 +194,7 @@ class Relay(Call):
         if self._replied:
             self._client.transport.abort()
         else:
+            self.close = True  # what was still to come of the body would be read as a request
             self.refuse(refusal)
 
     def refuse(self, refusal: Problem) -> None:
@@ -223,8 +231,8 @@ class Relay(Call):
             lines += self.cost_lines()
         if head.length is not None:
             lines += b"Content-Length: %d\r\n" % head.length
-        elif head.chunked or head.to_eof:
-            if self.head.version == b"1.1" and self.head.method != b"HEAD":
+        elif (head.chunked or head.to_eof) and self.head.method != b"HEAD":
+            if self.head.version == b"1.1":
                 self._chunk_reply = True
                 lines += b"Transfer-Encoding: chunked\r\n"
             else:

@@ -6,10 +6,11 @@ a transfer coding); this room refuses what llhttp lets through and decides what 
 
 from sidecar.http1.paths import PathMeaning, read_path
 from sidecar.http1.reply import ReplyHead, ReplyMemory, read_reply, trailer_lines
-from sidecar.http1.request import Malformed, RequestHead, RequestReader
+from sidecar.http1.request import Field, Malformed, RequestHead, RequestReader
 from sidecar.http1.writing import chunk, head_bytes, problem_reply, reason_phrase
 
 __all__ = [
+    "Field",
     "Malformed",
     "PathMeaning",
     "ReplyHead",

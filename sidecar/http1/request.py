@@ -66,14 +66,21 @@ class RequestHead:
     """
 
     # No slots: the defaults of the class are what most requests keep, so that only differences are written.
-    target = path = query = host = forward = b""
+    target: bytes = b""
+    path: bytes = b""
+    query: bytes = b""
+    host: bytes = b""
+    forward: bytes = b""
     api_keys: tuple[bytes, ...] = ()
     authorizations: tuple[bytes, ...] = ()
     vias: tuple[bytes, ...] = ()
     forwarded_for: tuple[bytes, ...] = ()
     forwarded: tuple[bytes, ...] = ()
     length: int | None = None
-    chunked = expects = close = trailers = False
+    chunked: bool = False
+    expects: bool = False
+    close: bool = False
+    trailers: bool = False
     upgrade: bytes | None = None
     hops: int | None = None
     kept: Any = None
@@ -84,10 +91,16 @@ class RequestHead:
         self.raw_fields = raw_fields
 
     def with_line(self, method: bytes, target: bytes) -> "RequestHead":
-        """The same header block under another request line, whose target is a path."""
-        head = RequestHead.__new__(RequestHead)
-        head.__dict__.update(self.__dict__)
-        head.method = method
+        """The same plain header block (see ``learn``) under another request line, whose target is a path."""
+        head = RequestHead(method, self.version, self.raw_fields)
+        head.host = self.host
+        head.forward = self.forward
+        head.api_keys = self.api_keys
+        head.authorizations = self.authorizations
+        head.vias = self.vias
+        head.forwarded_for = self.forwarded_for
+        head.forwarded = self.forwarded
+        head.kept = self.kept
         head.target = target
         head.path, _, head.query = target.partition(b"?")
         return head

@@ -73,6 +73,8 @@ class UpstreamConnection(asyncio.Protocol):
         "transport",
     )
 
+    transport: asyncio.Transport  # from connection_made on
+
     def __init__(
         self,
         clock: Clock,
@@ -105,7 +107,6 @@ class UpstreamConnection(asyncio.Protocol):
         self._head_size = 0
         self.closed = self.reused = False
         self.deadline_ns = 0
-        self.transport: asyncio.Transport = cast(asyncio.Transport, None)
 
     # The exchange's side
 
@@ -154,8 +155,7 @@ class UpstreamConnection(asyncio.Protocol):
         if not self.closed:
             self.closed = True
             self.deadline_ns = 0
-            if self.transport is not None:
-                self.transport.abort()
+            self.transport.abort()
 
     def expire(self, now_ns: int) -> None:
         """Fails the exchange under way when its deadline has passed."""

@@ -342,13 +342,8 @@ async def test_nothing_that_is_kept_or_logged_holds_the_key(shop: Shop, caplog: 
     await resolver.resolve(found(key), IP)
     await refused(resolver, found(stranger))
     kept = (
-        repr(vars(resolver))
-        + repr(
-            [
-                vars(table) if hasattr(table, "__dict__") else _slots(table)
-                for table in (resolver._seats, resolver._refusals, resolver._throttle)
-            ]
-        )
+        repr(_attributes(resolver))
+        + repr([_attributes(table) for table in (resolver._seats, resolver._refusals, resolver._throttle)])
         + repr(shop.store.by_id)
     )
     for minted in (key, stranger):
@@ -364,5 +359,6 @@ def test_scopes() -> None:
     assert scopes_allow(Principal("acme", "k", "pro"), frozenset({"write"}))
 
 
-def _slots(table: object) -> dict[str, object]:
-    return {name: getattr(table, name) for name in type(table).__slots__}  # type: ignore[attr-defined]
+def _attributes(thing: object) -> dict[str, object]:
+    """Everything that the object holds, with or without slots, compiled or not."""
+    return {name: getattr(thing, name) for name in dir(thing) if not name.startswith("__")}

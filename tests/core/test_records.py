@@ -1,0 +1,57 @@
+"""Usage records: what is written is read back, whatever the names hold."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sidecar.core.records import (
+    OUTCOMES,
+    UsageRecord,
+    decode_record,
+    encode_intent,
+    encode_record,
+    event_id_of,
+    indeterminate,
+    is_done,
+    principal_fragment,
+    text_fragment,
+)
+
+_ID = st.uuids().map(str)
+_TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)
+_COUNT = st.integers(0, 2**48)
+_RECORD = st.builds(
+    UsageRecord,
+    event_id=_ID, started_us=_COUNT, tenant=_TEXT, key_id=_TEXT, plan=_TEXT, sandbox=st.booleans(), route=_TEXT,
+    method=_TEXT, status=st.integers(0, 999), outcome=st.sampled_from(OUTCOMES), units=_COUNT, cost=_COUNT,
+    bytes_in=_COUNT, bytes_out=_COUNT, total_us=_COUNT, upstream_us=_COUNT, first_byte_us=_COUNT,
+    meters=st.dictionaries(_TEXT, _COUNT, max_size=3),
+)  # fmt: skip
+
+
+@given(_RECORD)
+def test_round_trip(record: UsageRecord) -> None:
+    payload = encode_record(record)
+    assert decode_record(payload) == record
+    assert is_done(payload)
+    assert event_id_of(payload) == record.event_id.encode()
+    assert b"\n" not in payload
+
+
+@given(_RECORD)
+def test_a_call_without_an_end(record: UsageRecord) -> None:
+    caller = principal_fragment(record.tenant, record.key_id, record.plan, sandbox=record.sandbox)
+    names = text_fragment(record.route), text_fragment(record.method)
+    intent = encode_intent(record.event_id.encode(), record.started_us, caller, *names)
+    assert not is_done(intent)
+    assert event_id_of(intent) == record.event_id.encode()
+    found = indeterminate(intent)
+    assert (found.outcome, found.status, found.units, found.cost, found.meters) == ("indeterminate", 0, 0, 0, {})
+    assert (found.event_id, found.tenant, found.route) == (record.event_id, record.tenant, record.route)
+
+
+@pytest.mark.parametrize("payload", [b"", b"{}", b"[]", b'["d"]', b'["i",1]', b"\xff", b"null"])
+def test_what_is_no_record(payload: bytes) -> None:
+    for read in (decode_record, indeterminate):
+        with pytest.raises(ValueError):
+            read(payload)
