@@ -9,19 +9,17 @@ import os
 
 from setuptools import setup
 
-HOT = (
-    *(f"core/{name}" for name in ("ids", "money", "records", "windows")),
-    *(f"http1/{name}" for name in ("paths", "reply", "request", "writing")),
-    *(
-        f"gateway/{name}"
-        for name in ("accounts", "call", "client", "exchange", "forwarding", "intake", "relay", "routes", "rules")
-    ),
-    *(f"upstream/{name}" for name in ("breaker", "connection", "pool")),
-    *(f"admission/{name}" for name in ("buckets", "gate", "quotas")),
-    *(f"ledger/{name}" for name in ("journal", "segment", "tail")),
-    *(f"metering/{name}" for name in ("cost", "histogram", "meters", "tally")),
-    *(f"identity/{name}" for name in ("cache", "finder", "resolver")),
-)
+_ROOMS = {
+    "core": "clock ids money periods records windows",
+    "http1": "paths reply request writing",
+    "gateway": "accounts call client credentials exchange forwarding handover intake lane refusals relay routes rules",
+    "upstream": "breaker connection pool",
+    "admission": "buckets compile fields gate quotas refusals scopes",
+    "ledger": "journal segment shipper tail",
+    "metering": "cost histogram meters tally",
+    "identity": "cache finder resolver",
+}
+HOT = [f"sidecar/{room}/{module}.py" for room, modules in _ROOMS.items() for module in modules.split()]
 
 
 def extensions() -> list[object]:
@@ -29,9 +27,7 @@ def extensions() -> list[object]:
         return []
     from mypyc.build import mypycify
 
-    modules: list[object] = mypycify(
-        ["--config-file=", "--ignore-missing-imports", *(f"sidecar/{name}.py" for name in HOT)], opt_level="3"
-    )
+    modules: list[object] = mypycify(["--config-file=", "--ignore-missing-imports", *HOT], opt_level="3")
     return modules
 
 

@@ -70,8 +70,9 @@ async def measure(profile: bool) -> None:
         client = ClientConnection(app._lane)
         client.connection_made(Wire())
         client.data_received(request)
-        while upstream._sink is None:
-            await asyncio.sleep(0.05)
+        async with asyncio.timeout(5):
+            while upstream._sink is None:
+                await asyncio.sleep(0.05)
         upstream.data_received(_REPLY)
 
         def rounds(count: int) -> float:

@@ -2,6 +2,7 @@
 
 import asyncio
 import errno
+import gc
 import json
 import logging
 import os
@@ -18,6 +19,7 @@ from sidecar.core.errors import SidecarError
 from sidecar.core.policy import Snapshot
 
 _SWITCH_S = 0.0005
+_GC_ALLOCATIONS = 20_000
 _log = logging.getLogger("sidecar")
 
 
@@ -42,6 +44,11 @@ async def _serve(snapshot: Snapshot) -> int:
             raise SidecarError(f"{_taken(snapshot, str(error))}: another program listens there") from None
         raise
     note = Path(snapshot.settings.data) / "run.json"
+    # What is there now lives as long as the process: the collector need not look at it again. Requests make no cycles
+    # that matter, so it looks rarely.
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(_GC_ALLOCATIONS, 20, 50)
     try:
         listen, admin = app.listening
         _announce(snapshot, listen, admin, note)

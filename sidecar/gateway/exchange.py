@@ -5,6 +5,9 @@ the key is cached, the budget is in process and an idle upstream connection exis
 first byte goes upstream, the usage record before the last byte goes to the client.
 """
 
+import logging
+from collections.abc import Coroutine
+
 from sidecar.admission import Refused
 from sidecar.core.errors import JournalFull, StoreError, Unauthenticated, UpstreamError
 from sidecar.core.problems import problem
@@ -18,6 +21,8 @@ from sidecar.gateway.rules import RoutePlan
 from sidecar.http1 import chunk
 from sidecar.identity import Found
 from sidecar.upstream import TargetPool, UpstreamConnection
+
+_log = logging.getLogger(__name__)
 
 
 class Exchange(Relay):
@@ -76,10 +81,19 @@ class Exchange(Relay):
         self.found = found
         account = self._lane.resolver.cached(found.secret)
         if account is None:
-            self._lane.spawn(self._resolve(found, plan))
+            self._lane.spawn(self._guarded(self._resolve(found, plan)))
         else:
             self.account = account
             self._admit(account.passage(plan))
+
+    async def _guarded(self, work: Coroutine[None, None, None]) -> None:
+        """A fault of ours must answer the client, not leave it waiting."""
+        try:
+            await work
+        except Exception:
+            _log.exception("request %s failed", self.event_id.decode())
+            if self.phase == OPEN:
+                self.refuse(problem("internal_error", "the sidecar failed; its log names this request's id"))
 
     async def _resolve(self, found: Found, plan: RoutePlan) -> None:
         try:
@@ -110,7 +124,7 @@ class Exchange(Relay):
         assert self.plan is not None
         taken = None if fresh else self.plan.pool.take()
         if taken is None:
-            self._lane.spawn(self._connect(self.plan, fresh))
+            self._lane.spawn(self._guarded(self._connect(self.plan, fresh)))
         else:
             self.target, connection = taken
             self._send(connection)
