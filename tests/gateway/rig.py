@@ -21,7 +21,7 @@ listen: 127.0.0.1:0
 admin: {{listen: "127.0.0.1:0"}}
 data: data
 drain: 0s
-journal: {{segment: 256KiB, max: 4MiB}}
+journal: {{{journal}}}
 trusted_proxies: [{trusted}]
 bounds: {{{bounds}}}
 identity: {{api_key: {{{api_key}}}}}
@@ -61,6 +61,7 @@ class Options:
     routes: str = ROUTES
     plan: str = ""
     trusted: str = ""
+    journal: str = "segment: 256KiB, max: 4MiB"
 
 
 @dataclass

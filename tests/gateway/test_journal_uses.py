@@ -1,0 +1,57 @@
+"""What a full journal and a slow disk mean for the calls: the policy decides, and nothing is lost or held for ever."""
+
+import asyncio
+
+import pytest
+
+from tests.gateway.cruel import PATIENCE_S
+from tests.gateway.rig import Options, Rig
+
+SMALL = "segment: 64KiB, max: 256KiB"
+
+
+async def fill(rig: Rig) -> int:
+    """Calls until the journal is full, while the ledger takes nothing; how many were answered 200."""
+    for count in range(5_000):
+        reply = await rig.call()
+        if reply.status != 200:
+            assert (reply.status, b"journal_full" in reply.body) == (503, True)
+            return count
+    raise AssertionError("the journal has no bound")
+
+
+@pytest.mark.parametrize("options", [Options(journal=SMALL)])
+async def test_a_full_journal_refuses_before_anything_is_forwarded(rig: Rig) -> None:
+    await rig.app._shipper._step.acquire()
+    served = await fill(rig)
+    forwarded = len(rig.upstream.requests)
+    assert served == forwarded > 10
+    assert (await rig.call()).status == 503
+    assert len(rig.upstream.requests) == forwarded
+    rig.app._shipper._step.release()
+    assert len(await rig.ledger()) == served
+    assert (await rig.call()).status == 200  # it recovers alone once the ledger takes what there is
+    assert len(await rig.ledger()) == served + 1
+    held = rig.app._admission.usage_of("acme")
+    assert [policy.used for policy in held if policy.kind == "quota"] == [served + 1]
+
+
+@pytest.mark.parametrize("options", [Options(journal=f"{SMALL}, on_full: serve_unbilled")])
+async def test_a_policy_may_serve_unbilled(rig: Rig) -> None:
+    await rig.app._shipper._step.acquire()
+    for _ in range(5_000):
+        assert (await rig.call()).status == 200
+        if rig.lane.unbilled:
+            break
+    assert rig.lane.reading().unbilled == 1
+    rig.app._shipper._step.release()
+    assert len(await rig.ledger()) == len(rig.upstream.requests) - 1
+
+
+@pytest.mark.parametrize("options", [Options(journal="durability: sync, group: 1ms, segment: 256KiB, max: 4MiB")])
+async def test_sync_gives_the_reply_after_the_fsync(rig: Rig) -> None:
+    """The reply's end waits for the group's fsync; many calls share one."""
+    async with asyncio.timeout(PATIENCE_S):
+        replies = await asyncio.gather(*(rig.call() for _ in range(20)))
+    assert [reply.status for reply in replies] == [200] * 20
+    assert len(await rig.ledger()) == 20
