@@ -46,7 +46,10 @@ def _checked_host(host: str) -> str:
     if "%" in host:
         raise ValueError(f"{quoted(host)} has a zone; write the address without it")
     if address_of(host) is not None:
-        return str(ipaddress.ip_address(host))
+        address = ipaddress.ip_address(host)
+        if isinstance(address, ipaddress.IPv6Address) and address.ipv4_mapped is not None:
+            return f"::ffff:{address.ipv4_mapped}"  # one text under every version of Python
+        return str(address)
     last = host.rstrip(".").rpartition(".")[2]
     # inet_aton takes 2852039166 and 0xA9FEA9FE for 169.254.169.254: no form of an address but the usual one.
     if re.fullmatch(r"\d+|0[xX][0-9a-fA-F]*", last) or _HOST.fullmatch(host) is None:
