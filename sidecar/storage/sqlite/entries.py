@@ -16,6 +16,8 @@ US_PER_MINUTE = 60_000_000
 _log = logging.getLogger("sidecar.storage")
 _folder = files(__package__) / "queries"
 _INSERT = (_folder / "insert_entries.sql").read_text("utf-8")
+_TEMPORARY = (_folder / "temporary_batch.sql").read_text("utf-8")
+_GROUP = (_folder / "group_batch.sql").read_text("utf-8")
 _PROJECTIONS = [
     (_folder / f"{name}.sql").read_text("utf-8") for name in ("add_to_rollups", "add_to_meter_rollups", "touch_keys")
 ]
@@ -64,8 +66,11 @@ def _insert(connection: apsw.Connection, records: Sequence[bytes]) -> int:
     connection.execute(_INSERT, {"batch": b"[%b]" % b",".join(records)})
     new = connection.changes()
     if new:
+        connection.execute(_TEMPORARY)
+        connection.execute(_GROUP, {"before": before})
         for statement in _PROJECTIONS:
-            connection.execute(statement, {"before": before})
+            connection.execute(statement)
+        connection.execute("DELETE FROM temp.batch")
     return new
 
 

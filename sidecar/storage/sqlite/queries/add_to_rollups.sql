@@ -1,11 +1,11 @@
--- The entries after :before, added to the sums of their minutes.
+-- The grouped batch, added to the sums of its minutes.
 INSERT INTO rollups
 SELECT
-    tenant, started_us / 60000000, key_id, route, status / 100, sandbox,
-    count(*), sum(units), sum(cost), sum(bytes_in), sum(bytes_out), sum(total_us), sum(upstream_us),
-    sum(outcome = 'indeterminate')
-FROM entries
-WHERE seq > :before
+    tenant, minute, key_id, route, status_class, sandbox,
+    sum(requests), sum(units), sum(cost), sum(bytes_in), sum(bytes_out), sum(total_us), sum(upstream_us),
+    sum(indeterminate)
+FROM temp.batch
+WHERE true
 GROUP BY 1, 2, 3, 4, 5, 6
 ON CONFLICT DO UPDATE SET
     requests = requests + excluded.requests,
