@@ -41,7 +41,10 @@ async def _serve(snapshot: Snapshot) -> int:
         await app.start()
     except OSError as error:
         if error.errno == errno.EADDRINUSE:
-            raise SidecarError(f"{_taken(snapshot, str(error))}: another program listens there") from None
+            raise SidecarError(f"{_address(snapshot, str(error))} is taken: another program listens there") from None
+        if "attempting to bind" in str(error):
+            reason = os.strerror(error.errno or 0)
+            raise SidecarError(f"cannot listen on {_address(snapshot, str(error))}: {reason}") from None
         raise
     note = Path(snapshot.settings.data) / "run.json"
     # What is there now lives as long as the process: the collector need not look at it again. Requests make no cycles
@@ -74,9 +77,9 @@ def _announce(snapshot: Snapshot, listen: str, admin: str, note: Path) -> None:
     sys.stdout.flush()
 
 
-def _taken(snapshot: Snapshot, text: str) -> str:
+def _address(snapshot: Snapshot, text: str) -> str:
     settings = snapshot.settings
     for host, port in ((settings.listen_host, settings.listen_port), (settings.admin.host, settings.admin.port)):
         if f"'{host}', {port})" in text:
-            return f"{host}:{port} is taken"
-    return "the address is taken"
+            return f"{host}:{port}"
+    return "the address"

@@ -6,34 +6,11 @@ from urllib.parse import urlsplit
 
 from sidecar.config.kinds import ScalarKind, text, text_of
 from sidecar.config.reading import Scalar, quoted
+from sidecar.core.addresses import address_of, is_link_local
 from sidecar.core.policy import Target
 
 _HOST = re.compile(r"(?=.{1,253}\Z)[a-z0-9_](?:[a-z0-9_-]{0,62})(?:\.[a-z0-9_](?:[a-z0-9_-]{0,62}))*\.?", re.IGNORECASE)
 TOKEN = r"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,64}"  # noqa: S105 - RFC 9110, 5.6.2: what a method or a field name may hold
-# Addresses that answer with a machine's credentials and are not link-local: AWS over IPv6, Alibaba, Azure.
-_METADATA = frozenset({"fd00:ec2::254", "100.100.100.200", "168.63.129.16"})
-_METADATA_NAMES = frozenset({"metadata", "metadata.google.internal", "instance-data", "instance-data.ec2.internal"})
-
-Address = ipaddress.IPv4Address | ipaddress.IPv6Address
-
-
-def address_of(host: str) -> Address | None:
-    """The IP address that ``host`` is, an IPv4 one inside IPv6 taken out; None for a name."""
-    try:
-        address = ipaddress.ip_address(host)
-    except ValueError:
-        return None
-    if isinstance(address, ipaddress.IPv6Address) and address.ipv4_mapped is not None:
-        return address.ipv4_mapped
-    return address
-
-
-def is_link_local(host: str) -> bool:
-    """Whether ``host`` is a link-local or cloud metadata address (http.md 2, SSRF), or a name that stands for one."""
-    address = address_of(host)
-    if address is None:
-        return host.lower().rstrip(".") in _METADATA_NAMES
-    return address.is_link_local or str(address) in _METADATA
 
 
 def is_loopback(host: str) -> bool:

@@ -86,7 +86,7 @@ class ClientConnection(asyncio.Protocol):
             self._use_rules()
         intake = self._intake
         begun = intake.begun
-        while data and not (self._lingering or self._error is not None):
+        while data and not (self._lingering or self._error is not None or self.transport.is_closing()):
             try:
                 data = intake.take(data)
             except Malformed as error:
@@ -94,7 +94,8 @@ class ClientConnection(asyncio.Protocol):
             self._advance()
         if intake.begun and not begun:
             self._started = True
-            self.deadline_ns = self._lane.monotonic_ns() + self._rules.bounds.header_timeout_ns
+            if not self._stalled:
+                self.deadline_ns = self._lane.monotonic_ns() + self._rules.bounds.header_timeout_ns
 
     def _use_rules(self) -> None:
         # A request keeps the rules that it began with; the next one is read by the new ones.
@@ -109,7 +110,10 @@ class ClientConnection(asyncio.Protocol):
             return bool(self._handover.eof_received())
         if self._receiving is not None:
             broken, self._receiving = self._receiving, None
-            broken.stop(problem("bad_request", "the request ended before its body was complete"))
+            if broken is self._current:
+                broken.stop(problem("bad_request", "the request ended before its body was complete"))
+            elif broken in self._queue:
+                self._queue.remove(broken)  # not answered out of turn: the connection ends after those before it
         return self._current is not None or bool(self._queue)
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -138,18 +142,34 @@ class ClientConnection(asyncio.Protocol):
 
     def resume_writing(self) -> None:
         self._stalled = False
-        self.deadline_ns = 0
+        self._after_stall()
         if self._handover is not None:
             self._handover.resume_writing()
         elif self._current is not None:
             self._current.resume_reply()
+
+    def _after_stall(self) -> None:
+        self.deadline_ns = 0
+        if self._lingering or self.transport.is_closing():
+            self.deadline_ns = self._lane.monotonic_ns() + _LINGER_NS
+        elif self._current is None and self._handover is None:
+            self._wait_for_request()
+            asyncio.get_running_loop().call_soon(self._advance)
+        elif self._receiving is not None and self._receiving is self._current:
+            self.wait_for_body()
+
+    def _wait_for_request(self) -> None:
+        if not self._stalled:
+            bounds = self._rules.bounds
+            wait = bounds.header_timeout_ns if self._intake.begun else bounds.keepalive_ns
+            self.deadline_ns = self._lane.monotonic_ns() + wait
 
     # The intake's side
 
     def head_read(self, head: RequestHead) -> None:
         """A request begins."""
         self._started = True
-        self.deadline_ns = 0
+        self.waiting_over()
         exchange = Exchange(self._lane, self._rules, self, head)
         self._receiving = exchange
         self._queue.append(exchange)
@@ -177,7 +197,7 @@ class ClientConnection(asyncio.Protocol):
         if close or self._lane.closing or (self._closing and not self._queue):
             self._end(unread=self._receiving is exchange)
             return
-        self.deadline_ns = self._lane.monotonic_ns() + self._rules.bounds.keepalive_ns
+        self._wait_for_request()
         if self._paused:
             self.resume_body()
         if self._queue or self._error is not None:
@@ -233,7 +253,14 @@ class ClientConnection(asyncio.Protocol):
     def expire(self) -> None:
         """The client took too long."""
         self.deadline_ns = 0
-        if self._lingering or self._stalled or (self._current is None and not self._started):
+        unread = self.transport.get_write_buffer_size() > 0  # by a client that was given its time to do it
+        if (
+            self._lingering
+            or self._stalled
+            or self.transport.is_closing()
+            or (unread and self._current is None)
+            or (self._current is None and not self._started)
+        ):
             self.transport.abort()
         elif self._intake.begun:
             self._error = Malformed("request_timeout", "the request's head did not arrive in time")
@@ -244,10 +271,17 @@ class ClientConnection(asyncio.Protocol):
             self.transport.close()
 
     def _advance(self) -> None:
-        while self._current is None and self._handover is None and self._queue:
+        # A client that does not read gets no further reply begun: it would be buffered without a bound.
+        while self._current is None and self._handover is None and self._queue and not self._stalled:
+            self.waiting_over()
             exchange = self._current = self._queue.popleft()
             exchange.start()
-        if self._current is None and self._handover is None and self._error is not None and not self._closing:
+        if (
+            self._current is None
+            and self._handover is None
+            and self._error is not None
+            and not (self._closing or self._queue)
+        ):
             self._answer_error(self._error)
         elif self._receiving is not None and self._receiving is self._current:
             self.wait_for_body()
@@ -277,6 +311,8 @@ class ClientConnection(asyncio.Protocol):
         self._closing = True
         self._queue.clear()
         if not unread or self.transport.is_closing():
+            if not self._stalled:
+                self.deadline_ns = self._lane.monotonic_ns() + self._rules.bounds.body_timeout_ns  # to read the rest
             self.transport.close()
             return
         self._lingering = True

@@ -16,7 +16,7 @@ from sidecar.gateway.credentials import own_credentials, target_without_key
 from sidecar.gateway.forwarding import upstream_tail
 from sidecar.gateway.handover import PREFIX
 from sidecar.gateway.refusals import address_problem, body_problem, caller_problem
-from sidecar.gateway.relay import HANDED, OPEN, OVER, SENT, Relay
+from sidecar.gateway.relay import HANDED, OPEN, OVER, SENT, SYNCING, Relay
 from sidecar.gateway.rules import RoutePlan
 from sidecar.http1 import chunk
 from sidecar.identity import Found
@@ -92,8 +92,8 @@ class Exchange(Relay):
             await work
         except Exception:
             _log.exception("request %s failed", self.event_id.decode())
-            if self.phase == OPEN:
-                self.refuse(problem("internal_error", "the sidecar failed; its log names this request's id"))
+            if self.phase in (OPEN, SENT):
+                self.stop(problem("internal_error", "the sidecar failed; its log names this request's id"))
 
     async def _resolve(self, found: Found, plan: RoutePlan) -> None:
         try:
@@ -161,10 +161,10 @@ class Exchange(Relay):
         if self._held is not None:
             data += b"".join(self._held)
             self._held, self._held_size = None, 0
+        if not self.upload_done:
+            self._client.resume_body()  # before the sending, which may pause it again
         self._sent_ns = self._lane.monotonic_ns()
         connection.send(self, data, head_request=head.method == b"HEAD", upload_done=self.upload_done)
-        if not self.upload_done:
-            self._client.resume_body()
 
     def _upstream_head(self, target: TargetPool) -> bytes:
         head, account, client = self.head, self.account, self._client
@@ -207,7 +207,7 @@ class Exchange(Relay):
     def body(self, data: bytes) -> None:
         """A piece of the request's body, without its framing."""
         self.bytes_in += len(data)
-        if self.phase == OVER:
+        if self.phase in (OVER, SYNCING):
             return
         if self.phase == HANDED:
             self._client.handed(data, done=False)
@@ -234,7 +234,7 @@ class Exchange(Relay):
             self._client.handed(b"", done=True)
         elif self.phase == OVER:
             self._client.finished(self, close=self.close)
-        else:
+        elif self.phase != SYNCING:
             end = b"0\r\n\r\n" if self._chunked else b""
             if self.connection is not None:
                 self.connection.send_body(end, done=True)

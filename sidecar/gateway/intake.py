@@ -74,7 +74,7 @@ class Intake:
         """Reads at most one message of ``data``; returns what is left. Malformed: the connection is beyond use."""
         fresh = not self._in_head and self._reading is None
         if fresh:
-            if not self._partial:
+            if not self._partial and len(data) <= self.bounds.max_request_line:
                 known = self.reader.recall(data)
                 if known is not None:
                     self._owner.head_read(known)

@@ -25,12 +25,14 @@ OPEN: Final = 0
 HANDED: Final = 1
 SENT: Final = 2
 OVER: Final = 3
+SYNCING: Final = 4
 
 
 class Relay(Call):
     """A call's reply; the upstream connection's ReplySink.
 
-    ``phase``: OPEN until the head goes upstream, SENT until the last byte is written, then OVER; HANDED is aiohttp's.
+    ``phase``: OPEN until the head goes upstream, SENT until the last byte is written, then OVER; HANDED is aiohttp's;
+    SYNCING: recorded, and the last bytes wait for the journal's fsync.
     ``drain_until_ns`` (monotonic) bounds the reading of a reply for a client that has gone.
     """
 
@@ -104,12 +106,17 @@ class Relay(Call):
         self.connection = None
         if self.gone:
             self.record(b"client_gone")
+            self.phase = OVER
             self._lane.abandoned.discard(self)
+            if self.target is not None:
+                self.target.failed(error.kind)
             return
         if replayable and not self._retried and self.head.method in _IDEMPOTENT and not self.head.has_body:
             # A kept-alive connection that died unread is a race, not a failure (RFC 9110, 9.2.2): the same usage event.
             self._retried = True
             self.phase = OPEN
+            if self.target is not None:
+                self.target.breaker.let_go()  # the retry may be the probe
             self.forward(fresh=True)
             return
         if self.target is not None:
@@ -177,15 +184,14 @@ class Relay(Call):
             self.phase = OVER
             self._client.transport.abort()
             return
-        refusal = upstream_problem(error)
-        if self.intended:
-            self.status = refusal.status
-            self.record(b"upstream_failed", charge=False)
-        self.refuse(refusal)
+        self.refuse(upstream_problem(error))
 
     def stop(self, refusal: Problem) -> None:
         """Ends the call in the middle of the request's body: the upstream must not take it for whole."""
+        if self.phase == SYNCING:
+            return
         if self.phase == OVER:
+            self._client.finished(self, close=True)  # it was refused, and the rest of its body does not come
             return
         if self.phase == SENT:
             if not self._replied:
@@ -200,6 +206,9 @@ class Relay(Call):
     def refuse(self, refusal: Problem) -> None:
         """Answers with a problem document. The connection is kept when the rest of the request is small."""
         self.give_back()
+        if self.intended and self.passage is not None:
+            self.status = refusal.status
+            self.record(b"upstream_failed", charge=False)
         lane, head = self._lane, self.head
         lane.tallies.refuse(None if self.plan is None else self.plan.route.name, refusal.code)
         self.phase = OVER
@@ -246,9 +255,11 @@ class Relay(Call):
         return [chunk(piece) for piece in body] if self._chunk_reply else body
 
     def _finish(self, last: bytes) -> None:
+        self.connection = None  # it may belong to somebody else: a full buffer must not pause it
         self.record(b"ok")
         self.phase = OVER
         if self._lane.switches.sync:
+            self.phase = SYNCING
             self._lane.spawn(self._finish_synced(last))
         else:
             self._client.transport.write(last)
@@ -256,6 +267,7 @@ class Relay(Call):
 
     async def _finish_synced(self, last: bytes) -> None:
         await self._lane.journal.synced()
+        self.phase = OVER
         if not self.gone:
             self._client.transport.write(last)
             self._client.finished(self, close=self.close)

@@ -109,8 +109,9 @@ class ReplyMemory:
     def learn(self, data: bytes, head: ReplyHead) -> None:
         """Remembers the head that ``data``, the reply to another method than HEAD, began with, framed by a length."""
         start = data.find(b"\r\n\r\n") + 4
+        # The status: a 1xx may come first, and is not the head that was read.
         framed = head.length is not None and head.status not in (204, 304) and not head.close
-        if 4 < start <= _MEMORY_HEAD and framed and data.startswith(b"HTTP/1.1 "):
+        if 4 < start <= _MEMORY_HEAD and framed and data.startswith(b"HTTP/1.1 %d" % head.status):
             if len(self._heads) >= _MEMORY:
                 self._heads.clear()
             self._heads[data[:start]] = head

@@ -8,8 +8,9 @@ _HOST = re.compile(rb"(?:[A-Za-z0-9._~!$&'()*+,;=%-]+|\[[0-9A-Fa-f:.]+\])(?::[0-
 _ABSOLUTE = re.compile(rb"(?i:https?)://([^/?#]*)([^#]*)")
 _TOKEN = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 
-# A request line as almost every client sends it; anything else takes llhttp's way.
-_PLAIN_LINE = re.compile(rb"(GET|HEAD|POST|PUT|PATCH|DELETE|OPTIONS) (/[!-\"$-~]*) HTTP/1\.1")
+# A request line as almost every client sends it; anything else takes llhttp's way: an absolute target replaces Host,
+# and OPTIONS reads Max-Forwards, so neither may share a block.
+_PLAIN_LINE = re.compile(rb"(GET|HEAD|POST|PUT|PATCH|DELETE) (/[!-\"$-~]*) HTTP/1\.1")
 _MEMORY = 1024  # header blocks remembered per reader
 _MEMORY_BLOCK = 4096  # bytes; a longer block is not remembered: at most 8 MiB with what was read of it
 
@@ -153,6 +154,8 @@ class RequestReader:
         """
         start = data.find(b"\r\n") + 2
         if start < 16 or len(data) - start > _MEMORY_BLOCK or not _is_plain(head):
+            return
+        if _PLAIN_LINE.fullmatch(data, 0, start - 2) is None:
             return
         if len(self._memory) >= _MEMORY:
             self._memory.clear()

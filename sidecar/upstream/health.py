@@ -5,6 +5,7 @@ import logging
 
 import aiohttp
 
+from sidecar.core.errors import UpstreamError
 from sidecar.upstream.pool import TargetPool, UpstreamPool
 
 _log = logging.getLogger(__name__)
@@ -39,10 +40,11 @@ async def check(session: aiohttp.ClientSession, target: TargetPool, path: str, t
     """One check: 2xx and 3xx are healthy; the body is not read, a redirect is not followed."""
     try:
         timeout = aiohttp.ClientTimeout(total=timeout_s)
+        await target.addresses()
         async with session.get(f"{target.target}{path}", timeout=timeout, allow_redirects=False) as reply:
             healthy = reply.status < 400
             why = f"answered {reply.status}"
-    except (aiohttp.ClientError, TimeoutError, OSError) as error:
+    except (aiohttp.ClientError, TimeoutError, OSError, UpstreamError) as error:
         healthy, why = False, type(error).__name__
     if healthy != target.healthy:
         target.healthy = healthy

@@ -4,10 +4,12 @@ Bounds: ``max_connections`` per target; ``max_waiting`` requests wait for one pe
 """
 
 import asyncio
+import socket
 import ssl
 from collections import deque
 from dataclasses import dataclass
 
+from sidecar.core.addresses import is_link_local
 from sidecar.core.clock import Clock
 from sidecar.core.errors import UpstreamError
 from sidecar.core.policy import Target, Upstream
@@ -87,7 +89,7 @@ class TargetPool:
 
     async def open(self) -> UpstreamConnection:
         """A new connection. UpstreamError when it cannot be made."""
-        upstream, loop = self.pool.upstream, asyncio.get_running_loop()
+        upstream = self.pool.upstream
         connection = UpstreamConnection(
             self._clock,
             first_byte_ns=upstream.first_byte_timeout_ns,
@@ -101,13 +103,7 @@ class TargetPool:
         self.opening += 1
         try:
             async with asyncio.timeout(upstream.connect_timeout_ns / 1e9):
-                await loop.create_connection(
-                    lambda: connection,
-                    self.target.host,
-                    self.target.port,
-                    ssl=self._tls,
-                    server_hostname=self.target.host if self._tls else None,
-                )
+                await self._connect(connection)
         except TimeoutError:
             self.failed("connect_timeout")
             raise UpstreamError("connect_timeout", f"no connection to {self.target} in time") from None
@@ -117,9 +113,45 @@ class TargetPool:
             raise UpstreamError("connect", f"no connection to {self.target}: {reason}") from None
         finally:
             self.opening -= 1
+            if not hasattr(connection, "transport"):
+                self.pool.room_made()
         connection.transport.set_write_buffer_limits(high=_WRITE_HIGH)
         self.connections.add(connection)
         return connection
+
+    async def addresses(self) -> list[str]:
+        """What may be connected to. UpstreamError when the host's name stands for link-local addresses only."""
+        host, loop = self.target.host, asyncio.get_running_loop()
+        found = await loop.getaddrinfo(host, self.target.port, type=socket.SOCK_STREAM)
+        addresses = list(dict.fromkeys(str(info[4][0]) for info in found))
+        if not self.pool.upstream.allow_link_local:
+            # Configured addresses were judged with the configuration; here it is what a name resolves to.
+            addresses = [address for address in addresses if not is_link_local(address)]
+        if not addresses:
+            raise UpstreamError(
+                "connect", f"{self.target} resolves to link-local addresses, which need allow_link_local: true"
+            )
+        return addresses
+
+    async def _connect(self, connection: UpstreamConnection) -> None:
+        """To the first of the addresses that takes it: the very ones that were judged."""
+        loop, failure = asyncio.get_running_loop(), OSError("no address")
+        name = self.target.host if self._tls else None
+        try:
+            addresses = await self.addresses()
+        except UpstreamError:
+            self.failed("connect")
+            raise
+        for address in addresses:
+            try:
+                await loop.create_connection(
+                    lambda: connection, address, self.target.port, ssl=self._tls, server_hostname=name
+                )
+            except OSError as error:
+                failure = error
+            else:
+                return
+        raise failure
 
     def put_back(self, connection: UpstreamConnection) -> None:
         """Returns a connection that was acquired and not used."""
@@ -181,14 +213,21 @@ class UpstreamPool:
         while True:
             target = self._best()
             if target is None or not target.breaker.allows():
+                self.room_made()  # whoever else waits would wait for nothing
                 raise UpstreamError("open", f"upstream {self.upstream.name} is not available")
             if not fresh and (connection := target.take()) is not None:
                 return target, connection
             if not target.full:
                 return target, await target.open()
+            target.breaker.let_go()  # no probe while it waits
+            if target.idle:
+                target.idle.pop(0)[0].close()  # only for ``fresh``: makes room for it
             handed = await self._wait()
-            if handed is not None:
-                return next(t for t in self.targets if handed in t.connections), handed
+            if handed is None or handed.closed:
+                continue
+            for owner in self.targets:
+                if handed in owner.connections:
+                    return owner, handed
 
     def sweep(self, now_ns: int) -> None:
         """Called every half second."""
@@ -261,8 +300,17 @@ class UpstreamPool:
             async with asyncio.timeout(self.upstream.first_byte_timeout_ns / 1e9):
                 return await waiter
         except TimeoutError:
+            self._pass_on(waiter)
             raise UpstreamError("busy", f"upstream {self.upstream.name} is at its capacity") from None
         except asyncio.CancelledError:
-            if waiter.done() and not waiter.cancelled() and (handed := waiter.result()) is not None:
-                handed.close()  # it was given to a request that has gone
+            self._pass_on(waiter)
             raise
+
+    def _pass_on(self, waiter: "asyncio.Future[UpstreamConnection | None]") -> None:
+        """What was given to a request that no longer waits."""
+        if waiter.done() and not waiter.cancelled():
+            handed = waiter.result()
+            if handed is None:
+                self.room_made()
+            else:
+                handed.close()  # its end makes room

@@ -29,6 +29,14 @@ def test_a_port_that_is_taken(tmp_path: Path, which: str) -> None:
     assert address.split(":")[1] in done.stderr
 
 
+@pytest.mark.parametrize("which", ["--listen", "--admin"])
+def test_an_address_that_is_not_this_machines(tmp_path: Path, which: str) -> None:
+    """203.0.113.0/24 is for documentation (RFC 5737): no machine has it."""
+    words = ["run", "--upstream", "http://127.0.0.1:9", "--data", "data", *FREE, which, "203.0.113.5:8080"]
+    done = command(*words, cwd=tmp_path, code=1)
+    assert "sidecar: cannot listen on 203.0.113.5:8080: " in done.stderr
+
+
 def test_nothing_to_protect(tmp_path: Path) -> None:
     """No file and no --upstream: the message names both ways out."""
     done = command("run", "--data", "data", *FREE, cwd=tmp_path)

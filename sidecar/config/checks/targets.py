@@ -1,7 +1,8 @@
 """Listeners and targets: ports that clash, loops, and addresses that hand out a machine's credentials."""
 
-from sidecar.config.network import address_of, is_link_local, is_loopback, show_listen
+from sidecar.config.network import is_loopback, show_listen
 from sidecar.config.reading import Reading
+from sidecar.core.addresses import address_of, is_link_local
 from sidecar.core.policy import Settings, Snapshot, Target
 
 
