@@ -42,9 +42,12 @@ build/compiled/.stamp: setup.py pyproject.toml $(shell find sidecar tests -name 
 	@cd build/compiled && SIDECAR_COMPILE=1 $(abspath $(BIN))/python setup.py --quiet build_ext --inplace >compile.log 2>&1 || { tail -n 20 compile.log >&2; exit 1; }
 	@touch $@
 
+# Left out: what reads the sources, and two tests that replace methods, which compiled classes do not allow.
 test-compiled: compiled
 	cd build/compiled && PYTHONPATH=$(abspath build/compiled) $(abspath $(BIN))/python -m pytest $(FLAGS) \
-	  --ignore tests/test_architecture.py --ignore tests/e2e/test_image.py
+	  --ignore tests/test_architecture.py --ignore tests/e2e/test_image.py \
+	  --deselect tests/admission/test_buckets.py::test_counters_of_one_gate_do_not_displace_each_other \
+	  --deselect tests/gateway/test_turns_and_stalls.py::test_a_held_body_that_fills_the_upstream_pauses_the_client
 
 bench: $(VENV)/.dev
 	@$(MAKE) --no-print-directory compiled || echo "no C compiler: the sidecar is measured as pure Python"
