@@ -47,6 +47,7 @@ from sidecar.storage import SqliteStore
 from sidecar.upstream import HealthChecks, UpstreamPool
 
 _POLL_S = 1.0  # a key revoked in the store by somebody else stops within this
+_CATCH_UP_S = 5.0
 _log = logging.getLogger("sidecar")
 
 
@@ -138,9 +139,7 @@ class App:
 
     async def _open_admin(self, settings: Settings) -> None:
         token = settings.admin.token or admin_token(settings.data)
-        operations = _operations(
-            self.snapshot, self._store, self._peppers, self._clock, self._changed, self._shipper.flush
-        )
+        operations = _operations(self.snapshot, self._store, self._peppers, self._clock, self._changed, self._caught_up)
         admin = make_admin_app(operations, self._sources(), self._unready, token, settings.admin)
         self._admin_runner = web.AppRunner(admin, access_log=None, shutdown_timeout=2.0)
         await self._admin_runner.setup()
@@ -172,8 +171,16 @@ class App:
             except StoreError as error:
                 _log.warning("the store of keys does not answer: %s", error)
 
+    async def _caught_up(self) -> None:
+        """The ledger holds every call that has ended. StoreError when it does not get there."""
+        try:
+            async with asyncio.timeout(_CATCH_UP_S):
+                await self._shipper.flush()
+        except TimeoutError:
+            raise StoreError("the ledger does not take what is in the journal; see the log, nothing is lost") from None
+
     async def _meter_total(self, tenant: str, meter: str, since_us: int, until_us: int, sandbox: bool) -> int:
-        await self._shipper.flush()  # what is in the journal counts too
+        await self._caught_up()  # what is in the journal counts too
         return await self._store.meter_total(tenant, meter, since_us=since_us, until_us=until_us, sandbox=sandbox)
 
     def _changed(self, tenant: str | None, key_id: str | None) -> None:
@@ -230,8 +237,10 @@ async def open_offline(snapshot: Snapshot) -> AsyncIterator[Operations]:
 
 
 def _open_store(settings: Settings) -> SqliteStore:
-    path = settings.storage.removeprefix("sqlite:///")
-    return SqliteStore.open(Path(path))
+    path = Path(settings.storage.removeprefix("sqlite:///"))
+    if not path.exists() and (Path(settings.data) / "pepper").exists():
+        _log.warning("the database %s is missing; a new one is made, without tenants, keys and usage", path)
+    return SqliteStore.open(path)
 
 
 def _journal_of(settings: Settings, store: SqliteStore, clock: Clock) -> tuple[Journal, Shipper]:

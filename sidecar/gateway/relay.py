@@ -180,7 +180,7 @@ class Relay(Call):
         """No whole reply will come."""
         if self._replied:
             # The head is out: only a torn connection tells the client that the body is not whole (RFC 9112, 8).
-            self.record(b"upstream_failed")
+            self.record(b"upstream_failed", charge=False)
             self.phase = OVER
             self._client.transport.abort()
             return

@@ -1,6 +1,11 @@
 """After each exchange: exactly one usage record, with what really happened; a refused request leaves none."""
 
-from tests.gateway.cruel import CruelUpstream
+from pathlib import Path
+
+import pytest
+
+from sidecar.app import open_offline
+from tests.gateway.cruel import CruelUpstream, Wire
 from tests.gateway.rig import Rig
 
 
@@ -13,3 +18,30 @@ async def test_a_plain_call(rig: Rig, upstream: CruelUpstream) -> None:
     assert (entry.tenant, entry.key_id, entry.route, entry.method) == ("acme", rig.key_id, "all", "POST")
     assert (entry.status, entry.outcome, entry.units) == (200, "ok", 3)
     assert (entry.bytes_in, entry.bytes_out, entry.meters) == (5, 2, {"requests": 1})
+
+
+async def test_a_reply_that_was_cut_off_is_recorded_and_not_charged(rig: Rig, upstream: CruelUpstream) -> None:
+    """The client has nothing it can use, so it owes nothing."""
+
+    async def script(wire: Wire) -> None:
+        await upstream.take(wire)
+        wire.send(b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n0123456789")
+        wire.close()
+
+    upstream.runs(script)
+    client = await rig.client()
+    client.ask()
+    assert (await client.rest()).endswith(b"0123456789")
+    entry = await rig.only_entry()
+    assert (entry.status, entry.outcome, entry.units, entry.meters) == (200, "upstream_failed", 0, {})
+
+
+async def test_a_missing_database_is_not_replaced_in_silence(
+    rig: Rig, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    await rig.app.stop()
+    for file in (tmp_path / "data").glob("sidecar.db*"):
+        file.unlink()
+    async with open_offline(rig.app.snapshot):
+        assert "sidecar.db is missing" in caplog.text
+    await rig.app.start()
