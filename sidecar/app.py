@@ -58,7 +58,6 @@ class App:
         self.snapshot = snapshot
         self._clock = clock or SystemClock()
         self._rooms = contextlib.AsyncExitStack()
-        self._tasks: list[asyncio.Task[None]] = []
         self._pools: dict[str, UpstreamPool] = {}
         self._draining = False
         self._tallies = Tallies()

@@ -6,7 +6,6 @@ from typing import Any
 
 _HOST = re.compile(rb"(?:[A-Za-z0-9._~!$&'()*+,;=%-]+|\[[0-9A-Fa-f:.]+\])(?::[0-9]{0,5})?")
 _ABSOLUTE = re.compile(rb"(?i:https?)://([^/?#]*)([^#]*)")
-_TOKEN = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 
 # A request line as almost every client sends it; anything else takes llhttp's way: an absolute target replaces Host,
 # and OPTIONS reads Max-Forwards, so neither may share a block.
@@ -289,8 +288,3 @@ def _other_form(head: RequestHead, target: bytes) -> bytes:
     if not rest.startswith(b"/"):
         rest = b"/" + rest
     return rest
-
-
-def is_token(text: bytes) -> bool:
-    """Whether the text is an RFC 9110 token: a method, a field name."""
-    return _TOKEN.fullmatch(text) is not None
