@@ -11,12 +11,13 @@ from setuptools import setup
 
 _ROOMS = {
     "core": "clock ids money periods records windows",
-    "http1": "paths reply request writing",
-    "gateway": "accounts call client credentials exchange forwarding handover intake lane refusals relay routes rules",
+    "http1": "frames paths reply request writing",
+    "gateway": "accounts call client credentials exchange forwarding handover intake lane refusals relay routes rules "
+    "tunnel",
     "upstream": "breaker connection pool",
     "admission": "buckets compile fields gate quotas refusals scopes",
     "ledger": "journal segment shipper tail",
-    "metering": "cost histogram meters tally",
+    "metering": "coding cost events extracts histogram meters tally values watch",
     "identity": "cache finder resolver",
 }
 HOT = [f"sidecar/{room}/{module}.py" for room, modules in _ROOMS.items() for module in modules.split()]

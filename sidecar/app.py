@@ -20,6 +20,8 @@ from functools import partial
 from hashlib import sha256
 from importlib.metadata import version
 from pathlib import Path
+from typing import TypeAlias
+from urllib.parse import unquote, urlsplit
 
 import aiohttp
 from aiohttp import web
@@ -28,26 +30,31 @@ from sidecar.admin import (
     Build,
     Connections,
     Operations,
+    RunningMargin,
     Sources,
     make_admin_app,
     make_public_app,
+    make_waiting_app,
     read_admission,
     read_journal,
     read_upstreams,
 )
 from sidecar.admission import Admission
-from sidecar.core.clock import Clock, SystemClock
-from sidecar.core.errors import StoreError
+from sidecar.core.clock import NS_PER_S, Clock, SystemClock
+from sidecar.core.errors import StoreDown, StoreError
 from sidecar.core.policy import Settings, Snapshot
 from sidecar.gateway import Account, JournalUse, Lane, LaneRunner, Rules
 from sidecar.identity import Peppers, Resolver, UpstreamSigner, admin_token, fetch_jwks, new_key, signing_key
-from sidecar.ledger import Journal, Shipper
-from sidecar.metering import Tallies
-from sidecar.storage import SqliteStore
+from sidecar.ledger import Journal, Retention, Shipper
+from sidecar.metering import CostModel, Tallies
+from sidecar.storage import PostgresStore, SqliteStore, migrate_schema, move, schema_state
 from sidecar.upstream import HealthChecks, UpstreamPool
 
+Store: TypeAlias = SqliteStore | PostgresStore
 _POLL_S = 1.0  # a key revoked in the store by somebody else stops within this
 _CATCH_UP_S = 5.0
+_FAILING_S = 60  # a ledger that takes nothing for so long is worth a warning; calls go on
+_RETRY_S = (0.5, 5.0)  # between attempts to reach a store that was never there: the first, the longest
 _log = logging.getLogger("sidecar")
 
 
@@ -83,13 +90,42 @@ class App:
         return _bound(self._lane_runner), _bound(self._admin_runner)
 
     async def _open_stores(self, settings: Settings) -> None:
-        self._store = _open_store(settings)
-        self._rooms.callback(self._store.close)
-        self._journal, self._shipper = _journal_of(settings, self._store, self._clock)
+        self._journal = _open_journal(self.snapshot, self._clock)
         self._rooms.callback(self._journal.close)
-        await self._shipper.recover()
+        try:
+            await self._reach_store(settings)
+        except StoreDown as error:
+            await self._wait_for_store(settings, error)
         self._shipper.start()
         self._rooms.push_async_callback(self._shipper.stop)
+
+    async def _reach_store(self, settings: Settings) -> None:
+        async with contextlib.AsyncExitStack() as rooms:
+            self._store = await _open_store(settings, self._journal.identity)
+            rooms.push_async_callback(_close, self._store)
+            self._shipper = _shipper_of(settings, self._journal, self._store, self._clock)
+            await self._shipper.recover()
+            self._rooms.push_async_callback(rooms.pop_all().aclose)
+
+    async def _wait_for_store(self, settings: Settings, error: StoreDown) -> None:
+        """A store that is not there yet is waited for, alive and not ready, instead of dying in a loop."""
+        reasons = [str(error)]
+        runner = web.AppRunner(make_waiting_app(lambda: reasons[-1]), access_log=None)
+        await runner.setup()
+        try:
+            await web.TCPSite(runner, settings.admin.host, settings.admin.port).start()
+            delay_s = _RETRY_S[0]
+            while True:
+                _log.warning("not ready, the next attempt is in %g s: %s", delay_s, reasons[-1])
+                await asyncio.sleep(delay_s)
+                try:
+                    await self._reach_store(settings)
+                    return
+                except StoreDown as again:
+                    reasons[:] = [str(again)]
+                    delay_s = min(2 * delay_s, _RETRY_S[1])
+        finally:
+            await runner.cleanup()
 
     async def _open_lane(self, snapshot: Snapshot) -> None:
         settings, identity = snapshot.settings, snapshot.settings.identity
@@ -103,7 +139,10 @@ class App:
         await public.setup()
         self._rooms.push_async_callback(public.cleanup)
         assert public.server is not None
-        self._pools = {name: UpstreamPool(upstream, self._clock) for name, upstream in snapshot.upstreams.items()}
+        private = CostModel(snapshot.costs).private
+        self._pools = {
+            name: UpstreamPool(upstream, self._clock, private) for name, upstream in snapshot.upstreams.items()
+        }
         for pool in self._pools.values():
             self._rooms.callback(pool.abort)
         self._lane = Lane(
@@ -139,7 +178,10 @@ class App:
     async def _open_admin(self, settings: Settings) -> None:
         token = settings.admin.token or admin_token(settings.data)
         operations = _operations(self.snapshot, self._store, self._peppers, self._clock, self._changed, self._caught_up)
-        admin = make_admin_app(operations, self._sources(), self._unready, token, settings.admin)
+        self._margin = RunningMargin(self._store, self._store, lambda: self.snapshot, self._clock)
+        self._background(self._margin.run())
+        sources = self._sources()
+        admin = make_admin_app(operations, sources, self._unready, token, settings.admin, self._warnings)
         self._admin_runner = web.AppRunner(admin, access_log=None, shutdown_timeout=2.0)
         await self._admin_runner.setup()
         self._rooms.push_async_callback(self._admin_runner.cleanup)
@@ -199,6 +241,11 @@ class App:
         reasons += [f"upstream {name} is not available" for name, pool in self._pools.items() if not pool.available]
         return reasons
 
+    def _warnings(self) -> list[str]:
+        since_ns = self._shipper.readings().failing_since_ns
+        failing_s = 0 if since_ns is None else (self._clock.monotonic_ns() - since_ns) // NS_PER_S
+        return [f"the ledger has taken nothing for {failing_s} s; see the log"] if failing_s >= _FAILING_S else []
+
     def _sources(self) -> Sources:
         policy = sha256(repr((self.snapshot.routes, self.snapshot.plans)).encode()).hexdigest()[:12]
         build = Build(version("sidecar"), platform.python_version(), policy)
@@ -211,6 +258,7 @@ class App:
             connections=lambda: Connections(self._lane.reading().connections, bound),
             build=lambda: build,
             currency=lambda: self.snapshot.costs.currency,
+            margin=self._margin.read,
         )
 
 
@@ -221,35 +269,98 @@ async def open_offline(snapshot: Snapshot) -> AsyncIterator[Operations]:
     What a killed sidecar left in its journal is moved to the ledger first, so that usage is whole.
     """
     settings, clock = snapshot.settings, SystemClock()
-    store = _open_store(settings)
-    try:
-        journal, shipper = _journal_of(settings, store, clock)
-        try:
-            if journal.leftovers:
-                await shipper.recover()
-            peppers = Peppers.from_settings(settings.identity.api_key, settings.data)
-            yield _operations(snapshot, store, peppers, clock, lambda tenant, key_id: None, _nothing)
-        finally:
-            journal.close()
-    finally:
-        store.close()
+    async with contextlib.AsyncExitStack() as rooms:
+        journal = _open_journal(snapshot, clock)
+        rooms.callback(journal.close)
+        store = await _open_store(settings, journal.identity)
+        rooms.push_async_callback(_close, store)
+        if journal.leftovers:
+            await _shipper_of(settings, journal, store, clock).recover()
+        peppers = Peppers.from_settings(settings.identity.api_key, settings.data)
+        yield _operations(snapshot, store, peppers, clock, lambda tenant, key_id: None, _nothing)
 
 
-def _open_store(settings: Settings) -> SqliteStore:
-    path = Path(settings.storage.removeprefix("sqlite:///"))
-    if not path.exists() and (Path(settings.data) / "pepper").exists():
+async def apply_schema(snapshot: Snapshot, owner_url: str) -> list[int]:
+    """Brings the PostgreSQL schema to this version as its owner, for the role that ``storage:`` logs in as.
+
+    The numbers of the migrations that were applied. StoreError.
+    """
+    return await migrate_schema(owner_url, _postgresql_user(snapshot.settings))
+
+
+async def show_schema(snapshot: Snapshot) -> tuple[int, tuple[int, ...]]:
+    """The PostgreSQL schema's number and those of the migrations to be applied. StoreError."""
+    _postgresql_user(snapshot.settings)
+    state = await schema_state(snapshot.settings.storage)
+    return state.version, state.pending
+
+
+async def move_storage(snapshot: Snapshot, source: str, say: Callable[[str], None]) -> bool:
+    """Moves the installation ``sqlite:///PATH`` to the PostgreSQL that ``storage:`` names, while no sidecar runs.
+
+    What is left in the journal goes along. ``say`` gets lines for people. False: it was moved before. StoreError, also
+    when it was interrupted or anybody uses either side; the same call goes on where it stopped.
+    """
+    settings, clock = snapshot.settings, SystemClock()
+    _postgresql_user(settings)
+    if not source.startswith("sqlite:///"):
+        raise StoreError("only a SQLite file can be moved; name it as sqlite:///data/sidecar.db")
+    async with contextlib.AsyncExitStack() as rooms:
+        journal = _open_journal(snapshot, clock)
+        rooms.callback(journal.close)
+        store = SqliteStore.open(Path(source.removeprefix("sqlite:///")), moving=True)
+        rooms.callback(store.close)
+        if journal.leftovers and await store.moved_to() is None:
+            await _shipper_of(settings, journal, store, clock).recover()
+        return await move(store, settings.storage, journal.identity, say)
+
+
+def _postgresql_user(settings: Settings) -> str:
+    user = None if settings.storage.startswith("sqlite:") else urlsplit(settings.storage).username
+    if user is None:
+        raise StoreError("storage: is no PostgreSQL URL; a SQLite file gets its schema when it is opened")
+    return unquote(user)
+
+
+async def _open_store(settings: Settings, journal: str) -> Store:
+    """The store that ``storage:`` names, opened for the journal of that identity. StoreError."""
+    if not settings.storage.startswith("sqlite:"):
+        return await PostgresStore.open(settings.storage, journal=journal)
+    return _open_sqlite(Path(settings.storage.removeprefix("sqlite:///")), Path(settings.data))
+
+
+def _open_sqlite(path: Path, data: Path) -> SqliteStore:
+    if not path.exists() and (data / "pepper").exists():
         _log.warning("the database %s is missing; a new one is made, without tenants, keys and usage", path)
     return SqliteStore.open(path)
 
 
-def _journal_of(settings: Settings, store: SqliteStore, clock: Clock) -> tuple[Journal, Shipper]:
-    journal = Journal(Path(settings.data) / "journal", settings.journal, clock)
-    return journal, Shipper(journal, store, clock, raw_events_ns=settings.raw_events_ns)
+async def _close(store: Store) -> None:
+    if isinstance(store, PostgresStore):
+        await store.close()
+    else:
+        store.close()
+
+
+def _open_journal(snapshot: Snapshot, clock: Clock) -> Journal:
+    settings = snapshot.settings
+    return Journal(Path(settings.data) / "journal", settings.journal, clock, extra=_done_extra(snapshot))
+
+
+def _shipper_of(settings: Settings, journal: Journal, store: Store, clock: Clock) -> Shipper:
+    keep = Retention(settings.raw_events_ns, settings.minute_sums_ns, settings.hour_sums_ns)
+    return Shipper(journal, store, clock, keep=keep)
+
+
+def _done_extra(snapshot: Snapshot) -> int:
+    """By how many bytes a done record may be longer than its intent: an outcome, nine numbers of up to 20 digits, and
+    each meter once with a value and once as an anomaly."""
+    return 256 + sum(2 * len(name) + 32 for name in snapshot.meters)
 
 
 def _operations(
     snapshot: Snapshot,
-    store: SqliteStore,
+    store: Store,
     peppers: Peppers,
     clock: Clock,
     changed: Callable[[str | None, str | None], None],

@@ -37,8 +37,15 @@ async def _serve(snapshot: Snapshot) -> int:
     for name in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(name, stop.set)
     app = App(snapshot)
+    starting, stopping = asyncio.ensure_future(app.start()), asyncio.ensure_future(stop.wait())
+    await asyncio.wait({starting, stopping}, return_when=asyncio.FIRST_COMPLETED)
+    if not starting.done():  # it waits for its store, and need not any more
+        starting.cancel()
+        with suppress(asyncio.CancelledError):
+            await starting
+        return 0
     try:
-        await app.start()
+        starting.result()
     except OSError as error:
         if error.errno == errno.EADDRINUSE:
             raise SidecarError(f"{_address(snapshot, str(error))} is taken: another program listens there") from None

@@ -1,35 +1,47 @@
 """The admin listener: probes, metrics and the operators' API (docs/admin-api.md). No cookies, no CORS."""
 
+import asyncio
 from collections.abc import Callable, Sequence
 
 from aiohttp import web
 
 from sidecar.admin.bodies import MAX_BODY, body_fields, query_fields
+from sidecar.admin.downloads import send_export
 from sidecar.admin.guards import actor_of, host_guard, token_guard
 from sidecar.admin.metrics import Exposition
 from sidecar.admin.operations import Operations
-from sidecar.admin.replies import guarded, json_reply
+from sidecar.admin.replies import Refused, guarded, json_reply
 from sidecar.admin.sources import Sources
 from sidecar.core.policy import Admin
 
-# Why the sidecar is not ready, in words for people; empty when it is.
+MAX_EXPORTS = 4  # at a time; each holds a page and a piece of its file, up to 20 MiB for Parquet
+_NARROWED = ("tenant", "plan", "key", "route", "sandbox")
+# Why the sidecar is not ready, in words for people; empty when it is. Warnings are the same of what does not make it
+# unready: calls are served and written down, but somebody should look.
 Readiness = Callable[[], Sequence[str]]
+Warnings = Callable[[], Sequence[str]]
 
 
 def make_admin_app(
-    operations: Operations, sources: Sources, readiness: Readiness, token: str, settings: Admin
+    operations: Operations,
+    sources: Sources,
+    readiness: Readiness,
+    token: str,
+    settings: Admin,
+    warnings: Warnings = tuple,
 ) -> web.Application:
     """The application behind the admin port. ``/api/`` asks for ``token``; ``/livez``, ``/readyz`` and ``/metrics`` ask
     for nothing, because the port is on loopback unless the operator opened it."""
     hosts = (settings.host, *settings.hosts)
     app = web.Application(client_max_size=MAX_BODY, middlewares=[guarded, host_guard(hosts), token_guard(token)])
-    app.add_routes(_probe_routes(sources, readiness))
+    app.add_routes(_probe_routes(sources, readiness, warnings))
     app.add_routes(_tenant_routes(operations))
     app.add_routes(_key_routes(operations))
+    app.add_routes(_report_routes(operations))
     return app
 
 
-def _probe_routes(sources: Sources, readiness: Readiness) -> list[web.RouteDef]:
+def _probe_routes(sources: Sources, readiness: Readiness, warnings: Warnings) -> list[web.RouteDef]:
     exposition = Exposition(sources)
 
     async def livez(request: web.Request) -> web.Response:
@@ -37,7 +49,8 @@ def _probe_routes(sources: Sources, readiness: Readiness) -> list[web.RouteDef]:
 
     async def readyz(request: web.Request) -> web.Response:
         reasons = list(readiness())
-        return json_reply({"ready": not reasons, "reasons": reasons}, 503 if reasons else 200)
+        document = {"ready": not reasons, "reasons": reasons, "warnings": list(warnings())}
+        return json_reply(document, 503 if reasons else 200)
 
     async def metrics(request: web.Request) -> web.Response:
         body, content_type = await exposition.scrape(request.headers.get("Accept", ""))
@@ -63,16 +76,11 @@ def _tenant_routes(operations: Operations) -> list[web.RouteDef]:
         tenant = request.match_info["tenant"]
         return json_reply(await operations.tenants_set(tenant, **fields, actor=actor_of(request)))
 
-    async def usage(request: web.Request) -> web.Response:
-        fields = query_fields(request, "since", "until")
-        return json_reply(await operations.usage(request.match_info["tenant"], **fields))
-
     return [
         web.post("/api/v1/tenants", add),
         web.get("/api/v1/tenants", listing),
         web.get("/api/v1/tenants/{tenant}", show),
         web.patch("/api/v1/tenants/{tenant}", change),
-        web.get("/api/v1/usage/{tenant}", usage),
     ]
 
 
@@ -102,4 +110,39 @@ def _key_routes(operations: Operations) -> list[web.RouteDef]:
         web.get("/api/v1/tenants/{tenant}/keys", listing),
         web.post("/api/v1/keys/{key}/revoke", revoke),
         web.post("/api/v1/keys/{key}/rotate", rotate),
+    ]
+
+
+def _report_routes(operations: Operations) -> list[web.RouteDef]:
+    slots = asyncio.Semaphore(MAX_EXPORTS)
+
+    async def usage(request: web.Request) -> web.Response:
+        fields = query_fields(request, "since", "until")
+        return json_reply(await operations.usage(request.match_info["tenant"], **fields))
+
+    async def usage_by(request: web.Request) -> web.Response:
+        fields = query_fields(request, "by", "since", "until", "after", "limit", *_NARROWED)
+        if "by" not in fields:
+            raise ValueError("by is missing; write what to group by, such as route,day")
+        return json_reply(await operations.usage_by(**fields))
+
+    async def margin(request: web.Request) -> web.Response:
+        names = ("by", "tenant", "since", "until", "month", "buffer", "after", "limit")
+        return json_reply(await operations.margin(**query_fields(request, *names)))
+
+    async def export(request: web.Request) -> web.StreamResponse:
+        fields = query_fields(request, "what", "format", "since", "until", "by", *_NARROWED)
+        for name in ("what", "format"):
+            if name not in fields:
+                raise ValueError(f"{name} is missing")
+        if slots.locked():
+            raise Refused("busy", f"{MAX_EXPORTS} exports are under way; try again when one has ended.")
+        async with slots:
+            return await send_export(request, await operations.export(**fields))
+
+    return [
+        web.get("/api/v1/usage", usage_by),
+        web.get("/api/v1/usage/{tenant}", usage),
+        web.get("/api/v1/margin", margin),
+        web.get("/api/v1/export", export),
     ]

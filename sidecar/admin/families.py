@@ -15,6 +15,9 @@ from sidecar.admin.rows import (
     cost,
     failures,
     histogram,
+    margin_floor,
+    margin_once,
+    margin_side,
     one,
 )
 from sidecar.admin.sources import Readings
@@ -56,6 +59,13 @@ _TRAFFIC = (
         ("route", "code"),
         "Requests the sidecar refused itself, by problem code.",
         by_pair(lambda r: r.tallies.refusals),
+    ),
+    Family(
+        "meter_anomalies_total",
+        "counter",
+        ("meter", "reason"),
+        "Replies from which a value could not be read, by meter (cost: a reported cost) and reason.",
+        by_pair(lambda r: r.tallies.anomalies),
     ),
     Family(
         "request_body_bytes_total",
@@ -282,6 +292,45 @@ _UPSTREAM = (
     Family("upstream_failures_total", "counter", (*_TARGET, "kind"), "Failed attempts, by kind.", failures),
 )
 
+_MARGIN = (
+    Family(
+        "margin_revenue",
+        "gauge",
+        ("plan", "route", "currency"),
+        "What tenants owe for the running month so far, in units of the currency.",
+        margin_side(0),
+    ),
+    Family(
+        "margin_cost",
+        "gauge",
+        ("plan", "route", "currency"),
+        "What serving them cost in the running month so far, in units of the currency.",
+        margin_side(1),
+    ),
+    Family(
+        "margin_price_floor",
+        "gauge",
+        ("currency",),
+        "The least revenue per successful request that covers its cost and the buffer.",
+        margin_floor,
+    ),
+    Family(
+        "margin_tenants_below_floor",
+        "gauge",
+        (),
+        "Tenants whose revenue per successful request is below the price floor.",
+        margin_once(lambda r: r.margin.below),
+    ),
+    Family(
+        "margin_age_seconds",
+        "gauge",
+        (),
+        "How long ago the margin of the running month was reckoned.",
+        margin_once(lambda r: r.margin.age_s),
+        "seconds",
+    ),
+)
+
 _BUILD = (
     Family(
         "build",
@@ -292,4 +341,4 @@ _BUILD = (
     ),
 )
 
-FAMILIES = _TRAFFIC + _ADMISSION + _LEDGER + _UPSTREAM + _BUILD
+FAMILIES = _TRAFFIC + _ADMISSION + _LEDGER + _UPSTREAM + _MARGIN + _BUILD

@@ -10,19 +10,16 @@ from heapq import merge
 from typing import Any, Protocol
 
 from sidecar.admin import shapes
+from sidecar.admin.reports import Reports
+from sidecar.admin.usage import check_page
 from sidecar.core.clock import Clock
 from sidecar.core.errors import Conflict, NotFound
 from sidecar.core.names import check_key_name, check_scope, check_tenant_name
-from sidecar.core.periods import period_bounds
 from sidecar.core.policy import Snapshot
 from sidecar.core.ports import Ledger, TenantStore
 from sidecar.core.units import parse_duration_ns
 from sidecar.core.values import AccessState, ApiKey, Tenant
-from sidecar.metering import price_of
 
-MAX_PAGE = 1_000
-_NS_PER_US = 1_000
-_MINUTE_US = 60_000_000
 _CENTURY_NS = 5_200 * 604_800_000_000_000  # an end that still fits 64 bits of nanoseconds
 
 
@@ -48,9 +45,9 @@ class Mint(Protocol):
     ) -> tuple[ApiKey, Minted]: ...
 
 
-class Operations:
-    """``changed(tenant, key_id)`` is called after a change so that caches forget (None: all of them);
-    ``flush`` waits until the ledger holds every call that has ended."""
+class Operations(Reports):
+    """Changes, and the questions of Reports. ``changed(tenant, key_id)`` is called after a change so that caches forget
+    (None: all of them); ``flush`` waits until the ledger holds every call that has ended."""
 
     def __init__(
         self,
@@ -62,13 +59,9 @@ class Operations:
         changed: Callable[[str | None, str | None], None],
         flush: Callable[[], Awaitable[None]],
     ) -> None:
-        self._store = store
-        self._ledger = ledger
-        self._snapshot = snapshot
+        super().__init__(store, ledger, snapshot, clock, flush)
         self._mint = mint
-        self._clock = clock
         self._changed = changed
-        self._flush = flush
 
     async def tenants_add(self, name: str, plan: str, *, actor: str) -> dict[str, Any]:
         """A new tenant in the store. Conflict when the name is taken, there or in the policies."""
@@ -83,7 +76,7 @@ class Operations:
 
     async def tenants_list(self, *, after: str = "", limit: int = 100) -> dict[str, Any]:
         """``tenants`` by name, starting after ``after``; ``next``: what to give as ``after`` for more, or None."""
-        _check_page(limit)
+        check_page(limit)
         declared = self._snapshot().tenants
         stored = await self._store.tenants(after=after, limit=limit + 1)
         ours = ((name, "policies", declared[name]) for name in sorted(declared) if name > after)
@@ -143,7 +136,7 @@ class Operations:
 
     async def keys_list(self, tenant: str, *, after: str = "", limit: int = 100) -> dict[str, Any]:
         """``keys`` by id, ended ones too; ``next`` as in ``tenants_list``."""
-        _check_page(limit)
+        check_page(limit)
         await self._tenant(tenant)
         keys = await self._store.keys(tenant, after=after, limit=limit + 1)
         now = self._clock.wall_ns()
@@ -178,56 +171,6 @@ class Operations:
         ended = await self._store.end_key(key_id, at_ns=now + grace, revoked=grace == 0, actor=actor)
         self._changed(ended.tenant, ended.id)
         return made | {"replaces": shapes.key(ended, now)}
-
-    async def usage(self, tenant: str, *, since: str = "1d", until: str | None = None) -> dict[str, Any]:
-        """The tenant's usage between two instants, each a duration before now or an ISO 8601 time, on whole minutes.
-
-        ``cost`` is in micro-units of ``currency``. ``month`` prices the running calendar month (UTC).
-        """
-        now_us = self._clock.wall_ns() // _NS_PER_US
-        since_us = shapes.instant_us(since, now_us) // _MINUTE_US * _MINUTE_US
-        until_us = -(-(now_us if until is None else shapes.instant_us(until, now_us)) // _MINUTE_US) * _MINUTE_US
-        if since_us >= until_us:
-            raise ValueError(f"since ({since}) is not before until ({until or 'now'})")
-        await self._flush()
-        snapshot = self._snapshot()
-        report = await self._ledger.usage(tenant, since_us=since_us, until_us=until_us)
-        try:
-            owner, _ = await self._tenant(tenant)
-        except NotFound:
-            # A tenant that was removed keeps its usage.
-            if not (report.totals.requests or report.sandbox.requests or report.indeterminate):
-                raise
-            return shapes.usage(report, snapshot.costs.currency)
-        month = await self._month(owner, now_us)
-        return shapes.usage(report, snapshot.costs.currency) | month
-
-    async def _month(self, tenant: Tenant, now_us: int) -> dict[str, Any]:
-        plan = self._snapshot().plans.get(tenant.plan)
-        if plan is None or plan.price is None:
-            return {}
-        start_ns, end_ns = period_bounds("month", now_us * _NS_PER_US)
-        totals = {
-            part.meter: await self._ledger.meter_total(
-                tenant.name,
-                part.meter,
-                since_us=start_ns // _NS_PER_US,
-                until_us=end_ns // _NS_PER_US,
-                sandbox=False,
-            )
-            for part in plan.price.meters
-        }
-        price = str(price_of(plan.price, totals))
-        return {"month": {"period": shapes.time_text(start_ns)[:7], "price": price, "meters": totals}}
-
-    async def _tenant(self, name: str) -> tuple[Tenant, str]:
-        declared = self._snapshot().tenants.get(name)
-        if declared is not None:
-            return declared, "policies"
-        stored = await self._store.tenant(name)
-        if stored is None:
-            raise NotFound(f"there is no tenant {name!r}")
-        return stored, "store"
 
     async def _make_key(
         self,
@@ -274,8 +217,3 @@ def _duration(text: str, what: str, *, least: int = 0) -> int:
     if not least <= duration <= _CENTURY_NS:
         raise ValueError(f"{what} is {text}; write {'more than 0 and ' if least else ''}at most 5200w")
     return duration
-
-
-def _check_page(limit: int) -> None:
-    if not 1 <= limit <= MAX_PAGE:
-        raise ValueError(f"limit must be from 1 to {MAX_PAGE}")

@@ -31,8 +31,9 @@ ADMIN_TITLES: dict[str, tuple[int, str]] = {
     "host_not_allowed": (421, "This host name is not served here"),
     "internal_error": (500, "The sidecar failed"),
     "store_unavailable": (503, "The store is not available"),
+    "busy": (503, "Too much is being exported"),
 }
-_BY_STATUS = {status: code for code, (status, _) in ADMIN_TITLES.items()}
+_BY_STATUS = {status: code for code, (status, _) in reversed(ADMIN_TITLES.items())}
 
 
 class Refused(Exception):

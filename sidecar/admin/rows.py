@@ -83,3 +83,28 @@ def failures(readings: Readings) -> Iterable[Row]:
     return chain.from_iterable(
         (((u.upstream, u.target, kind), count) for kind, count in u.failures.items()) for u in readings.upstreams
     )
+
+
+def margin_side(side: int) -> Callable[[Readings], Iterable[Row]]:
+    """Revenue (0) or cost (1) of the running month, in units of the currency."""
+
+    def read(readings: Readings) -> Iterable[Row]:
+        currency = readings.margin.currency
+        return (((*pair, currency), sides[side] / MICROS) for pair, sides in readings.margin.sides.items())
+
+    return read
+
+
+def margin_floor(readings: Readings) -> Iterable[Row]:
+    floor = readings.margin.floor
+    return [] if floor is None else [((readings.margin.currency,), float(floor / MICROS))]
+
+
+def margin_once(number: Callable[[Readings], float | None]) -> Callable[[Readings], Iterable[Row]]:
+    """One number, as soon as the margin was reckoned for the first time."""
+
+    def read(readings: Readings) -> Iterable[Row]:
+        value = number(readings)
+        return [] if value is None or readings.margin.age_s is None else [((), value)]
+
+    return read

@@ -1,16 +1,20 @@
 """How tenants, keys and usage look in JSON. Times are RFC 3339 in UTC, None is never."""
 
+from collections.abc import Mapping
 from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import Any
 
 from sidecar.core.clock import NS_PER_S
-from sidecar.core.ports import UsageReport
+from sidecar.core.latency import quantile_us
+from sidecar.core.ports import UsageReport, UsageRow
+from sidecar.core.records import ANOMALY
 from sidecar.core.units import parse_duration_ns
 from sidecar.core.values import ApiKey, Tenant
 
 _NS_PER_US = 1_000
 _US_PER_S = 1_000_000
+_US_PER_MS = 1_000
 _LAST_S = 253_402_300_799  # 9999-12-31T23:59:59Z, the last second that datetime can write
 
 
@@ -84,11 +88,33 @@ def usage(report: UsageReport, currency: str) -> dict[str, Any]:
         "cost_unit": "micros",
         "currency": currency,
         "indeterminate": report.indeterminate,
-        "meters": dict(report.meters),
+        **metered(report.meters),
+        "latency": latency(report.latency),
         "routes": {name: asdict(totals) for name, totals in report.routes.items()},
         "statuses": {name: asdict(totals) for name, totals in report.statuses.items()},
         "sandbox": asdict(report.sandbox),
     }
+
+
+def usage_row(row: UsageRow) -> dict[str, Any]:
+    """One group's sums."""
+    sums = asdict(row.totals) | {"indeterminate": row.indeterminate}
+    return sums | metered(row.meters) | {"latency": latency(row.latency)}
+
+
+def metered(values: Mapping[str, int]) -> dict[str, dict[str, int]]:
+    """``meters`` by name and, apart from them, ``anomalies``: replies from which a meter could not be read."""
+    return {
+        "meters": {name: value for name, value in values.items() if not name.endswith(ANOMALY)},
+        "anomalies": {name.removesuffix(ANOMALY): value for name, value in values.items() if name.endswith(ANOMALY)},
+    }
+
+
+def latency(counts: Mapping[int, int]) -> dict[str, Any]:
+    """Quantiles of the whole call in milliseconds, at most 12.5 % wrong (core.latency); None when nothing was
+    counted."""
+    found = {part: quantile_us(counts, part / 100) for part in (50, 90, 99)}
+    return {f"p{part}_ms": None if us is None else us / _US_PER_MS for part, us in found.items()}
 
 
 def _time_or_none(ns: int | None) -> str | None:

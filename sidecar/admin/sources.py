@@ -4,7 +4,8 @@ Every reading is bounded by the configuration (routes, plans, limits, targets), 
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from fractions import Fraction
 
 from sidecar.metering import TallyReading
 
@@ -84,6 +85,23 @@ class Connections:
 
 
 @dataclass(frozen=True, slots=True)
+class MarginReading:
+    """The running month so far: revenue and cost in micro-units by plan and route, the price floor per successful
+    request in micro-units (None: there was none), the tenants below it. ``age_s``: None before it was first reckoned.
+    """
+
+    sides: Mapping[tuple[str, str], tuple[int, int]] = field(default_factory=dict)
+    currency: str = ""
+    floor: Fraction | None = None
+    below: int = 0
+    age_s: float | None = None
+
+    def aged(self, seconds: float) -> "MarginReading":
+        """The same, found so long ago."""
+        return replace(self, age_s=seconds)
+
+
+@dataclass(frozen=True, slots=True)
 class Build:
     """``version`` of the sidecar, ``python`` it runs on, ``policy``: a short digest of the snapshot in use."""
 
@@ -103,6 +121,7 @@ class Readings:
     connections: Connections
     build: Build
     currency: str
+    margin: MarginReading = MarginReading()
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,6 +135,7 @@ class Sources:
     connections: Callable[[], Connections]
     build: Callable[[], Build]
     currency: Callable[[], str]  # of the costs
+    margin: Callable[[], MarginReading] = MarginReading
 
     def read(self) -> Readings:
         """All readings, now."""
@@ -127,4 +147,5 @@ class Sources:
             self.connections(),
             self.build(),
             self.currency(),
+            self.margin(),
         )

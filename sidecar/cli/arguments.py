@@ -3,6 +3,7 @@
 import argparse
 from typing import TypeAlias
 
+_BY = "such as route,day: tenant, plan, key, route, status, sandbox, and one of minute, hour, day, month"
 _EXPIRES = "how long it works, such as 90d (default: until it is revoked)"
 
 
@@ -19,7 +20,11 @@ def make_parser() -> argparse.ArgumentParser:
     _add_config(commands)
     _add_tenants(_group(commands, "tenants", "who pays: add, list, show, set"))
     _add_keys(_group(commands, "keys", "API keys: create, list, revoke, rotate"))
+    _add_schema(_group(commands, "schema", "the tables of a PostgreSQL store: apply, show"))
+    _add_migrate(commands)
     _add_usage(commands)
+    _add_export(commands)
+    _add_margin(commands)
     version = commands.add_parser("version", help="print the version")
     version.set_defaults(command="version")
     version.add_argument("--json", action="store_true", help="print JSON")
@@ -76,11 +81,67 @@ def _add_keys(group: _Commands) -> None:
     rotate.add_argument("--overlap", metavar="DURATION", default="24h", help="how long the old one works (24h); 0: not")
 
 
+def _add_schema(group: _Commands) -> None:
+    _command(group, "schema apply", "apply", "make or update the tables, as the owner that SIDECAR_OWNER_URL names")
+    _command(group, "schema show", "show", "print the schema's version, and what is to be applied")
+
+
+def _add_migrate(commands: _Commands) -> None:
+    text = "move a SQLite installation to the PostgreSQL that storage: names, while no sidecar runs"
+    migrate = _command(commands, "migrate", "migrate", text, json=False)
+    migrate.add_argument(
+        "--from", metavar="URL", dest="source", required=True, help="what to move, such as sqlite:///data/sidecar.db"
+    )
+
+
 def _add_usage(commands: _Commands) -> None:
-    usage = _command(commands, "usage", "usage", "what a tenant used")
-    usage.add_argument("tenant", metavar="TENANT")
-    usage.add_argument("--since", metavar="WHEN", default="1d", help="a duration before now (1d), or an ISO 8601 time")
-    usage.add_argument("--until", metavar="WHEN", help="the same (default: now)")
+    usage = _command(commands, "usage", "usage", "what a tenant used; with --by, what all or some used, in groups")
+    usage.set_defaults(refuse=usage.error)
+    usage.add_argument("tenant", metavar="TENANT", nargs="?", help="may be left out with --by")
+    usage.add_argument("--by", metavar="PARTS", help=_BY)
+    _add_range(usage, "1d")
+    _add_narrowing(usage)
+    usage.add_argument("--after", metavar="CURSOR", help="with --by: the page after this cursor")
+    usage.add_argument("--limit", metavar="N", type=int, help="with --by: at most so many rows, up to 1000 (100)")
+
+
+def _add_export(commands: _Commands) -> None:
+    export = _command(commands, "export", "export", "write single calls or grouped usage to a file", json=False)
+    export.set_defaults(refuse=export.error)
+    export.add_argument("tenant", metavar="TENANT", nargs="?", help="default: all tenants")
+    export.add_argument("--what", choices=("events", "usage"), default="events", help="single calls, or sums (events)")
+    export.add_argument("--format", choices=("csv", "parquet", "cloudevents"), default="csv")
+    export.add_argument("--by", metavar="PARTS", help=f"for usage, {_BY} (tenant,route,day)")
+    _add_range(export, "1d")
+    _add_narrowing(export)
+    export.add_argument("--output", metavar="FILE", help="written whole or not at all (default: stdout)")
+
+
+def _add_margin(commands: _Commands) -> None:
+    margin = _command(commands, "margin", "margin", "what tenants earned, what serving them cost, and the price floor")
+    margin.set_defaults(refuse=margin.error)
+    margin.add_argument("--by", choices=("tenant", "plan", "route", "month"), default="plan")
+    margin.add_argument("--tenant", metavar="TENANT", help="of this one alone")
+    margin.add_argument("--month", metavar="YYYY-MM", help="a calendar month, UTC (default: the running one)")
+    _add_range(margin, None)
+    margin.add_argument("--buffer", metavar="PERCENT", help="of the price floor on the cost, such as 30%%")
+    margin.add_argument("--after", metavar="CURSOR", help="with --by tenant: the page after this cursor")
+    margin.add_argument("--limit", metavar="N", type=int, help="with --by tenant: at most so many, up to 1000 (100)")
+
+
+def _add_range(parser: argparse.ArgumentParser, since: str | None) -> None:
+    shown = f" (default: {since})" if since else ""
+    parser.add_argument(
+        "--since", metavar="WHEN", default=since, help=f"a duration before now (1d), or an ISO 8601 time{shown}"
+    )
+    parser.add_argument("--until", metavar="WHEN", help="the same (default: now)")
+
+
+def _add_narrowing(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--plan", help="with grouped usage: of this plan alone")
+    parser.add_argument("--key", metavar="KEY_ID", help="with grouped usage: of this key alone")
+    parser.add_argument("--route", help="with grouped usage: of this route alone")
+    parser.add_argument("--sandbox", choices=("true", "false", "any"), help="test keys, live keys (default) or both")
 
 
 def _group(commands: _Commands, name: str, help_text: str) -> _Commands:
@@ -88,11 +149,14 @@ def _group(commands: _Commands, name: str, help_text: str) -> _Commands:
     return parser.add_subparsers(metavar="COMMAND", title="commands", required=True)
 
 
-def _command(commands: _Commands, full_name: str, name: str, help_text: str) -> argparse.ArgumentParser:
+def _command(
+    commands: _Commands, full_name: str, name: str, help_text: str, *, json: bool = True
+) -> argparse.ArgumentParser:
     parser = commands.add_parser(name, help=help_text, description=help_text, allow_abbrev=False)
     parser.set_defaults(command=full_name)
     _add_places(parser)
-    parser.add_argument("--json", action="store_true", help="print JSON on stdout")
+    if json:
+        parser.add_argument("--json", action="store_true", help="print JSON on stdout")
     return parser
 
 

@@ -3,14 +3,20 @@ needed, so that `sidecar keys list` against a running sidecar starts in the time
 
 import argparse
 import os
+import sys
+from collections.abc import Callable
 from dataclasses import asdict
 from importlib.metadata import version as installed_version
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from sidecar.cli import output
-from sidecar.cli.reach import config_file, perform
+from sidecar.cli.files import whole_file
+from sidecar.cli.reach import config_file, fetch, perform
 from sidecar.core.errors import ConfigError
+
+if TYPE_CHECKING:
+    from sidecar.core.policy import Snapshot
 
 
 def run(options: argparse.Namespace) -> int:
@@ -139,16 +145,101 @@ def keys_rotate(options: argparse.Namespace) -> int:
     )
 
 
+def schema_apply(options: argparse.Namespace) -> int:
+    """Brings the PostgreSQL schema to this version. The owner's URL holds a password: it is taken from the environment
+    alone, for arguments can be seen by every user of the machine."""
+    import asyncio
+
+    from sidecar.app import apply_schema
+
+    owner_url = os.environ.get("SIDECAR_OWNER_URL")
+    if not owner_url:
+        raise ValueError("set SIDECAR_OWNER_URL to the URL of the role that is to own the tables")
+    applied = asyncio.run(apply_schema(_snapshot(options), owner_url))
+    if options.json:
+        output.out_json({"applied": applied})
+    else:
+        output.out(f"applied {', '.join(map(str, applied))}" if applied else "the schema is up to date")
+    return 0
+
+
+def schema_show(options: argparse.Namespace) -> int:
+    """Prints how far the schema is; 1 when something is to be applied."""
+    import asyncio
+
+    from sidecar.app import show_schema
+
+    version, pending = asyncio.run(show_schema(_snapshot(options)))
+    if options.json:
+        output.out_json({"version": version, "pending": list(pending)})
+    else:
+        rest = f", to be applied: {', '.join(map(str, pending))}" if pending else ", up to date"
+        output.out(f"schema {version}{rest}")
+    return 1 if pending else 0
+
+
+def migrate(options: argparse.Namespace) -> int:
+    """Moves a SQLite installation to PostgreSQL."""
+    import asyncio
+
+    from sidecar.app import move_storage
+
+    if asyncio.run(move_storage(_snapshot(options), options.source, output.out)):
+        output.out("moved: start the sidecar; keep the file until you trust its successor")
+    else:
+        output.out("it was moved before; there is nothing to do")
+    return 0
+
+
 def usage(options: argparse.Namespace) -> int:
-    """Shows what a tenant used."""
-    arguments = {"tenant": options.tenant, "since": options.since}
-    if options.until is not None:
-        arguments["until"] = options.until
-    report = perform(options, "usage", arguments)
+    """Shows what a tenant used, or grouped usage."""
+    grouped = _given(options, "plan", "key", "route", "sandbox", "after", "limit")
+    if options.by is not None:
+        page = perform(options, "usage_by", grouped | _given(options, "by", "tenant", "since", "until"))
+        return _show_page(options, page, output.usage_rows)
+    if options.tenant is None:
+        options.refuse("name a TENANT, or say --by")
+    if grouped:
+        options.refuse(f"--{next(iter(grouped))} needs --by")
+    report = perform(options, "usage", _given(options, "tenant", "since", "until"))
     if options.json:
         output.out_json(report)
     else:
         output.usage(report)
+    return 0
+
+
+def export(options: argparse.Namespace) -> int:
+    """Writes an export to a file or to stdout."""
+    arguments = _given(options, "what", "format", "since", "until", "by", "tenant", "plan", "key", "route", "sandbox")
+    if options.output is None:
+        if options.format == "parquet" and sys.stdout.isatty():
+            options.refuse("parquet is nothing for a terminal; write --output FILE")
+        fetch(options, "export", arguments, sys.stdout.buffer.write)
+        sys.stdout.buffer.flush()
+        return 0
+    with whole_file(Path(options.output)) as file:
+        fetch(options, "export", arguments, file.write)
+    output.note(f"wrote {options.output}")
+    return 0
+
+
+def margin(options: argparse.Namespace) -> int:
+    """Shows margins and the price floor."""
+    names = ("by", "tenant", "month", "since", "until", "buffer", "after", "limit")
+    return _show_page(options, perform(options, "margin", _given(options, *names)), output.margin)
+
+
+def _given(options: argparse.Namespace, *names: str) -> dict[str, Any]:
+    return {name: getattr(options, name) for name in names if getattr(options, name) is not None}
+
+
+def _show_page(options: argparse.Namespace, page: dict[str, Any], show: Callable[[dict[str, Any]], None]) -> int:
+    if options.json:
+        output.out_json(page)
+    else:
+        show(page)
+        _say_more(page)
     return 0
 
 
@@ -180,6 +271,12 @@ def _show_new_key(options: argparse.Namespace, key: dict[str, Any]) -> int:
 def _say_more(page: dict[str, Any]) -> None:
     if page["next"] is not None:
         output.note(f"there are more: --after {page['next']}")
+
+
+def _snapshot(options: argparse.Namespace) -> "Snapshot":
+    from sidecar.config import Overrides, load
+
+    return load(_path(options), Overrides(data=options.data), os.environ, needs_upstream=False)
 
 
 def _path(options: argparse.Namespace) -> Path | None:

@@ -22,7 +22,12 @@ _COMMANDS: dict[str, Callable[[argparse.Namespace], int]] = {
     "keys list": commands.keys_list,
     "keys revoke": commands.keys_revoke,
     "keys rotate": commands.keys_rotate,
+    "schema apply": commands.schema_apply,
+    "schema show": commands.schema_show,
+    "migrate": commands.migrate,
     "usage": commands.usage,
+    "export": commands.export,
+    "margin": commands.margin,
 }
 _CLOSED_PIPE = 141  # 128 + SIGPIPE, what a shell shows for a program that the signal ended
 

@@ -65,21 +65,71 @@ def keys(rows: Sequence[dict[str, Any]]) -> None:
 def usage(report: dict[str, Any]) -> None:
     """Totals, then the same by route, status class and meter."""
     out(f"{report['tenant']}, from {report['since']} to {report['until']}")
-    head = ("REQUESTS", "UNITS", "COST", "BODY IN", "BODY OUT")
-    table(("", *head), [_totals("all", report, report["currency"])])
+    table(("", *_HEAD), [_totals("all", report, report["currency"])])
     for title, part in (("ROUTE", report["routes"]), ("STATUS", report["statuses"])):
         if part:
             out("")
-            table((title, *head), [_totals(name, part[name], report["currency"]) for name in sorted(part)])
-    if report["meters"]:
-        out("")
-        table(("METER", "VALUE"), sorted(report["meters"].items()))
+            table((title, *_HEAD), [_totals(name, part[name], report["currency"]) for name in sorted(part)])
+    for title, counts in (("METER", report["meters"]), ("NOT READABLE IN", report["anomalies"])):
+        if counts:
+            out("")
+            table((title, "VALUE" if title == "METER" else "REPLIES"), sorted(counts.items()))
+    if report["requests"]:
+        part = report["latency"]
+        shown = ", ".join(f"{name} {_ms(part[f'{name}_ms'])} ms" for name in ("p50", "p90", "p99"))
+        out(f"\nlatency: {shown} (within 12.5 %)")
     if report["sandbox"]["requests"]:
         out(f"\ntest keys, beside all this: {report['sandbox']['requests']} requests")
     if report["indeterminate"]:
         out(f"\nunknown end (never billed): {report['indeterminate']} requests")
     if "month" in report:
         out(f"\nprice of {report['month']['period']} so far: {report['month']['price']}")
+
+
+def usage_rows(page: dict[str, Any]) -> None:
+    """A line per group."""
+    out(f"from {page['since']} to {page['until']}")
+    head = [*(part.upper() for part in page["by"]), *_HEAD, "P50 MS", "P99 MS"]
+    rows = []
+    for row in page["rows"]:
+        sums = _totals("", row, page["currency"])[1:]
+        latency = row["latency"]
+        rows.append([*row["group"].values(), *sums, _ms(latency["p50_ms"]), _ms(latency["p99_ms"])])
+    table(head, rows)
+
+
+def margin(page: dict[str, Any]) -> None:
+    """A line per tenant, plan, route or month; the price floor; who is below it."""
+    currency, by = page["currency"], page["by"]
+    out(f"from {page['since']} to {page['until']}")
+    names = ("tenant", "plan") if by == "tenant" else (by,)
+    rows = [[*(row[name] or "(none)" for name in names), *_account(row, currency)] for row in page["rows"]]
+    rows.append(["all" if by != "tenant" else "these", *([""] * (len(names) - 1)), *_account(page["totals"], currency)])
+    table((*(name.upper() for name in names), *_ACCOUNT), rows)
+    base, below = page["baseline"], page["below_floor"]
+    if base["per_request"] is not None:
+        out(f"\na successful request costs {base['per_request']}; with {base['buffer']} on it, charge at least")
+        out(f"{base['floor']} for each")
+    if below["count"]:
+        out(f"\nbelow that: {below['count']} {'tenant' if below['count'] == 1 else 'tenants'}")
+        rows = [
+            [row["tenant"], row["plan"] or "(none)", row["revenue_per_request"], *_account(row, currency)]
+            for row in below["tenants"]
+        ]
+        table(("TENANT", "PLAN", "PER REQUEST", *_ACCOUNT), rows)
+
+
+_HEAD = ("REQUESTS", "UNITS", "COST", "BODY IN", "BODY OUT")
+_ACCOUNT = ("REVENUE", "COST", "MARGIN", "RATE", "SUCCESSFUL", "COST OF TEST KEYS")
+
+
+def _account(row: dict[str, Any], currency: str) -> list[Any]:
+    amounts = [format_micros(row[name], currency) for name in ("revenue", "cost", "margin")]
+    return [*amounts, row["margin_rate"], row["successful"], format_micros(row["sandbox_cost"], currency)]
+
+
+def _ms(value: float | None) -> str | None:
+    return None if value is None else f"{value:g}"
 
 
 def _totals(name: str, totals: dict[str, Any], currency: str) -> list[Any]:

@@ -13,7 +13,7 @@ import re
 from collections.abc import Callable
 from pathlib import Path
 from threading import Event
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from sidecar.cli.remote import NotRunning, Remote
 from sidecar.core.errors import ConfigError, SidecarError, StoreLocked
@@ -26,7 +26,8 @@ _DEFAULT_DATA = "data"
 _TRIES = 50
 _PAUSE_S = 0.1
 _NEVER = Event()  # waiting for it is a pause that Ctrl-C ends
-_READ_ONLY = frozenset({"tenants_list", "tenants_show", "keys_list", "usage"})
+_READ_ONLY = frozenset({"tenants_list", "tenants_show", "keys_list", "usage", "usage_by", "margin"})
+Result = TypeVar("Result")
 
 
 def perform(
@@ -36,10 +37,41 @@ def perform(
     pause: Callable[[float], object] = _NEVER.wait,
 ) -> dict[str, Any]:
     """What the method ``operation`` of admin.Operations returns. SidecarError, ValueError or OSError otherwise."""
+    return _reach(
+        options,
+        lambda remote: remote.call(operation, arguments),
+        lambda snapshot: _offline(snapshot, operation, arguments),
+        pause,
+    )
+
+
+def fetch(
+    options: argparse.Namespace,
+    operation: str,
+    arguments: dict[str, Any],
+    sink: Callable[[bytes], object],
+    pause: Callable[[float], object] = _NEVER.wait,
+) -> None:
+    """The same for an operation that returns an admin.Export: its pieces go to ``sink``, in order. What ``sink`` got
+    before an error is not the whole."""
+    _reach(
+        options,
+        lambda remote: remote.fetch(operation, arguments, sink),
+        lambda snapshot: _offline_export(snapshot, operation, arguments, sink),
+        pause,
+    )
+
+
+def _reach(
+    options: argparse.Namespace,
+    there: Callable[[Remote], Result],
+    here: Callable[["Snapshot"], Result],
+    pause: Callable[[float], object],
+) -> Result:
     place = _Place(options)
     address = os.environ.get("SIDECAR_ADMIN")
     if address:
-        return Remote(address, place.token(), _actor()).call(operation, arguments)
+        return there(Remote(address, place.token(), _actor()))
     locked: StoreLocked | None = None
     for attempt in range(_TRIES):
         if attempt:
@@ -47,11 +79,11 @@ def perform(
         running = _running_at(place.data())
         try:
             if running is not None:
-                return Remote(running, place.token(), _actor()).call(operation, arguments)
+                return there(Remote(running, place.token(), _actor()))
         except NotRunning:
             pass
         try:
-            return _offline(place.snapshot(), operation, arguments)
+            return here(place.snapshot())
         except StoreLocked as error:
             locked = error
     raise SidecarError(f"{locked}; no sidecar answers for {place.data()}: set SIDECAR_ADMIN to its admin port")
@@ -132,6 +164,24 @@ def _offline(snapshot: "Snapshot", operation: str, arguments: dict[str, Any]) ->
             return result
 
     return asyncio.run(work())
+
+
+def _offline_export(
+    snapshot: "Snapshot", operation: str, arguments: dict[str, Any], sink: Callable[[bytes], object]
+) -> None:
+    import asyncio
+    from contextlib import aclosing
+
+    from sidecar.app import open_offline
+
+    async def work() -> None:
+        async with open_offline(snapshot) as operations:
+            export = await getattr(operations, operation)(**arguments)
+            async with aclosing(export.chunks) as chunks:
+                async for chunk in chunks:
+                    sink(chunk)
+
+    asyncio.run(work())
 
 
 def _actor() -> str:

@@ -2,6 +2,8 @@
 
 import http.client
 import json
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
 from typing import Any
 from urllib.parse import quote, urlencode, urlsplit
 
@@ -20,7 +22,13 @@ _CALLS = {
     "keys_revoke": ("POST", "/api/v1/keys/{key_id}/revoke"),
     "keys_rotate": ("POST", "/api/v1/keys/{key_id}/rotate"),
     "usage": ("GET", "/api/v1/usage/{tenant}"),
+    "usage_by": ("GET", "/api/v1/usage"),
+    "margin": ("GET", "/api/v1/margin"),
+    "export": ("GET", "/api/v1/export"),
 }
+_SLOW = frozenset({"usage_by", "margin", "export"})  # they may read the sums of every tenant
+SLOW_TIMEOUT_S = 600.0
+_PIECE = 64 * 1024  # bytes
 _ANY_TO_LOOPBACK = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - an address to connect to, not to bind
 
 
@@ -47,35 +55,51 @@ class Remote:
 
     def call(self, operation: str, arguments: dict[str, Any]) -> dict[str, Any]:
         """The operation's result. NotRunning when nobody listens; SidecarError says what else went wrong."""
-        method, template = _CALLS[operation]
-        in_path = {name for name in arguments if f"{{{name}}}" in template}
-        path = template.format(**{name: quote(arguments[name], safe="") for name in in_path})
-        rest = {name: value for name, value in arguments.items() if name not in in_path}
-        if "/." in path or "//" in path:
-            raise NotFound(f"there is nothing named {', '.join(repr(arguments[name]) for name in in_path)}")
-        body = None
-        if method == "GET":
-            path = f"{path}?{urlencode(rest)}" if rest else path
-        else:
-            body = json.dumps(rest).encode()
-        return self._result(*self._exchange(method, path, body))
+        with closing(self._connection(operation)) as connection:
+            reply, read = self._ask(connection, operation, arguments)
+            return self._result(reply.status, read(_MAX_REPLY))
 
-    def _exchange(self, method: str, path: str, body: bytes | None) -> tuple[int, bytes]:
+    def fetch(self, operation: str, arguments: dict[str, Any], sink: Callable[[bytes], object]) -> None:
+        """Hands the operation's file to ``sink``, piece by piece. SidecarError when it broke off."""
+        with closing(self._connection(operation)) as connection:
+            reply, read = self._ask(connection, operation, arguments)
+            if reply.status != 200 or not reply.chunked or reply.getheader("Content-Disposition") is None:
+                self._result(reply.status, read(_MAX_REPLY))
+                raise SidecarError(f"what answers at {self._address} sends no file")
+            while piece := read(_PIECE):
+                sink(piece)
+
+    def _connection(self, operation: str) -> http.client.HTTPConnection:
         make = http.client.HTTPSConnection if self._secure else http.client.HTTPConnection
-        connection = make(self._host, self._port, timeout=TIMEOUT_S)
+        return make(self._host, self._port, timeout=SLOW_TIMEOUT_S if operation in _SLOW else TIMEOUT_S)
+
+    def _ask(
+        self, connection: http.client.HTTPConnection, operation: str, arguments: dict[str, Any]
+    ) -> tuple[http.client.HTTPResponse, Callable[[int], bytes]]:
+        method, path, body = _request(operation, arguments)
         headers = self._headers if body is None else self._headers | {"Content-Type": "application/json"}
-        try:
+        with self._explained():
             connection.request(method, path, body, headers)
             reply = connection.getresponse()
-            return reply.status, reply.read(_MAX_REPLY)
+
+        def read(size: int) -> bytes:
+            with self._explained():
+                return reply.read(size)
+
+        return reply, read
+
+    @contextmanager
+    def _explained(self) -> Iterator[None]:
+        try:
+            yield
         except ConnectionRefusedError:
             raise NotRunning(f"no sidecar listens at {self._address}") from None
         except TimeoutError:
-            raise SidecarError(f"the sidecar at {self._address} did not answer within {TIMEOUT_S:g} s") from None
+            raise SidecarError(f"the sidecar at {self._address} did not answer in time") from None
+        except http.client.IncompleteRead:
+            raise SidecarError(f"the sidecar at {self._address} broke off in the middle; its log says why") from None
         except (OSError, http.client.HTTPException, UnicodeError) as error:
             raise SidecarError(f"the sidecar at {self._address} could not be asked: {error}") from None
-        finally:
-            connection.close()
 
     def _result(self, status: int, raw: bytes) -> dict[str, Any]:
         try:
@@ -92,3 +116,15 @@ class Remote:
                 f"the admin token was not accepted. {detail} The variable SIDECAR_ADMIN_TOKEN overrides it."
             )
         raise {404: NotFound, 409: Conflict}.get(status, SidecarError)(detail)
+
+
+def _request(operation: str, arguments: dict[str, Any]) -> tuple[str, str, bytes | None]:
+    method, template = _CALLS[operation]
+    in_path = {name for name in arguments if f"{{{name}}}" in template}
+    path = template.format(**{name: quote(arguments[name], safe="") for name in in_path})
+    rest = {name: value for name, value in arguments.items() if name not in in_path}
+    if "/." in path or "//" in path:
+        raise NotFound(f"there is nothing named {', '.join(repr(arguments[name]) for name in in_path)}")
+    if method == "GET":
+        return method, f"{path}?{urlencode(rest)}" if rest else path, None
+    return method, path, json.dumps(rest).encode()

@@ -5,7 +5,7 @@ from typing import Any
 import yaml
 
 from sidecar.config import settings
-from sidecar.config.kinds import MASKED
+from sidecar.config.kinds import MASKED, Masked
 from sidecar.core.policy import Snapshot
 
 
@@ -45,6 +45,8 @@ def _escaped(value: Any) -> Any:
         return {key: _escaped(item) for key, item in value.items()}
     if isinstance(value, list):
         return [_escaped(item) for item in value]
+    if isinstance(value, Masked):
+        return str(value)
     if isinstance(value, str) and value is not MASKED:
         return value.replace("${", "$${")
     return value

@@ -15,6 +15,12 @@ from sidecar.core.units import format_duration_ns, format_size, parse_duration_n
 Schema = dict[str, Any]
 NAME = r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}"
 MASKED = "${MASKED}"
+
+
+class Masked(str):
+    """A text in which MASKED stands for the secret part of it."""
+
+
 _DURATIONS = ("us", "ms", "s", "m", "h", "d", "w")
 _SIZES = ("B", "kB", "MB", "GB", "TB", "KiB", "MiB", "GiB", "TiB")
 

@@ -9,7 +9,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from sidecar.config import checks, network, settings
+from sidecar.config import checks, network, settings, stores
 from sidecar.config.reading import BUILT_IN, Place, Reading, quoted
 from sidecar.config.tables import Table
 from sidecar.config.tree import Node, TreeError, parse
@@ -220,6 +220,8 @@ def _storage(top: _Document, folder: Path, configured: str, data: str, reading: 
     written: str | None = top.values.get("storage")
     if written is None:
         return f"sqlite:///{data}/sidecar.db"
+    if stores.is_postgresql(written):
+        return written
     rest = written.removeprefix("sqlite:///")
     if rest == written or not rest.strip("/") or rest.endswith("/") or ":memory:" in rest or "?" in rest:
         reading.faults.append(Fault(top.file, *top.lines["storage"], _storage_fault(written)))
@@ -233,7 +235,7 @@ def _storage(top: _Document, folder: Path, configured: str, data: str, reading: 
 def _storage_fault(written: str) -> str:
     scheme, separator, rest = written.partition("://")
     if separator and scheme != "sqlite":  # not the whole text: it may hold a password
-        return f"{quoted(scheme + '://')} is not available; this version supports sqlite, such as sqlite:///data/sidecar.db"
+        return f"{quoted(scheme + '://')} is no store; write sqlite:///data/sidecar.db or a postgresql:// URL"
     if ":memory:" in written:
         return "a database in memory would lose all usage at a stop; write a file such as sqlite:///data/sidecar.db"
     if separator and rest and not rest.startswith("/"):

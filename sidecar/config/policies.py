@@ -4,6 +4,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from sidecar.config.costs import COSTS
 from sidecar.config.kinds import (
     BOOLEAN,
     FREE,
@@ -18,13 +19,13 @@ from sidecar.config.kinds import (
     text,
     text_of,
 )
+from sidecar.config.meters import METER, MULTIPLY
 from sidecar.config.network import TOKEN
 from sidecar.config.reading import Scalar, quoted
 from sidecar.config.tables import Field, Group, ListOf, MapOf, Record, Table
 from sidecar.config.templates import HOST, PATH
-from sidecar.core.money import Money
 from sidecar.core.names import check_scope, check_tenant_name
-from sidecar.core.policy import Concurrency, Costs, Limit, Meter, MeterPrice, Plan, Price, Quota, Route
+from sidecar.core.policy import Concurrency, Limit, MeterPrice, Plan, Price, Quota, Route
 from sidecar.core.values import AccessState, Tenant
 
 MOST = 10**15  # units; far above any real limit, and sums of a thousand still fit 64 bits
@@ -55,13 +56,6 @@ def _parse_method(scalar: Scalar) -> str:
     return method
 
 
-def _parse_status(scalar: Scalar) -> int:
-    match = re.fullmatch(r"([2-5])(?:xx)?", scalar.text)
-    if match is None:
-        raise ValueError(f"{quoted(scalar.text)} is no class of statuses; write 2xx, 3xx, 4xx or 5xx")
-    return int(match[1])
-
-
 def _parse_state(scalar: Scalar) -> AccessState:
     return AccessState(_STATE_WORDS.parse(scalar))
 
@@ -72,12 +66,6 @@ _SCOPE = ScalarKind(
     "tenant, key, route, ip or header:NAME",
     _parse_scope,
     {"type": "string", "pattern": rf"^(tenant|key|route|ip|header:{TOKEN})$"},
-)
-_STATUS = ScalarKind(
-    "2xx, 3xx, 4xx or 5xx",
-    _parse_status,
-    {"enum": [2, 3, 4, 5, "2xx", "3xx", "4xx", "5xx"]},
-    lambda status: f"{status}xx",
 )
 _STATE = ScalarKind(_STATE_WORDS.words, _parse_state, _STATE_WORDS.json, str)
 _NAME = name("a name")
@@ -108,44 +96,6 @@ def _unmake_prices(prices: Sequence[MeterPrice]) -> dict[str, MeterPrice]:
     return {price.meter: price for price in prices}
 
 
-def _make_costs(**amounts: Money) -> Costs:
-    written = {attr: money for attr, money in amounts.items() if money is not FREE}
-    currencies = {money.currency for money in written.values()}
-    if len(currencies) > 1:
-        raise ValueError(f"costs mix {' and '.join(sorted(currencies))}; write them all in one currency")
-    currency = currencies.pop() if currencies else "USD"
-    return Costs(currency, **{attr: money.amount for attr, money in written.items()})
-
-
-def _split_costs(costs: Costs) -> Mapping[str, Any]:
-    return {attr: Money(getattr(costs, attr), costs.currency) for attr in RATES}
-
-
-RATES = ("per_ms", "per_gib_in", "per_gib_out", "per_call")
-METER = Table(
-    "meter",
-    "What is counted.",
-    Meter,
-    (
-        Field(
-            "count",
-            choice("requests", "units", "bytes_in", "bytes_out", "upstream_ms"),
-            "What is added up.",
-            required=True,
-        ),
-        Field(
-            "statuses",
-            ListOf(_STATUS, "classes such as [2xx, 3xx]", make=frozenset, least=1, order=False),
-            "The classes of reply statuses that count.",
-        ),
-        Field(
-            "routes",
-            ListOf(_NAME, "names of routes", make=frozenset, least=1, most=100_000, order=False),
-            "The routes that count.",
-            absent="every route",
-        ),
-    ),
-)
 MATCH = Table(
     "match",
     "Which requests a route takes.",
@@ -192,6 +142,12 @@ ROUTE = Table(
             choice("cancel", "partial", "drain"),
             "When the client goes away: `cancel` the call and charge nothing, `partial`: cancel and charge it, "
             "`drain`: read the reply to its end and charge it.",
+        ),
+        Field(
+            "on_indeterminate",
+            choice("free", "bill"),
+            "What a call counts as when the process was killed before its end: nothing, or one request of its units. "
+            "A stream that wrote its progress counts that far.",
         ),
         Field("max_body", size(0, 2**50), "Of the request's body; more gets 413.", absent="bounds.max_body"),
         Field("announce", Group(ANNOUNCE), "What replies tell the caller."),
@@ -313,18 +269,6 @@ TENANT = Table(
         ),
     ),
 )
-COSTS = Table(
-    "costs",
-    "What serving costs you; not what callers pay.",
-    _make_costs,
-    (
-        Field("per_ms", MONEY, "Per millisecond of upstream time.", default=FREE, absent="nothing"),
-        Field("per_gib_in", MONEY, "Per GiB of request bodies.", default=FREE, absent="nothing"),
-        Field("per_gib_out", MONEY, "Per GiB of reply bodies.", default=FREE, absent="nothing"),
-        Field("per_call", MONEY, "Per call.", default=FREE, absent="nothing"),
-    ),
-    _split_costs,
-)
 TOP = (
     Field(
         "meters",
@@ -356,4 +300,4 @@ TOP = (
         absent="the built-in ones with the built-in plans, else nothing",
     ),
 )
-TABLES = (METER, ROUTE, MATCH, ANNOUNCE, PLAN, LIMIT, CONCURRENCY, QUOTA, PRICE, METER_PRICE, TENANT, COSTS)
+TABLES = (METER, MULTIPLY, ROUTE, MATCH, ANNOUNCE, PLAN, LIMIT, CONCURRENCY, QUOTA, PRICE, METER_PRICE, TENANT, COSTS)

@@ -31,7 +31,7 @@ class Field:
     """One key. ``attr`` names what it fills (several: the value is a tuple; empty: the key's own name).
 
     ``default`` is used when the key is absent; UNSET leaves it to the type that the table makes. ``absent`` says in
-    words what an absent key means, where the default does not.
+    words what an absent key means, where the default does not. ``vital``: without a right value nothing can be made.
     """
 
     key: str
@@ -41,6 +41,7 @@ class Field:
     required: bool = False
     default: Any = UNSET
     absent: str = ""
+    vital: bool = False
 
     @property
     def attrs(self) -> tuple[str, ...]:
@@ -49,13 +50,17 @@ class Field:
 
 @dataclass(frozen=True)
 class Table:
-    """A mapping with known keys. ``make`` builds the value out of the attributes; ``split`` takes it apart again."""
+    """A mapping with known keys. ``make`` builds the value out of the attributes; ``split`` takes it apart again.
+
+    ``of`` is the type that is made, where ``make`` is a function and the value keeps its origin.
+    """
 
     name: str
     doc: str
     make: Callable[..., Any]
     fields: tuple[Field, ...]
     split: Callable[[Any], Mapping[str, Any]] | None = None
+    of: type | None = None
 
     @cached_property
     def by_key(self) -> dict[str, Field]:
@@ -64,10 +69,11 @@ class Table:
     @cached_property
     def made(self) -> dict[str, Any]:
         """The attributes of the type that is made, with their defaults (UNSET: none)."""
-        if not hasattr(self.make, "__dataclass_fields__"):
+        made: Any = self.of or self.make
+        if not hasattr(made, "__dataclass_fields__"):
             return {}
         found = {}
-        for entry in fields(self.make):  # type: ignore[arg-type]
+        for entry in fields(made):
             factory = entry.default_factory
             default = entry.default if factory is MISSING else factory()
             found[entry.name] = UNSET if default is MISSING else default
@@ -109,7 +115,8 @@ class Table:
                 continue
             value = entry.kind.read(value_node, at, reading)
             if value is INVALID:
-                sound = sound and not isinstance(entry.kind, ScalarKind | SecretKind) and not entry.required
+                sound = sound and not isinstance(entry.kind, ScalarKind | SecretKind)
+                sound = sound and not entry.required and not entry.vital
             else:
                 self._store(entry, value, values)
             for attr in entry.attrs:

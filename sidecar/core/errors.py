@@ -7,6 +7,8 @@
     ├── Unauthenticated     no principal could be made of the credentials; ``reason`` is safe to show
     ├── UpstreamError       the upstream could not be asked or its answer cannot be trusted
     ├── StoreError          a store failed
+    │   ├── StoreDown       it does not answer; the same may work later
+    │   ├── StoreFull       its disk is full
     │   ├── StoreLocked     another process is the writer of this store
     │   ├── NotFound        what was named does not exist
     │   └── Conflict        what was to be made exists already
@@ -65,6 +67,14 @@ class UpstreamError(SidecarError):
 
 class StoreError(SidecarError):
     """A store failed; the text says which and why."""
+
+
+class StoreDown(StoreError):
+    """The store does not answer now; the same request may work later."""
+
+
+class StoreFull(StoreError):
+    """The store's disk is full."""
 
 
 class StoreLocked(StoreError):

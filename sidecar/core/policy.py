@@ -92,14 +92,46 @@ class Plan:
 
 
 @dataclass(frozen=True, slots=True)
-class Meter:
-    """What is counted. ``count``: requests, units, bytes_in, bytes_out or upstream_ms.
+class Extract:
+    """Where a value stands in a reply. ``places``: where to look, one or more of ``header``, ``trailer``, ``json``,
+    ``sse``, ``ndjson``; of the last three the reply's Content-Type decides which one applies.
 
-    ``statuses``: the status classes (2 for 2xx) that count; ``routes`` None means every route.
+    ``name``: the header's or trailer's, lower-case. ``path``: the steps into a JSON document, texts and indexes.
+    ``take``: which of the values of a stream of events counts: ``last``, ``sum`` or ``max``.
+    """
+
+    places: tuple[str, ...]
+    name: str = ""
+    path: tuple[str | int, ...] = ()
+    take: str = "last"
+
+
+@dataclass(frozen=True, slots=True)
+class Multiply:
+    """A factor by the value that another field of the same reply has; ``otherwise`` None: other values are anomalies.
+
+    ``extract`` reads the field; its ``take`` is ``last``. Factors are exact; the product is rounded once.
+    """
+
+    extract: Extract
+    factors: Mapping[str, Fraction]
+    otherwise: Fraction | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Meter:
+    """What is counted. ``count``: requests, units, bytes_in, bytes_out, upstream_ms, connection_s, messages, or
+    ``reply``: the value that ``extract`` finds in the reply.
+
+    A reply without the value counts as ``default``, or, without one, as an anomaly. ``statuses``: the status classes
+    (2 for 2xx) that count; ``routes`` None means every route.
     """
 
     name: str
     count: str
+    extract: Extract | None = None
+    multiply: Multiply | None = None
+    default: int | None = None
     statuses: frozenset[int] = frozenset({2, 3})
     routes: frozenset[str] | None = None
     origin: Origin = field(default=Origin(), compare=False)
@@ -114,6 +146,8 @@ class Route:
     ``none``; ``plan`` (only with ``auth: none``) names the plan whose limits anonymous callers get.
     ``on_disconnect``: what happens to the call when the client goes away: ``cancel`` it and charge nothing,
     ``partial``: cancel it and charge it, ``drain``: read the reply to its end and charge it.
+    ``on_indeterminate``: what a call counts as whose end is never known, because the process was killed: ``free`` or
+    ``bill`` (one request of these units); a call that had written progress counts as far as that.
     """
 
     name: str
@@ -127,6 +161,7 @@ class Route:
     feature: str | None = None
     scopes: frozenset[str] = frozenset()
     on_disconnect: str = "partial"
+    on_indeterminate: str = "free"
     max_body: int | None = None  # bytes; None: the listener's bound
     announce_latency: bool = False  # X-Request-Latency on replies
     announce_cost: bool = False  # X-Compute-Cost on replies
@@ -135,13 +170,23 @@ class Route:
 
 @dataclass(frozen=True, slots=True)
 class Costs:
-    """What serving costs us, as exact rates in units of ``currency``."""
+    """What serving costs us, as exact rates in units of ``currency``.
+
+    ``memory_header`` names the reply field in which the upstream says how many bytes of memory the call took, for
+    ``per_gib_s``: GiB of memory times seconds of upstream time. ``external_header`` names the one that holds what the
+    call cost elsewhere, a decimal number of units of ``currency``. Both lower-case; they do not reach the client.
+    ``buffer``: by what part of it the price floor is above the cost of a successful request.
+    """
 
     currency: str = "USD"
     per_ms: Fraction = Fraction(0)  # of upstream time
     per_gib_in: Fraction = Fraction(0)
     per_gib_out: Fraction = Fraction(0)
     per_call: Fraction = Fraction(0)
+    per_gib_s: Fraction = Fraction(0)
+    memory_header: str | None = None
+    external_header: str | None = None
+    buffer: Fraction = Fraction(40, 100)
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,13 +226,15 @@ class Breaker:
 
 @dataclass(frozen=True, slots=True)
 class Upstream:
-    """An API that is protected. Timeouts in nanoseconds: ``idle`` is between two reads of a reply's body."""
+    """An API that is protected. Timeouts in nanoseconds: ``idle`` is between two reads of a reply's body, ``tunnel``
+    the silence of both sides of a WebSocket."""
 
     name: str
     targets: tuple[Target, ...]
     connect_timeout_ns: int = 1_000_000_000
     first_byte_timeout_ns: int = 30_000_000_000
     idle_timeout_ns: int = 60_000_000_000
+    tunnel_timeout_ns: int = 600_000_000_000
     keepalive_ns: int = 60_000_000_000  # how long an idle connection is kept
     max_connections: int = 512  # per target
     max_waiting: int = 1024  # requests that wait for a connection, per upstream
@@ -227,6 +274,7 @@ class ApiKeySettings:
     strip: bool = True  # the key is consumed, not shown to the upstream
     peppers: Mapping[str, str] = field(default_factory=dict, repr=False)
     cache_ns: int = 30_000_000_000
+    stale_ns: int = 0  # how much longer an identity is trusted while the store does not answer
 
 
 @dataclass(frozen=True, slots=True)
@@ -277,13 +325,17 @@ class Admin:
 class JournalSettings:
     """``durability``: ``process`` survives the process, ``group`` fsyncs every ``group_ns``, ``sync`` waits for it.
 
-    ``max_bytes`` bounds what is not yet in the ledger; ``on_full``: ``deny`` (503) or ``serve_unbilled``."""
+    ``max_bytes`` bounds what is not yet in the ledger; ``on_full``: ``deny`` (503) or ``serve_unbilled``.
+    ``mark_ns``: how often a call that takes long writes its progress. ``ballast_bytes`` are kept on the disk to be let
+    go when it is full, so that what was journalled can still be shipped; 0: none."""
 
     durability: str = "process"
     group_ns: int = 5_000_000
     segment_bytes: int = 16 * 1024**2
     max_bytes: int = 1024**3
     on_full: str = "deny"
+    mark_ns: int = 5_000_000_000
+    ballast_bytes: int = 32 * 1024**2
 
 
 @dataclass(frozen=True, slots=True)
@@ -293,7 +345,7 @@ class Settings:
     listen_host: str = "0.0.0.0"  # noqa: S104 - a proxy listens to the network
     listen_port: int = 8080
     data: str = "data"
-    storage: str = "sqlite:///data/sidecar.db"
+    storage: str = field(default="sqlite:///data/sidecar.db", repr=False)  # a URL may hold a password
     limits: str = "local"
     admin: Admin = Admin()
     identity: Identity = Identity()
@@ -301,7 +353,9 @@ class Settings:
     journal: JournalSettings = JournalSettings()
     trusted_proxies: tuple[str, ...] = ()  # CIDR
     drain_ns: int = 30_000_000_000
-    raw_events_ns: int = 30 * 86_400_000_000_000  # how long single events are kept; rollups stay
+    raw_events_ns: int = 30 * 86_400_000_000_000  # how long single events are kept
+    minute_sums_ns: int = 400 * 86_400_000_000_000  # how long sums per minute are kept
+    hour_sums_ns: int = 3660 * 86_400_000_000_000  # how long sums per hour are kept
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,10 +3,12 @@
 Every method raises StoreError when the store fails. Each adapter passes the contract suites in ``tests/contract``.
 """
 
+import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+from sidecar.core.records import UsageRecord
 from sidecar.core.values import AccessState, ApiKey, Tenant
 
 
@@ -35,8 +37,10 @@ class UsageTotals:
 class UsageReport:
     """A tenant's usage over [since_us, until_us), Unix microseconds, both on whole minutes.
 
-    ``routes`` and ``statuses`` (``2xx``, ``none`` for no reply) split ``totals``; ``meters`` holds each meter's sum.
-    ``sandbox`` is the usage of test keys, which is in none of the others. ``indeterminate``: calls that ended unknown.
+    ``routes`` and ``statuses`` (``2xx``, ``none`` for no reply) split ``totals``; ``meters`` holds each meter's sum,
+    those of anomalies (core.records) under their names with ``?``. ``latency`` is the histogram of ``total_us``:
+    bucket (core.latency) to calls. ``sandbox`` is the usage of test keys, which is in none of the others.
+    ``indeterminate``: calls that ended unknown, ``totals`` count them too.
     """
 
     tenant: str
@@ -46,8 +50,68 @@ class UsageReport:
     routes: dict[str, UsageTotals]
     statuses: dict[str, UsageTotals]
     meters: dict[str, int]
+    latency: dict[int, int]
     sandbox: UsageTotals
     indeterminate: int
+
+
+# What usage can be grouped by: parts that are texts (``status`` is ``2xx`` or ``none``), and at most one of time, whose
+# value is the Unix minute at which the hour, the day or the month (UTC) begins.
+PARTS = ("tenant", "plan", "key", "route", "status", "sandbox")
+TIMES = ("minute", "hour", "day", "month")
+Group = tuple[str | int, ...]  # a value for each part that was asked for; ``sandbox`` is 0 or 1
+
+
+@dataclass(frozen=True, slots=True)
+class UsageQuery:
+    """A page of grouped usage over [since_us, until_us), Unix microseconds on whole minutes.
+
+    ``by``: of PARTS and TIMES, each once, at most one time; its order is the order of the rows. ``tenant`` None is all
+    of them; ``plan``, ``key`` and ``route`` narrow further; ``sandbox`` None is live and test keys. ``after``: the
+    group of the last row of the page before; None for the first page.
+    """
+
+    by: tuple[str, ...]
+    since_us: int
+    until_us: int
+    tenant: str | None = None
+    plan: str | None = None
+    key: str | None = None
+    route: str | None = None
+    sandbox: bool | None = False
+    after: Group | None = None
+    limit: int = 100
+
+
+@dataclass(frozen=True, slots=True)
+class UsageRow:
+    """One group's sums; ``meters``, ``latency`` and ``indeterminate`` as in UsageReport."""
+
+    group: Group
+    totals: UsageTotals
+    indeterminate: int
+    meters: dict[str, int]
+    latency: dict[int, int]
+
+
+@dataclass(frozen=True, slots=True)
+class EventPage:
+    """Single events, by tenant and then by time; ``after`` leads to the next page, None at the end."""
+
+    events: tuple[UsageRecord, ...]
+    after: str | None
+
+
+class CallJournal(Protocol):
+    """What a call needs of the journal (``ledger.Journal``, whose docstrings hold here): plain calls, no I/O."""
+
+    def begin(self, intent: bytes) -> int: ...
+
+    def progress(self, call: int, record: bytes) -> bool: ...
+
+    def end(self, call: int, done: bytes) -> None: ...
+
+    def synced(self) -> "asyncio.Future[None]": ...
 
 
 class TenantStore(Protocol):
@@ -89,12 +153,15 @@ class TenantStore(Protocol):
 
 
 class Ledger(Protocol):
-    """Append-only entries and the sums over them."""
+    """Append-only entries and the sums over them. One ledger takes the journals of several nodes; an adapter is opened
+    for one of them, whose position it keeps."""
 
-    async def position(self) -> Position: ...
+    async def position(self) -> Position:
+        """How much of this node's journal is in the ledger."""
+        ...
 
     async def append(self, records: Sequence[bytes], position: Position) -> int:
-        """In one transaction: stores done records (core.records), adds the really new ones to the rollups, and moves
+        """In one transaction: stores done records (core.records), adds the really new ones to the sums, and moves
         the journal position. Records whose event id is known are ignored; malformed ones are set aside and counted, so
         that they hold nothing up. Returns how many were new."""
         ...
@@ -105,10 +172,29 @@ class Ledger(Protocol):
 
     async def usage(self, tenant: str, *, since_us: int, until_us: int) -> UsageReport: ...
 
+    async def usage_rows(self, query: UsageQuery) -> list[UsageRow]:
+        """At most ``query.limit`` groups that have any usage, ascending by group, from sums and never from events."""
+        ...
+
     async def meter_total(self, tenant: str, meter: str, *, since_us: int, until_us: int, sandbox: bool) -> int:
         """The meter's sum over whole minutes in [since_us, until_us)."""
         ...
 
+    async def events(
+        self, *, tenant: str | None, since_us: int, until_us: int, after: str | None, limit: int
+    ) -> EventPage:
+        """Single events that began in [since_us, until_us), as long as they are kept; ``tenant`` None: of all tenants.
+
+        Paging sees every event that was there when it began exactly once. ValueError when ``after`` is not from here.
+        """
+        ...
+
     async def forget_events(self, *, before_us: int, at_most: int) -> int:
-        """Deletes at most ``at_most`` single events older than ``before_us``; rollups stay. Returns how many went."""
+        """Deletes about ``at_most`` single events older than ``before_us`` (a store with partitions: whole ones at
+        once); sums stay. Returns how many went; less than ``at_most`` means that none is left."""
+        ...
+
+    async def forget_sums(self, *, minutes_before_us: int, hours_before_us: int, at_most: int) -> int:
+        """Deletes at most ``at_most`` rows of sums per minute and per hour older than the given times. The sums per
+        hour go on answering for whole hours of which the minutes are gone. Returns how many went."""
         ...

@@ -4,8 +4,8 @@ A record is a JSON array in UTF-8, so that the journal can be read by people and
 JSON text without the process decoding a single event. Positions, not names, carry the meaning:
 
 ====  ===============  ===============================================================================
- 0    kind             ``"i"`` intent, before the first byte goes upstream; ``"d"`` done, before the last
-                       byte goes to the client
+ 0    kind             ``"i"`` intent, before the first byte goes upstream; ``"p"`` progress of a call that
+                       takes long; ``"d"`` done, before the last byte goes to the client
  1    event id         UUIDv7 text; the only dedupe key from here to the bill
  2    started_us       Unix microseconds at admission
  3    tenant
@@ -26,15 +26,22 @@ JSON text without the process decoding a single event. Positions, not names, car
 18    meters           object of meter name to integer value
 ====  ===============  ===============================================================================
 
-An intent ends after the method (position 8). An intent that never got its done becomes a done record whose outcome is
-``indeterminate``, with status, units, cost and meters zero.
+An intent ends after the method (position 8), unless its route bills calls whose end is never known: then it has all
+positions, and so has a progress record. A call that never got its done record becomes one with the outcome
+``indeterminate``: with the values of its newest record where that has them, else with all of them zero.
+A meter that could not be read from a reply leaves its name with ``?`` behind it and the value 1: an anomaly, counted
+beside the meters and never priced.
 """
 
 import json
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Final
 
 OUTCOMES = ("ok", "client_gone", "upstream_failed", "indeterminate")
+ANOMALY = "?"  # behind a meter's name; no meter's name holds it
+INTENT: Final = b"i"
+PROGRESS: Final = b"p"
+DONE: Final = b"d"
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +88,7 @@ def encode_intent(event_id: bytes, started_us: int, principal: bytes, route: byt
     return b'["i","%b",%d,%b,%b,%b]' % (event_id, started_us, principal, route, method)
 
 
-def encode_done(
+def encode_call(
     event_id: bytes,
     started_us: int,
     principal: bytes,
@@ -97,9 +104,14 @@ def encode_done(
     upstream_us: int,
     first_byte_us: int,
     meters: bytes,
+    kind: bytes = DONE,
 ) -> bytes:
-    """A done record; ``outcome`` is one of OUTCOMES; principal, route, method and meters are fragments."""
-    return b'["d","%b",%d,%b,%b,%b,%d,"%b",%d,%d,%d,%d,%d,%d,%d,%b]' % (
+    """A record with all positions; ``kind`` PROGRESS or INTENT: what the call counts as, should it never end.
+
+    ``outcome`` is one of OUTCOMES; principal, route, method and meters are fragments.
+    """
+    return b'["%b","%b",%d,%b,%b,%b,%d,"%b",%d,%d,%d,%d,%d,%d,%d,%b]' % (
+        kind,
         event_id,
         started_us,
         principal,
@@ -120,7 +132,7 @@ def encode_done(
 
 def encode_record(record: UsageRecord) -> bytes:
     """A done record from its decoded form."""
-    return encode_done(
+    return encode_call(
         record.event_id.encode(),
         record.started_us,
         principal_fragment(record.tenant, record.key_id, record.plan, sandbox=record.sandbox),
@@ -147,13 +159,15 @@ def decode_record(payload: bytes) -> UsageRecord:
     return UsageRecord(row[1], row[2], row[3], row[4], row[5], bool(row[6]), *row[7:])
 
 
-def indeterminate(intent: bytes) -> UsageRecord:
-    """The record of a call whose end was never written. ValueError when ``intent`` is not an intent record."""
-    row = _array(intent)
-    if len(row) != 9 or row[0] != "i":
-        raise ValueError("not an intent record")
+def indeterminate(newest: bytes) -> UsageRecord:
+    """The record of a call whose end was never written, from its ``newest`` intent or progress record. ValueError when
+    it is neither."""
+    row = _array(newest)
+    if len(row) not in (9, 19) or row[0] not in ("i", "p"):
+        raise ValueError("not an intent or progress record")
+    status, values = (row[9], row[11:]) if len(row) == 19 else (0, [0] * 7)
     return UsageRecord(
-        row[1], row[2], row[3], row[4], row[5], bool(row[6]), row[7], row[8], 0, "indeterminate", 0, 0, 0, 0, 0, 0, 0
+        row[1], row[2], row[3], row[4], row[5], bool(row[6]), row[7], row[8], status, "indeterminate", *values
     )
 
 
@@ -163,7 +177,7 @@ def is_done(payload: bytes) -> bool:
 
 
 def event_id_of(payload: bytes) -> bytes:
-    """The 36 bytes of the event id of either kind of record, without decoding the rest."""
+    """The 36 bytes of the event id of any kind of record, without decoding the rest."""
     return payload[6:42]
 
 

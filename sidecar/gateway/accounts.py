@@ -1,24 +1,39 @@
 """What the hot path needs of a caller, made once per principal and route instead of once per request."""
 
 from sidecar.admission import Admission, Gate, Seat
-from sidecar.core.policy import Route
 from sidecar.core.records import principal_fragment, text_fragment
 from sidecar.core.values import Principal
 from sidecar.gateway.rules import RoutePlan
 from sidecar.identity import UpstreamSigner
-from sidecar.metering import RouteMeters, Tallies, Tally
+from sidecar.metering import Tallies, Tally
 
 ANONYMOUS = Principal(tenant="", key_id="", plan="")
 
 
 class Passage:
-    """One caller on one route: the gate, the texts that are written for each of their calls, and their tallies."""
+    """One caller on one route: the gate, the texts that are written for each of their calls, and their tallies.
 
-    __slots__ = ("_classes", "_plan", "_tallies", "gate", "load", "meters", "principal", "route", "route_fragment")
+    ``assumed``: the meters of a call whose end is never known (core.records, position 18); None where it is free.
+    """
 
-    def __init__(self, principal: Principal, route: Route, gate: Gate, meters: RouteMeters, tallies: Tallies) -> None:
+    __slots__ = (
+        "_classes",
+        "_plan",
+        "_tallies",
+        "assumed",
+        "gate",
+        "load",
+        "meters",
+        "principal",
+        "route",
+        "route_fragment",
+    )
+
+    def __init__(self, principal: Principal, plan: RoutePlan, gate: Gate, tallies: Tallies) -> None:
+        route = plan.route
         self.gate = gate
-        self.meters = meters
+        self.meters = plan.meters
+        self.assumed = plan.assumed
         self.principal = principal_fragment(
             principal.tenant, principal.key_id, principal.plan, sandbox=principal.sandbox
         )
@@ -61,7 +76,7 @@ class Account:
         found = self._passages.get(plan)
         if found is None:
             gate = self._seat.gate(plan.route)
-            found = Passage(self.principal, plan.route, gate, plan.meters, self._tallies)
+            found = Passage(self.principal, plan, gate, self._tallies)
             self._passages[plan] = found
         return found
 
@@ -73,4 +88,4 @@ class Account:
 def anonymous_passage(admission: Admission, plan: RoutePlan, tallies: Tallies) -> Passage:
     """Callers without a key on a route with ``auth: none``."""
     gate = admission.anonymous(plan.route)
-    return Passage(ANONYMOUS, plan.route, gate, plan.meters, tallies)
+    return Passage(ANONYMOUS, plan, gate, tallies)

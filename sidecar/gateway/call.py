@@ -1,12 +1,22 @@
 """The accounting of one call: its id and its times, the intent, the usage record, and what was held for it."""
 
-from typing import TYPE_CHECKING
+import logging
+from typing import TYPE_CHECKING, Final
 
 from sidecar.admission import Ticket
-from sidecar.core.records import encode_done, encode_intent, text_fragment
+from sidecar.core.records import (
+    DONE,
+    INTENT,
+    PROGRESS,
+    encode_call,
+    encode_intent,
+    meters_fragment,
+    text_fragment,
+)
 from sidecar.gateway.accounts import Passage
 from sidecar.gateway.rules import Rules
 from sidecar.http1 import RequestHead
+from sidecar.metering import Reported, Watch
 
 if TYPE_CHECKING:
     from sidecar.gateway.lane import Lane
@@ -16,25 +26,34 @@ _METHODS = {
     for name in (b"GET", b"HEAD", b"POST", b"PUT", b"PATCH", b"DELETE", b"OPTIONS", b"TRACE")
 }
 _NOTHING: dict[str, int] = {}
+_COST: Final = "_cost"  # where what the upstream said about the cost was not understood; no meter's name
+_UNKNOWN: Final = b"indeterminate"
+_log = logging.getLogger(__name__)
 
 
 class Call:
-    """One call. Times are monotonic nanoseconds; ``bytes_in`` and ``bytes_out`` count body bytes.
+    """One call. Times are monotonic nanoseconds; ``bytes_in`` and ``bytes_out`` count body bytes, or all bytes of a
+    tunnel, ``messages`` its WebSocket messages.
 
     ``intend`` comes before the first byte upstream, ``record`` before the last byte to the client, once; ``give_back``
-    is for a call that never went upstream.
+    is for a call that never went upstream. ``watch`` looks at the reply for the meters; ``reported`` is what the
+    upstream said about the cost.
     """
 
     # No slots here and below: the class holds the defaults that most calls keep, so that few attributes are written.
     bytes_in: int = 0
     bytes_out: int = 0
+    messages: int = 0
     status: int = 0
     intended: bool = False
     passage: Passage | None = None
     ticket: Ticket | None = None
+    watch: Watch | None = None
+    reported: Reported | None = None
+    first_ns: int = 0
+    _marked_ns: int = 0
     _token: int | None = None
     _sent_ns: int = 0
-    _first_ns: int = 0
 
     def __init__(self, lane: "Lane", rules: Rules, head: RequestHead) -> None:
         wall_ns = lane.wall_ns()
@@ -51,16 +70,20 @@ class Call:
         assert passage is not None
         if self.intended:
             return
-        method = self.head.method
-        self._token = self._lane.journal.begin(
-            encode_intent(
+        if passage.assumed is None:
+            method = self.head.method
+            intent = encode_intent(
                 self.event_id,
                 self._wall_us,
                 passage.principal,
                 passage.route_fragment,
                 _METHODS.get(method) or text_fragment(method.decode("latin-1")),
             )
-        )
+        else:
+            assert self.ticket is not None
+            cost = self._rules.costs.cost(0, 0, 0)
+            intent = self._encoded(passage, INTENT, _UNKNOWN, self.ticket.units, cost, 0, 0, passage.assumed)
+        self._token = self._lane.journal.begin(intent)
         self.intended = True
         passage.load.in_flight += 1
 
@@ -79,50 +102,110 @@ class Call:
             lines = b"X-Request-Latency: %.3fms\r\n" % ((now - self._started_ns) / 1e6)
         if route.announce_cost:
             costs = self._rules.costs
-            micros = costs.cost((now - self._sent_ns) // 1_000, self.bytes_in, self.bytes_out)
+            micros = costs.cost((now - self._sent_ns) // 1_000, self.bytes_in, self.bytes_out, self.reported)
             lines += b"X-Compute-Cost: %d.%06d %b\r\n" % (*divmod(micros, 1_000_000), costs.currency.encode())
         return lines
 
-    def record(self, outcome: bytes, *, charge: bool = True) -> None:
-        """Journals the usage record, counts it, and settles what was held. ``charge`` False: no units, no meters."""
+    def record(self, outcome: bytes, *, charge: bool = True) -> bool:
+        """Journals the usage record, counts it, and settles what was held. ``charge`` False: no units, no meters.
+
+        False when the journal failed: then the client must not get the end of the reply.
+        """
         passage, ticket = self.passage, self.ticket
         if passage is None or ticket is None or not self.intended:
-            return
+            return True
         self.passage = None
         now, sent = self._lane.monotonic_ns(), self._sent_ns
         total_us = (now - self._started_ns) // 1_000
         upstream_us = (now - sent) // 1_000
-        status, bytes_in, bytes_out, units = self.status, self.bytes_in, self.bytes_out, ticket.units
+        units, recorded = ticket.units, True
         if charge:
-            values, meters = passage.meters.charge(status, units, bytes_in, bytes_out, upstream_us)
+            values, meters = self._charged(passage, units, upstream_us)
         else:
             units, values, meters = 0, _NOTHING, b"{}"
-        cost = self._rules.costs.cost(upstream_us, bytes_in, bytes_out)
+        cost = self._rules.costs.cost(upstream_us, self.bytes_in, self.bytes_out, self.reported)
         if self._token is not None:
-            method = self.head.method
-            self._lane.journal.end(
-                self._token,
-                encode_done(
-                    self.event_id,
-                    self._wall_us,
-                    passage.principal,
-                    passage.route_fragment,
-                    _METHODS.get(method) or text_fragment(method.decode("latin-1")),
-                    status,
-                    outcome,
-                    units,
-                    cost,
-                    bytes_in,
-                    bytes_out,
-                    total_us,
-                    upstream_us,
-                    (self._first_ns - sent) // 1_000 if self._first_ns else 0,
-                    meters,
-                ),
-            )
+            try:
+                done = self._encoded(passage, DONE, outcome, units, cost, total_us, upstream_us, meters)
+                self._lane.journal.end(self._token, done)
+            except Exception:
+                _log.exception("call %s is not in the journal", self.event_id.decode())
+                recorded = False
         passage.load.in_flight -= 1
-        passage.tally(status).add(units, cost, bytes_in, bytes_out, total_us, upstream_us)
+        passage.tally(self.status).add(units, cost, self.bytes_in, self.bytes_out, total_us, upstream_us)
         ticket.settle(values)
+        if charge and self.watch is not None and not self._bodiless:
+            for meter, reason in self.watch.anomalies:
+                self._lane.tallies.anomaly(meter, reason)
+        if self.reported is not None:
+            for reason in self.reported.faults:
+                self._lane.tallies.anomaly(_COST, reason)
+        return recorded
+
+    def mark(self, due_ns: int) -> None:
+        """Journals how far a call is that takes long, unless the last mark, or the reply, is younger than ``due_ns``.
+
+        Where the journal has no room, the next mark will say it.
+        """
+        passage, ticket, token = self.passage, self.ticket, self._token
+        if self.status == 0 or self.first_ns > due_ns or self._marked_ns > due_ns:
+            return
+        if passage is None or ticket is None or token is None:
+            return
+        now = self._marked_ns = self._lane.monotonic_ns()
+        upstream_us = (now - self._sent_ns) // 1_000
+        _, meters = self._charged(passage, ticket.units, upstream_us)
+        cost = self._rules.costs.cost(upstream_us, self.bytes_in, self.bytes_out, self.reported)
+        total_us = (now - self._started_ns) // 1_000
+        record = self._encoded(passage, PROGRESS, _UNKNOWN, ticket.units, cost, total_us, upstream_us, meters)
+        self._lane.journal.progress(token, record)
+
+    @property
+    def _bodiless(self) -> bool:
+        """A reply that cannot hold what its meters look for (RFC 9110, 6.4.1): that is no anomaly."""
+        return self.status in (101, 304) or self.head.method == b"HEAD"
+
+    def _charged(self, passage: Passage, units: int, upstream_us: int) -> tuple[dict[str, int], bytes]:
+        status, watch = self.status, self.watch
+        if watch is None and status != 101:
+            return passage.meters.charge(status, units, self.bytes_in, self.bytes_out, upstream_us)
+        took, gave = self.bytes_in, self.bytes_out
+        values, meters = passage.meters.charge(status, units, took, gave, upstream_us, watch, self.messages)
+        if status == 101:
+            # A WebSocket that came about is a success too: what counts 2xx counts it beside what counts 1xx.
+            values = passage.meters.charge(200, units, took, gave, upstream_us)[0] | values
+        return values, meters_fragment(values) if self._bodiless else meters
+
+    def _encoded(
+        self,
+        passage: Passage,
+        kind: bytes,
+        outcome: bytes,
+        units: int,
+        cost: int,
+        total_us: int,
+        upstream_us: int,
+        meters: bytes,
+    ) -> bytes:
+        method = self.head.method
+        return encode_call(
+            self.event_id,
+            self._wall_us,
+            passage.principal,
+            passage.route_fragment,
+            _METHODS.get(method) or text_fragment(method.decode("latin-1")),
+            self.status,
+            outcome,
+            units,
+            cost,
+            self.bytes_in,
+            self.bytes_out,
+            total_us,
+            upstream_us,
+            (self.first_ns - self._sent_ns) // 1_000 if self.first_ns else 0,
+            meters,
+            kind,
+        )
 
     def give_back(self) -> None:
         """Returns what is held for a call that was not forwarded."""

@@ -23,12 +23,13 @@ class ClientConnection(asyncio.Protocol):
     """Parses requests with llhttp and lets them run one at a time, in order (RFC 9112, 9.3.2).
 
     Held per connection at most: one read (256 KiB), ``max_pipelined`` heads, and ``buffer`` bytes each way.
-    ``deadline_ns`` (monotonic, 0 is none) ends whatever is being waited for from the client.
+    ``deadline_ns`` (monotonic, 0 is none) ends whatever is being waited for from the client. ``current`` is the
+    exchange that has its turn; ``half_closed``: the client will send no more.
     """
 
     __slots__ = (
         "_closing",
-        "_current",
+        "_early",
         "_error",
         "_handover",
         "_intake",
@@ -40,7 +41,9 @@ class ClientConnection(asyncio.Protocol):
         "_rules",
         "_stalled",
         "_started",
+        "current",
         "deadline_ns",
+        "half_closed",
         "last_tail",
         "peer",
         "transport",
@@ -53,12 +56,13 @@ class ClientConnection(asyncio.Protocol):
         self._lane = lane
         self._rules = lane.rules
         self._intake = Intake(self, lane.rules.reader, lane.rules.bounds)
-        self._current: Exchange | None = None
+        self.current: Exchange | None = None
         self._receiving: Exchange | None = None
         self._queue: deque[Exchange] = deque()
         self._handover: Handover | None = None
         self._error: Malformed | None = None
-        self._closing = self._lingering = self._paused = self._stalled = self._started = False
+        self._closing = self._lingering = self._paused = self._stalled = self._started = self.half_closed = False
+        self._early: bytes | None = None  # what came behind a request for a WebSocket, until that is decided
         self.deadline_ns = 0
         self.last_tail: tuple[list[Field] | None, Account | None, TargetPool | None, bytes] = (None, None, None, b"")
 
@@ -87,6 +91,11 @@ class ClientConnection(asyncio.Protocol):
         intake = self._intake
         begun = intake.begun
         while data and not (self._lingering or self._error is not None or self.transport.is_closing()):
+            if self._early is not None:
+                self._early += data
+                if len(self._early) > self._rules.bounds.buffer:
+                    self._pause_reading()
+                return
             try:
                 data = intake.take(data)
             except Malformed as error:
@@ -105,16 +114,16 @@ class ClientConnection(asyncio.Protocol):
 
     def eof_received(self) -> bool:
         # A half-closed client still reads: its requests are answered, then the connection ends.
-        self._closing = True
+        self._closing = self.half_closed = True
         if self._handover is not None:
             return bool(self._handover.eof_received())
         if self._receiving is not None:
             broken, self._receiving = self._receiving, None
-            if broken is self._current:
+            if broken is self.current:
                 broken.stop(problem("bad_request", "the request ended before its body was complete"))
             elif broken in self._queue:
                 self._queue.remove(broken)  # not answered out of turn: the connection ends after those before it
-        return self._current is not None or bool(self._queue)
+        return self.current is not None or bool(self._queue)
 
     def connection_lost(self, exc: Exception | None) -> None:
         lane, ip = self._lane, self.peer.ip
@@ -128,34 +137,34 @@ class ClientConnection(asyncio.Protocol):
         self._queue.clear()
         if self._handover is not None:
             self._handover.connection_lost(exc)
-        if self._current is not None:
-            self._current.client_gone()
-            self._current = None
+        if self.current is not None:
+            self.current.client_gone()
+            self.current = None
 
     def pause_writing(self) -> None:
         self._stalled = True
         self.deadline_ns = self._lane.monotonic_ns() + self._rules.bounds.body_timeout_ns
         if self._handover is not None:
             self._handover.pause_writing()
-        elif self._current is not None:
-            self._current.pause_reply()
+        elif self.current is not None:
+            self.current.pause_reply()
 
     def resume_writing(self) -> None:
         self._stalled = False
         self._after_stall()
         if self._handover is not None:
             self._handover.resume_writing()
-        elif self._current is not None:
-            self._current.resume_reply()
+        elif self.current is not None:
+            self.current.resume_reply()
 
     def _after_stall(self) -> None:
         self.deadline_ns = 0
         if self._lingering or self.transport.is_closing():
             self.deadline_ns = self._lane.monotonic_ns() + _LINGER_NS
-        elif self._current is None and self._handover is None:
+        elif self.current is None and self._handover is None:
             self._wait_for_request()
             asyncio.get_running_loop().call_soon(self._advance)
-        elif self._receiving is not None and self._receiving is self._current:
+        elif self._receiving is not None and self._receiving is self.current:
             self.wait_for_body()
 
     def _wait_for_request(self) -> None:
@@ -172,6 +181,8 @@ class ClientConnection(asyncio.Protocol):
         self.waiting_over()
         exchange = Exchange(self._lane, self._rules, self, head)
         self._receiving = exchange
+        if head.websocket:
+            self._early = b""
         self._queue.append(exchange)
         if len(self._queue) > self._rules.bounds.max_pipelined:
             self._pause_reading()
@@ -191,18 +202,46 @@ class ClientConnection(asyncio.Protocol):
 
     def finished(self, exchange: Relay, *, close: bool) -> None:
         """The exchange has written its last byte."""
-        if self._current is not exchange:
+        if self.current is not exchange:
             return
-        self._current = None
+        self.current = None
         if close or self._lane.closing or (self._closing and not self._queue):
             self._end(unread=self._receiving is exchange)
             return
         self._wait_for_request()
         if self._paused:
             self.resume_body()
+        if exchange.head.websocket:
+            # It stayed HTTP: what came behind it is the next request.
+            asyncio.get_running_loop().call_soon(self._take_early)
         if self._queue or self._error is not None:
             # Not from here: the caller may be inside the upstream's read.
             asyncio.get_running_loop().call_soon(self._advance)
+
+    def _take_early(self) -> None:
+        early, self._early = self._early, None
+        if early:
+            self.data_received(early)
+
+    def begin_tunnel(self) -> bytes:
+        """The connection is the tunnel's from now on; returns what came early."""
+        early, self._early = self._early or b"", b""
+        self._paused = False
+        self.deadline_ns = 0
+        return early
+
+    def end_tunnel(self, *, stalled: bool) -> bool:
+        """The tunnel is over: what was written goes out, what still comes is read and forgotten. False when the
+        connection is closing already, and stays the tunnel's."""
+        self.current = None
+        self._stalled = stalled
+        if self.transport.is_closing():
+            return False
+        self.transport.set_protocol(self)
+        self._paused = True
+        self._end(unread=not self.half_closed and self.transport.can_write_eof())
+        self.deadline_ns = self._lane.monotonic_ns() + self._rules.bounds.body_timeout_ns
+        return True
 
     def hand_over(self, exchange: Exchange) -> None:
         """Gives this request, and the rest of the connection, to aiohttp."""
@@ -247,7 +286,7 @@ class ClientConnection(asyncio.Protocol):
     def drain(self) -> None:
         """The process ends: an idle connection closes now, a busy one after its reply."""
         self._closing = True
-        if self._current is None and not self._queue and self._handover is None:
+        if self.current is None and not self._queue and self._handover is None:
             self.transport.close()
 
     def expire(self) -> None:
@@ -258,32 +297,32 @@ class ClientConnection(asyncio.Protocol):
             self._lingering
             or self._stalled
             or self.transport.is_closing()
-            or (unread and self._current is None)
-            or (self._current is None and not self._started)
+            or (unread and self.current is None)
+            or (self.current is None and not self._started)
         ):
             self.transport.abort()
         elif self._intake.begun:
             self._error = Malformed("request_timeout", "the request's head did not arrive in time")
             self._advance()
-        elif self._receiving is not None and self._current is self._receiving:
+        elif self._receiving is not None and self.current is self._receiving:
             self._receiving.stop(problem("request_timeout", "the body did not arrive in time"))
         else:
             self.transport.close()
 
     def _advance(self) -> None:
         # A client that does not read gets no further reply begun: it would be buffered without a bound.
-        while self._current is None and self._handover is None and self._queue and not self._stalled:
+        while self.current is None and self._handover is None and self._queue and not self._stalled:
             self.waiting_over()
-            exchange = self._current = self._queue.popleft()
+            exchange = self.current = self._queue.popleft()
             exchange.start()
         if (
-            self._current is None
+            self.current is None
             and self._handover is None
             and self._error is not None
             and not (self._closing or self._queue)
         ):
             self._answer_error(self._error)
-        elif self._receiving is not None and self._receiving is self._current:
+        elif self._receiving is not None and self._receiving is self.current:
             self.wait_for_body()
 
     def _broken(self, error: Malformed) -> None:
@@ -291,7 +330,7 @@ class ClientConnection(asyncio.Protocol):
         broken, self._receiving = self._receiving, None
         if broken is not None:
             # The body's framing broke: the request that it belongs to must not look complete to anybody.
-            if broken is self._current:
+            if broken is self.current:
                 broken.stop(malformed_problem(error))
             else:
                 self._queue.remove(broken)  # it never had its turn: the error is its answer

@@ -33,7 +33,6 @@ class Exchange(Relay):
     """
 
     account: Account | None = None
-    found: Found | None = None
     _held: list[bytes] | None = None
     _held_size: int = 0
 
@@ -165,6 +164,8 @@ class Exchange(Relay):
             self._client.resume_body()  # before the sending, which may pause it again
         self._sent_ns = self._lane.monotonic_ns()
         connection.send(self, data, head_request=head.method == b"HEAD", upload_done=self.upload_done)
+        if head.websocket:
+            connection.upgrading = True
 
     def _upstream_head(self, target: TargetPool) -> bytes:
         head, account, client = self.head, self.account, self._client

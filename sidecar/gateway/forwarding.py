@@ -60,7 +60,9 @@ def upstream_tail(head: RequestHead, *, host: bytes, via: bytes, lines: bytes) -
         framing = b"Transfer-Encoding: chunked\r\n"
     elif head.length is not None:
         framing = b"Content-Length: %d\r\n" % head.length
-    if head.trailers:
+    if head.websocket:
+        framing = b"Connection: Upgrade\r\nUpgrade: websocket\r\n"
+    elif head.trailers:
         framing += b"TE: trailers\r\nConnection: TE\r\n"
     if head.hops is not None:
         framing += b"Max-Forwards: %d\r\n" % (head.hops - 1)

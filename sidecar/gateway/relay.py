@@ -1,14 +1,17 @@
 """The second half of the journey: the upstream's reply on its way to the client, or to nobody when it has gone."""
 
+import logging
 from typing import TYPE_CHECKING, Final
 
 from sidecar.core.clock import NS_PER_S
-from sidecar.core.errors import UpstreamError
+from sidecar.core.errors import JournalFull, UpstreamError
 from sidecar.core.problems import Problem
 from sidecar.gateway.call import Call
 from sidecar.gateway.refusals import upstream_problem
 from sidecar.gateway.rules import RoutePlan, Rules
+from sidecar.gateway.tunnel import Tunnel
 from sidecar.http1 import ReplyHead, RequestHead, chunk, head_bytes, problem_reply
+from sidecar.identity import Found
 from sidecar.upstream import TargetPool, UpstreamConnection
 
 if TYPE_CHECKING:
@@ -26,13 +29,16 @@ HANDED: Final = 1
 SENT: Final = 2
 OVER: Final = 3
 SYNCING: Final = 4
+TUNNEL: Final = 5
+_log = logging.getLogger(__name__)
 
 
 class Relay(Call):
     """A call's reply; the upstream connection's ReplySink.
 
     ``phase``: OPEN until the head goes upstream, SENT until the last byte is written, then OVER; HANDED is aiohttp's;
-    SYNCING: recorded, and the last bytes wait for the journal's fsync.
+    SYNCING: recorded, and the last bytes wait for the journal's fsync. TUNNEL: from the upstream's 101 to the end of
+    the WebSocket; then OVER.
     ``drain_until_ns`` (monotonic) bounds the reading of a reply for a client that has gone.
     """
 
@@ -43,6 +49,7 @@ class Relay(Call):
     plan: RoutePlan | None = None
     connection: UpstreamConnection | None = None
     target: TargetPool | None = None
+    found: Found | None = None
     drain_until_ns: int = 0
     _replied: bool = False
     _retried: bool = False
@@ -70,10 +77,16 @@ class Relay(Call):
         assert self.target is not None
         self.target.breaker.succeeded()
         self.status = head.status
-        self._first_ns = self._lane.monotonic_ns()
+        self.first_ns = self._lane.monotonic_ns()
         self._replied = True
+        if head.private:
+            self.reported = self._rules.costs.reported(head.private)
+        if self.plan is not None and self.plan.watches:
+            self._watch(head)
         for piece in body:
             self.bytes_out += len(piece)
+        if self.watch is not None:
+            self._look(body, done, trailers)
         if self.gone:
             self._drained(done)
             return
@@ -92,6 +105,8 @@ class Relay(Call):
         """More of the reply's body."""
         for piece in body:
             self.bytes_out += len(piece)
+        if self.watch is not None:
+            self._look(body, done, trailers)
         if self.gone:
             self._drained(done)
             return
@@ -100,6 +115,30 @@ class Relay(Call):
             self._client.transport.write(data)
         else:
             self._finish(data + b"0\r\n" + trailers + b"\r\n" if self._chunk_reply else data)
+
+    def switched(self, head: ReplyHead, early: bytes) -> None:
+        """101: from here on both connections belong to the tunnel."""
+        connection, target, plan, ticket = self.connection, self.target, self.plan, self.ticket
+        assert connection is not None and target is not None and plan is not None and ticket is not None
+        target.breaker.succeeded()
+        self.connection = None
+        self.status = head.status
+        self.first_ns = self._lane.monotonic_ns()
+        self._replied = True
+        if head.private:
+            self.reported = self._rules.costs.reported(head.private)
+        self.phase = TUNNEL
+        lines = b"%b%bX-Request-ID: %b\r\n" % (head.block, ticket.headers, self.event_id)
+        if plan.announce:
+            lines += self.cost_lines()
+        Tunnel(self._lane, self, self._client, connection, plan).begin(
+            head_bytes(101, lines, b"Connection: Upgrade\r\nUpgrade: websocket\r\n"), early
+        )
+
+    def tunnel_over(self) -> bool:
+        """Records the call at the tunnel's end, whoever ended it; False when the journal failed."""
+        self.phase = OVER
+        return self.record(b"ok")
 
     def failed(self, error: UpstreamError, *, replayable: bool) -> None:
         """The upstream's side ended without a whole reply."""
@@ -152,7 +191,8 @@ class Relay(Call):
             self.give_back()
             self.record(b"client_gone", charge=False)
         elif self.phase == SENT and plan is not None:
-            if plan.drain and self.upload_done and self.connection is not None:
+            # A WebSocket that was asked for and has not begun has nothing to be read to its end.
+            if plan.drain and self.upload_done and self.connection is not None and not self.head.websocket:
                 self.drain_until_ns = self._lane.monotonic_ns() + DRAIN_NS
                 self._lane.abandoned.add(self)
                 self.connection.resume()
@@ -256,9 +296,11 @@ class Relay(Call):
 
     def _finish(self, last: bytes) -> None:
         self.connection = None  # it may belong to somebody else: a full buffer must not pause it
-        self.record(b"ok")
+        recorded = self.record(b"ok")
         self.phase = OVER
-        if self._lane.switches.sync:
+        if not recorded:
+            self._client.transport.abort()  # nothing is served that is not written down
+        elif self._lane.switches.sync:
             self.phase = SYNCING
             self._lane.spawn(self._finish_synced(last))
         else:
@@ -266,11 +308,39 @@ class Relay(Call):
             self._client.finished(self, close=self.close)
 
     async def _finish_synced(self, last: bytes) -> None:
-        await self._lane.journal.synced()
+        kept = await self.synced()
         self.phase = OVER
-        if not self.gone:
+        if self.gone:
+            return
+        if not kept:
+            self._client.transport.abort()
+        else:
             self._client.transport.write(last)
             self._client.finished(self, close=self.close)
+
+    async def synced(self) -> bool:
+        """Waits until the record is on the disk; False when the disk does not keep it."""
+        try:
+            await self._lane.journal.synced()
+        except JournalFull as error:
+            _log.error("call %s ends without its reply: %s", self.event_id.decode(), error)
+            return False
+        return True
+
+    def _watch(self, head: ReplyHead) -> None:
+        assert self.passage is not None
+        block = head.block
+        if head.private:
+            block += b"".join(b"%b: %b\r\n" % field for field in head.private)
+        self.watch = self.passage.meters.watch(head.status, block)
+
+    def _look(self, body: list[bytes], done: bool, trailers: bytes) -> None:
+        watch = self.watch
+        assert watch is not None
+        for piece in body:
+            watch.body(piece)
+        if done:
+            watch.end(trailers)
 
     def _drained(self, done: bool) -> None:
         if done:

@@ -2,8 +2,9 @@
 
 from collections.abc import Mapping
 
-from sidecar.core.policy import ClientBounds, Route, Snapshot
+from sidecar.core.policy import Route, Snapshot
 from sidecar.core.problems import Problem, problem
+from sidecar.core.records import meters_fragment
 from sidecar.gateway.routes import Router
 from sidecar.http1 import RequestReader, read_path
 from sidecar.identity import Finder
@@ -17,12 +18,35 @@ _REMEMBERED_BYTES = 1024
 
 
 class RoutePlan:
-    """A route with what its calls need."""
+    """A route with what its calls need.
 
-    __slots__ = ("announce", "drain", "max_body", "meters", "pool", "preserve_host", "public", "route")
+    ``watches``: some meter reads its replies. ``assumed``: the meters of a call whose end is never known, encoded;
+    None where it is free.
+    """
 
-    def __init__(self, route: Route, pool: UpstreamPool, meters: RouteMeters, bounds: ClientBounds) -> None:
+    __slots__ = (
+        "announce",
+        "assumed",
+        "drain",
+        "max_body",
+        "meters",
+        "pool",
+        "preserve_host",
+        "public",
+        "route",
+        "watches",
+    )
+
+    def __init__(self, route: Route, pool: UpstreamPool, meters: RouteMeters, snapshot: Snapshot) -> None:
+        bounds = snapshot.settings.bounds
+        counted = [m for m in snapshot.meters.values() if m.routes is None or route.name in m.routes]
         self.route = route
+        self.watches = any(meter.extract is not None for meter in counted)
+        self.assumed: bytes | None = None
+        if route.on_indeterminate == "bill":
+            fixed = {meter.name for meter in counted if meter.count in ("requests", "units")}
+            values, _ = meters.charge(200, route.units, 0, 0, 0)
+            self.assumed = meters_fragment({name: value for name, value in values.items() if name in fixed})
         self.pool = pool
         self.meters = meters
         self.max_body = bounds.max_body if route.max_body is None else route.max_body
@@ -63,8 +87,7 @@ class Rules:
         self.key_header = identity.api_key.header.encode()
         self.costs = CostModel(snapshot.costs)
         self._router: Router[RoutePlan] = Router(
-            (route, RoutePlan(route, pools[route.upstream], meters[route.name], self.bounds))
-            for route in snapshot.routes
+            (route, RoutePlan(route, pools[route.upstream], meters[route.name], snapshot)) for route in snapshot.routes
         )
         self._memory: dict[tuple[bytes, bytes, bytes], RoutePlan] = {}
 

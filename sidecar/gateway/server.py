@@ -31,6 +31,8 @@ class LaneServer:
                 await lane.quiet()
         except TimeoutError:
             pass
+        for tunnel in list(lane.tunnels):
+            tunnel.end()
         for connection in list(lane.connections):
             connection.transport.abort()
         for exchange in list(lane.abandoned):

@@ -4,14 +4,16 @@ llhttp has already refused what no head may contain (obs-fold, bare CR or LF, NU
 a transfer coding); this room refuses what llhttp lets through and decides what of the rest crosses.
 """
 
+from sidecar.http1.frames import MessageCounter
 from sidecar.http1.paths import PathMeaning, read_path
-from sidecar.http1.reply import ReplyHead, ReplyMemory, read_reply, trailer_lines
+from sidecar.http1.reply import ReplyHead, ReplyMemory, read_reply, switches_to_websocket, trailer_lines
 from sidecar.http1.request import Field, Malformed, RequestHead, RequestReader
 from sidecar.http1.writing import chunk, head_bytes, problem_reply, reason_phrase
 
 __all__ = [
     "Field",
     "Malformed",
+    "MessageCounter",
     "PathMeaning",
     "ReplyHead",
     "ReplyMemory",
@@ -23,5 +25,6 @@ __all__ = [
     "read_path",
     "read_reply",
     "reason_phrase",
+    "switches_to_websocket",
     "trailer_lines",
 ]

@@ -24,26 +24,35 @@ class ReplyHead:
     """A reply that may be relayed. ``block`` holds complete field lines in the upstream's order.
 
     ``length`` is the Content-Length, None without one; ``chunked`` says that the upstream frames by chunks;
-    ``close`` that the upstream will not reuse the connection; ``dated`` that it sent a Date.
+    ``close`` that the upstream will not reuse the connection; ``dated`` that it sent a Date. ``private`` are fields
+    meant for us, which are not in ``block``.
     """
 
-    __slots__ = ("block", "chunked", "close", "dated", "length", "status", "to_eof")
+    __slots__ = ("block", "chunked", "close", "dated", "length", "private", "status", "to_eof")
 
     def __init__(self, status: int) -> None:
         self.status = status
         self.block = b""
+        self.private: list[Field] = []
         self.length: int | None = None
         self.chunked = self.close = self.dated = self.to_eof = False
 
 
-def read_reply(status: int, version: bytes, fields: list[Field], *, head_request: bool) -> ReplyHead:
-    """The reply head, or ValueError with what is wrong with it (the gateway answers 502; RFC 9112, 6.3)."""
+def read_reply(
+    status: int, version: bytes, fields: list[Field], *, head_request: bool, private: frozenset[bytes] = frozenset()
+) -> ReplyHead:
+    """The reply head, or ValueError with what is wrong with it (the gateway answers 502; RFC 9112, 6.3).
+
+    ``private``: lower-case names of fields that do not cross.
+    """
     reply = ReplyHead(status)
     named = frozenset[bytes]()
     lines: list[bytes] = []
     for name, value in fields:
         low = name.lower()
-        if low not in _DROPPED:
+        if low in private:
+            reply.private.append((name, value))
+        elif low not in _DROPPED:
             lines.append(b"%b: %b\r\n" % (name, value))
             if low == b"date":
                 reply.dated = True
@@ -76,12 +85,19 @@ def read_reply(status: int, version: bytes, fields: list[Field], *, head_request
     return reply
 
 
-def trailer_lines(fields: list[Field]) -> bytes:
-    """The trailers that may cross: never framing, routing or hop-by-hop fields (RFC 9110, 6.5.1)."""
+def switches_to_websocket(fields: list[Field]) -> bool:
+    """Whether the fields of a 101 say that WebSocket, and nothing else, is spoken from here on (RFC 6455, 4.2.2)."""
+    upgrades = [value.strip(b" \t").lower() for name, value in fields if name.lower() == b"upgrade"]
+    options = b",".join(value for name, value in fields if name.lower() == b"connection").lower().split(b",")
+    return upgrades == [b"websocket"] and b"upgrade" in [option.strip(b" \t") for option in options]
+
+
+def trailer_lines(fields: list[Field], private: frozenset[bytes] = frozenset()) -> bytes:
+    """The trailers that may cross: never framing, routing or hop-by-hop fields (RFC 9110, 6.5.1), nor private ones."""
     return b"".join(
         b"%b: %b\r\n" % (name, value)
         for name, value in fields
-        if name.lower() not in _DROPPED and name.lower() not in _FRAMING
+        if name.lower() not in _DROPPED and name.lower() not in _FRAMING and name.lower() not in private
     )
 
 

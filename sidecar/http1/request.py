@@ -60,9 +60,10 @@ class RequestHead:
     """A request head that may be routed. All texts are bytes as received; ``forward`` are the fields that cross.
 
     ``target`` is in origin form (or ``*``), byte for byte. ``length`` is the body's Content-Length, None without one;
-    ``chunked`` says that the body is chunked. ``upgrade`` is the protocol asked for, lower case. ``hops`` is
-    Max-Forwards. ``kept`` is what the reader's owner made of the header block. ``forwarded_for`` and ``forwarded`` are
-    what the client claimed, believed only of trusted proxies.
+    ``chunked`` says that the body is chunked. ``upgrade`` is what Upgrade asked for, lower case;
+    ``websocket`` says that this is passed on, the only one that ever is. ``hops`` is Max-Forwards. ``kept`` is what the
+    reader's owner made of the header block. ``forwarded_for`` and ``forwarded`` are what the client claimed, believed
+    only of trusted proxies.
     """
 
     # No slots: the defaults of the class are what most requests keep, so that only differences are written.
@@ -82,6 +83,7 @@ class RequestHead:
     close: bool = False
     trailers: bool = False
     upgrade: bytes | None = None
+    websocket: bool = False
     hops: int | None = None
     kept: Any = None
 
@@ -143,6 +145,8 @@ class RequestReader:
         _read_target(head, target)
         if version == b"1.0" and head.chunked:
             raise Malformed("bad_request", "HTTP/1.0 has no transfer codings (RFC 9112, 6.1)")
+        if head.upgrade is not None:
+            _read_upgrade(head, fields)
         return head
 
     def learn(self, data: bytes, head: RequestHead) -> None:
@@ -251,7 +255,7 @@ def _read_special(head: RequestHead, kind: int, value: bytes) -> None:
             raise Malformed("bad_request", "the only expectation is 100-continue (RFC 9110, 10.1.1)")
         head.expects = head.version == b"1.1"
     elif kind == _UPGRADE:
-        head.upgrade = value.lower()
+        head.upgrade = value.lower() if head.upgrade is None else head.upgrade + b"," + value.lower()
     elif kind == _XFF:
         head.forwarded_for += (value,)
     elif kind == _FORWARDED:
@@ -264,6 +268,19 @@ def _read_special(head: RequestHead, kind: int, value: bytes) -> None:
         if not value.isdigit() or len(value) > 9:
             raise Malformed("bad_request", "Max-Forwards is not a number (RFC 9110, 7.6.2)")
         head.hops = int(value)
+
+
+def _read_upgrade(head: RequestHead, fields: list[Field]) -> None:
+    """WebSocket on a GET is passed on; every other Upgrade, h2c above all, is as if it had not been sent."""
+    assert head.upgrade is not None
+    if head.method != b"GET" or head.version != b"1.1" or b"websocket" not in _options(head.upgrade):
+        return
+    # RFC 9110, 7.8: an Upgrade that Connection does not name was meant for somebody else.
+    if not any(b"upgrade" in _options(value) for name, value in fields if name.lower() == b"connection"):
+        return
+    if head.has_body:
+        raise Malformed("bad_request", "a request for a WebSocket has no body (RFC 6455, 4.1)")
+    head.websocket = True
 
 
 def _read_target(head: RequestHead, target: bytes) -> None:

@@ -8,13 +8,17 @@ _FEW = 1024  # fingerprints that are copied at once, 0.5 ms
 
 
 class Entry(NamedTuple, Generic[T]):
-    """``until_ns`` is monotonic; ``ends_ns`` is Unix time at which the identity itself ends, 0 for never."""
+    """``until_ns`` is monotonic; ``ends_ns`` is Unix time at which the identity itself ends, 0 for never.
+
+    ``stale_until_ns``, monotonic: as long as this it may be used when the store does not answer.
+    """
 
     seat: T
     until_ns: int
     ends_ns: int
     key_id: str
     tenant: str
+    stale_until_ns: int = 0
 
 
 class Seats(Generic[T]):
@@ -50,6 +54,10 @@ class Seats(Generic[T]):
         if entry is not None:
             self.put(fingerprint, entry)
         return entry
+
+    def aged(self, fingerprint: bytes) -> Entry[T] | None:
+        """The entry, however old, as long as it was not forgotten."""
+        return self.young.get(fingerprint) or self._old.get(fingerprint)
 
     def knows(self, fingerprint: bytes) -> bool:
         """Whether this credential was good at some time, as far as is remembered."""

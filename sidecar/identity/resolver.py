@@ -24,6 +24,7 @@ T = TypeVar("T")
 
 MAX_CACHE_NS = 30 * NS_PER_S
 REFUSED_NS = 2 * NS_PER_S
+_STALE_NS = 5 * NS_PER_S
 # What a guess looks like. An owner whose good key ended is not taken for a guesser, however often it asks.
 _GUESSES = frozenset({"key_malformed", "key_unknown", "token_invalid"})
 _UNKNOWN = "The API key is not known. Check that it was made here and copied in full."
@@ -38,7 +39,8 @@ class Resolver(Generic[T]):
     ``refusals`` negative ones (250 bytes), ``flights`` look-ups at once; addresses as in Throttle.
 
     A key revoked elsewhere stops within the period of ``poll`` (the app's: 1 s), and within ``cache_ns`` (at most 30 s)
-    if the store cannot be polled. An entry that has aged is never served while the store fails: StoreError then.
+    if the store cannot be polled. An entry that has aged is served while the store fails for ``stale_ns`` at most;
+    with 0, the default, never: StoreError then.
     """
 
     def __init__(
@@ -58,6 +60,7 @@ class Resolver(Generic[T]):
         """``seat`` makes what the lane keeps per principal. ``tenants``: the declared ones; they win over the store."""
         self._brand = identity.api_key.brand
         self._cache_ns = min(identity.api_key.cache_ns, MAX_CACHE_NS)
+        self._stale_ns = identity.api_key.stale_ns
         self._store = store
         self._peppers = peppers
         self._seat = seat
@@ -82,7 +85,7 @@ class Resolver(Generic[T]):
         entry = self._seats.young.get(fingerprint) or self._seats.from_old(fingerprint)
         if entry is None:
             return None
-        seat, until_ns, ends_ns, _, _ = entry
+        seat, until_ns, ends_ns = entry[:3]
         if self._monotonic_ns() >= until_ns or (ends_ns and self._wall_ns() >= ends_ns):
             return None
         return seat
@@ -184,11 +187,25 @@ class Resolver(Generic[T]):
                 until_ns = self._monotonic_ns() + REFUSED_NS
                 self._refusals.put(fingerprint, refusal.reason, refusal.detail, until_ns)
             return refusal
+        except StoreError:
+            stale = self._stale(fingerprint)
+            if stale is None:
+                raise
+            return stale
         if generation == self._generation:
             until_ns = began_ns + self._cache_ns
-            entry = Entry(seat, until_ns, principal.expires_ns or 0, principal.key_id, principal.tenant)
-            self._seats.put(fingerprint, entry)
+            ends_ns, stale_ns = principal.expires_ns or 0, until_ns + self._stale_ns
+            self._seats.put(fingerprint, Entry(seat, until_ns, ends_ns, principal.key_id, principal.tenant, stale_ns))
         return seat
+
+    def _stale(self, fingerprint: bytes) -> T | None:
+        """What was known before the store stopped answering, for a few seconds more until it is asked again."""
+        entry, now_ns = self._seats.aged(fingerprint), self._monotonic_ns()
+        if entry is None or now_ns >= entry.stale_until_ns or (entry.ends_ns and self._wall_ns() >= entry.ends_ns):
+            return None
+        until_ns = min(now_ns + _STALE_NS, entry.stale_until_ns)
+        self._seats.put(fingerprint, entry._replace(until_ns=until_ns))
+        return entry.seat
 
     async def _key(self, secret: bytes) -> Principal:
         row = await self._store.key(parse_key(self._brand, secret).id)

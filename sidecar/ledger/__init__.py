@@ -2,6 +2,6 @@
 
 from sidecar.ledger.journal import Journal
 from sidecar.ledger.readings import JournalReadings, ShipperReadings
-from sidecar.ledger.shipper import Shipper
+from sidecar.ledger.shipper import Retention, Shipper
 
-__all__ = ["Journal", "JournalReadings", "Shipper", "ShipperReadings"]
+__all__ = ["Journal", "JournalReadings", "Retention", "Shipper", "ShipperReadings"]

@@ -14,16 +14,16 @@ than its intent (nine numbers of 20 digits, an outcome, the meters)::
     begin needs       free >= 8 + len(intent) + owed(call)
 
 Segments are made ahead of need, in a thread, when ``free`` falls under half a segment. Their files never pass
-``max_bytes``; the last segment of that is kept for carrying, see next.
+``max_bytes``; the last segment of that is kept for carrying, see next. The ballast comes on top of it.
 
 **Long calls.** A segment is deleted, always the oldest first, once it is wholly in the ledger. Calls that began in it
 and are still open (tunnels, streams) would hold it back, and a few dozen of them could fill the bound; so their intents
-are copied forward first. A copy has the same event id, so it is the same call.
+are copied forward first. A copy has the same event id, so it is the same call. ``progress`` writes how far a call is;
+the newest such record stands for the intent from then on, here and in a recovery.
 """
 
 import asyncio
 import errno
-import fcntl
 import logging
 import os
 from collections import deque
@@ -33,9 +33,11 @@ from pathlib import Path
 from zlib import crc32
 
 from sidecar.core.clock import NS_PER_S, Clock
-from sidecar.core.errors import JournalFull, StoreError, StoreLocked
+from sidecar.core.errors import JournalFull
 from sidecar.core.policy import JournalSettings
 from sidecar.core.ports import Position
+from sidecar.ledger.ballast import Ballast
+from sidecar.ledger.folder import enter
 from sidecar.ledger.readings import JournalReadings
 from sidecar.ledger.segment import FRAME, FRAME_BYTES, HEADER, MAX_PAYLOAD, SUFFIX, Segment, number_of
 from sidecar.ledger.sync import GroupSync
@@ -45,6 +47,8 @@ _log = logging.getLogger("sidecar.ledger")
 _pack = FRAME.pack
 _RETRY_NS = NS_PER_S  # after a full disk, how long until the next attempt to reserve blocks
 _CARRY_SLICE = 500  # intents copied forward per call of release, about 0.4 ms
+_NEVER = 1 << 62
+_NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
 
 
 class Journal:
@@ -72,9 +76,10 @@ class Journal:
         self._usable = self._size - HEADER.size - FRAME_BYTES - self.max_payload
         self._low = self._usable // 2
         self._owed = FRAME_BYTES + extra
-        self._lock = _lock(folder)
+        self._lock, self.identity = enter(folder)
         self.leftovers = tuple(sorted(folder.glob("[0-9]" * 16 + SUFFIX)))
         self._files = ThreadPoolExecutor(1, thread_name_prefix="sidecar-journal")
+        self._ballast = Ballast(folder, min(settings.ballast_bytes, settings.max_bytes // 4), self._files)
         self._preparing: Future[Segment] | None = None
         self._retry_ns = 0
         self._segments: deque[Segment] = deque()  # oldest first, the one that is written is the last
@@ -91,7 +96,8 @@ class Journal:
         self.tail = Tail(self._segments)
         self._sync: GroupSync | None = None
         if settings.durability != "process":
-            self._sync = GroupSync(settings.group_ns, self._files, self._segments, self._rewrite, fsync)
+            hold = self._hold if settings.durability == "sync" else None
+            self._sync = GroupSync(settings.group_ns, self._files, self._segments, self._rewrite, fsync, hold)
 
     def open(self, after: int = 0) -> None:
         """Starts writing in a new segment numbered above ``after`` and above every leftover, once. JournalFull."""
@@ -102,6 +108,7 @@ class Journal:
         self._free = 0
         self._grow(self._max_bytes)
         self._advance()
+        self._ballast.make()
 
     # The hot path -----------------------------------------------------------------------------------------------------
 
@@ -132,6 +139,25 @@ class Journal:
         self._free += self._owed + len(held) - FRAME_BYTES - size
         self._ended += 1
         self.tail.add(done, self._segment)
+
+    def progress(self, call: int, record: bytes) -> bool:
+        """Writes how far an open call is: what it counts as, should its end never be written. False when there is no
+        room for it now. Nothing is written on KeyError and ValueError, as in ``end``."""
+        held = self._open.get(call)
+        old = self._carried[call][1] if held is None else held
+        size = len(record)
+        self._check_size(size)
+        need = FRAME_BYTES + 2 * size - len(old)  # the frame, and by how much more the end may take
+        while self._free < need:
+            if not self._try_grow(self._max_bytes - self._size):
+                return False
+        self._append(record, size)
+        self._free -= need
+        if held is None:
+            self._carried[call] = (self._segment.number, record)
+        else:
+            self._open[call] = record  # in its old place: _open_in relies on the order
+        return True
 
     def _append(self, payload: bytes, size: int) -> None:
         segment = self._segment
@@ -171,6 +197,9 @@ class Journal:
         self._check_size(size)
         if not self._segments:
             raise JournalFull("the journal is not open")
+        if self._low == _NEVER:
+            self._refused += 1
+            raise JournalFull(f"the disk of {self._folder} does not keep what is written; see the log")
         bound = self._max_bytes - self._size
         if self._free >= need:
             if self._may_grow(bound) and self._preparing is None:
@@ -184,7 +213,15 @@ class Journal:
                 raise JournalFull(f"the journal in {self._folder} has reached its bound or its disk is full")
 
     def _may_grow(self, bound: int) -> bool:
-        return self._bytes() + self._size <= bound and self._clock.monotonic_ns() >= self._retry_ns
+        now_ns = self._clock.monotonic_ns()
+        if now_ns < self._retry_ns:
+            return False
+        if bound < self._max_bytes and not self._ballast.there:
+            self._ballast.restore()  # what room there is becomes ballast first
+            if not self._ballast.there:
+                self._retry_ns = now_ns + _RETRY_NS
+                return False
+        return self._bytes() + self._size <= bound
 
     def _try_grow(self, bound: int) -> bool:
         if self._preparing is None and not self._may_grow(bound):
@@ -203,15 +240,23 @@ class Journal:
             if preparing is not None:
                 spare = preparing.result()
             elif self._bytes() + self._size <= bound:
-                spare = self._create(self._take_number())
+                spare = self._create_at_once(vital=bound >= self._max_bytes)
             else:
                 raise JournalFull(f"the journal in {self._folder} has reached its bound of {self._max_bytes} bytes")
         except OSError as error:
             self._retry_ns = self._clock.monotonic_ns() + _RETRY_NS
-            reason = "its disk is full" if error.errno in (errno.ENOSPC, errno.EDQUOT) else error.strerror
+            reason = "its disk is full" if error.errno in _NO_ROOM else error.strerror
             raise JournalFull(f"the journal in {self._folder} cannot grow: {reason}") from error
         self._spares.append(spare)
         self._free += self._usable
+
+    def _create_at_once(self, *, vital: bool) -> Segment:
+        try:
+            return self._create(self._take_number())
+        except OSError as error:
+            if not vital or error.errno not in _NO_ROOM or not self._ballast.drop():
+                raise
+        return self._create(self._take_number())
 
     def _create(self, number: int) -> Segment:
         return Segment.create(self._folder, number, self._size, named=self._sync is not None)
@@ -239,6 +284,7 @@ class Journal:
         self._released += records
         self._shipped = position
         self._shipped_at_ns = at_ns
+        self._ballast.restore()
         while self._segments[0].number < position.segment and self._carry(self._segments[0], self._segments[1]):
             self._files.submit(self._segments.popleft().delete)
             # its usable bytes were all counted as used when the journal turned the page: nothing to give back
@@ -267,15 +313,24 @@ class Journal:
         yield from carried
         yield from began
 
+    def make_room(self) -> bool:
+        """The ledger's disk is full: lets the ballast go; False when it is gone already."""
+        return self._ballast.drop()
+
     # Durability -------------------------------------------------------------------------------------------------------
 
     def synced(self) -> asyncio.Future[None]:
-        """Done once everything written before this call is on the disk; with durability ``process``, at once."""
+        """Done once everything written before this call is on the disk; with durability ``process``, at once. Ends in
+        JournalFull when the disk has refused for seconds."""
         if self._sync is None:
             future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
             future.set_result(None)
             return future
         return self._sync.wait()
+
+    def _hold(self, failing: bool) -> None:
+        """With durability ``sync``: nothing begins while the disk keeps nothing. ``begin`` looks at one number only."""
+        self._low = _NEVER if failing else self._usable // 2
 
     def _rewrite(self, failed: Segment) -> bool:
         """After a failed fsync of ``failed``: its frames that are not known to be durable, once more in a new segment.
@@ -340,17 +395,3 @@ class Journal:
         self._free = -1
         os.close(self._lock)
         self._lock = -1
-
-
-def _lock(folder: Path) -> int:
-    try:
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        fd = os.open(folder / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    except OSError as error:
-        raise StoreError(f"the journal's folder {folder} cannot be used: {error.strerror}") from error
-    try:
-        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
-        os.close(fd)
-        raise StoreLocked(f"another process writes the journal in {folder}") from error
-    return fd

@@ -12,6 +12,7 @@ not as SIGBUS in the middle of a store; filesystems that copy on write may still
 A page of a shared mapping belongs to the kernel as soon as it is stored to: it survives kill -9 of the process.
 """
 
+import logging
 import mmap
 import os
 import struct
@@ -19,6 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from zlib import crc32
 
+_log = logging.getLogger("sidecar.ledger")
 MAGIC = b"sidecar1"
 HEADER = struct.Struct("<8sQ")
 FRAME = struct.Struct("<II")
@@ -84,7 +86,10 @@ class Segment:
     def delete(self) -> None:
         """Closes and removes the file."""
         self.close()
-        self.path.unlink(missing_ok=True)
+        try:
+            self.path.unlink(missing_ok=True)
+        except OSError as error:  # the next start finds it, and the ledger knows what is in it
+            _log.error("%s cannot be removed: %s", self.path, error.strerror)
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,9 +8,10 @@ import asyncio
 import logging
 import random
 from collections.abc import Callable
+from dataclasses import dataclass
 
 from sidecar.core.clock import NS_PER_S, NS_PER_US, Clock
-from sidecar.core.errors import StoreError
+from sidecar.core.errors import StoreError, StoreFull
 from sidecar.core.ports import Ledger, Position
 from sidecar.ledger.journal import Journal
 from sidecar.ledger.readings import ShipperReadings
@@ -25,6 +26,15 @@ _FORGET_EVERY_NS = 60 * NS_PER_S
 _FORGET_AT_MOST = 5000  # single events per transaction, more than a batch, so that deleting keeps up with shipping
 
 
+@dataclass(frozen=True, slots=True)
+class Retention:
+    """How long, in nanoseconds, the ledger keeps single events, sums per minute and sums per hour."""
+
+    events_ns: int
+    minutes_ns: int
+    hours_ns: int
+
+
 class Shipper:
     """One asyncio task. ``recover`` once, before anything is journalled; then ``start``, and ``stop`` at the end."""
 
@@ -34,14 +44,14 @@ class Shipper:
         ledger: Ledger,
         clock: Clock,
         *,
-        raw_events_ns: int,
+        keep: Retention,
         jitter: Callable[[], float] = random.random,
     ) -> None:
-        """``raw_events_ns``: how long the ledger keeps single events. ``jitter`` draws from [0, 1)."""
+        """``keep``: for how long the ledger keeps what. ``jitter`` draws from [0, 1)."""
         self._journal = journal
         self._ledger = ledger
         self._clock = clock
-        self._raw_events_ns = raw_events_ns
+        self._keep = keep
         self._jitter = jitter
         self._position = Position()
         self._batch: tuple[list[bytes], Position, int] | None = None  # taken, not yet in the ledger; and when
@@ -180,6 +190,8 @@ class Shipper:
             self._failing_since_ns = self._clock.monotonic_ns()
             unexpected = not isinstance(error, StoreError)
             _log.error("the ledger does not take records, they stay in the journal: %s", error, exc_info=unexpected)
+        if isinstance(error, StoreFull):
+            self._journal.make_room()
 
     def _backoff_s(self) -> float:
         """Full jitter, so that replicas do not march in step (Brooker, "Exponential Backoff And Jitter", 2015)."""
@@ -190,12 +202,19 @@ class Shipper:
         now_ns = self._clock.monotonic_ns()
         if now_ns < self._forget_at_ns:
             return
-        before_us = (self._clock.wall_ns() - self._raw_events_ns) // NS_PER_US
+        wall_ns, keep = self._clock.wall_ns(), self._keep
         try:
-            gone = await self._ledger.forget_events(before_us=before_us, at_most=_FORGET_AT_MOST)
+            gone = await self._ledger.forget_events(
+                before_us=(wall_ns - keep.events_ns) // NS_PER_US, at_most=_FORGET_AT_MOST
+            )
+            sums = await self._ledger.forget_sums(
+                minutes_before_us=(wall_ns - keep.minutes_ns) // NS_PER_US,
+                hours_before_us=(wall_ns - keep.hours_ns) // NS_PER_US,
+                at_most=_FORGET_AT_MOST,
+            )
         except StoreError as error:
-            _log.warning("old events were not deleted, the next attempt is in a minute: %s", error)
-            gone = 0
+            _log.warning("what is old was not deleted, the next attempt is in a minute: %s", error)
+            gone = sums = 0
         self._forgotten += gone
-        if gone < _FORGET_AT_MOST:
+        if max(gone, sums) < _FORGET_AT_MOST:
             self._forget_at_ns = now_ns + _FORGET_EVERY_NS

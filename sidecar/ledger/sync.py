@@ -6,10 +6,12 @@ from collections.abc import Callable, Collection
 from concurrent.futures import ThreadPoolExecutor
 
 from sidecar.core.clock import NS_PER_S
+from sidecar.core.errors import JournalFull
 from sidecar.ledger.segment import Segment
 
 _log = logging.getLogger("sidecar.ledger")
 _MAX_DELAY_S = 1.0
+_GIVE_UP = 12  # failed rounds in a row: some five seconds with rounds every 5 ms
 
 
 class GroupSync:
@@ -18,7 +20,8 @@ class GroupSync:
     A failed fsync is never repeated on the same file, because the kernel has dropped the pages' dirty marks and the
     next one would succeed without having written them (Rebello et al., "Can Applications Recover from fsync Failures?",
     USENIX ATC 2020). ``rewrite`` copies what may be lost to a new segment; the next round covers that, after a delay
-    that doubles up to one second while the disk keeps failing.
+    that doubles up to one second while the disk keeps failing. After 12 rounds who waits gets JournalFull, and ``hold``
+    is told to let nothing begin; it is told again when the disk is back.
     """
 
     def __init__(
@@ -28,12 +31,14 @@ class GroupSync:
         segments: Collection[Segment],
         rewrite: Callable[[Segment], bool],
         fsync: Callable[[int], None],
+        hold: Callable[[bool], None] | None = None,
     ) -> None:
         self._group_s = group_ns / NS_PER_S
         self._thread = thread
         self._segments = segments
         self._rewrite = rewrite
         self._fsync = fsync
+        self._hold = hold
         self._timer: asyncio.TimerHandle | None = None
         self._waiting: list[asyncio.Future[None]] = []
         self._running = False
@@ -115,8 +120,12 @@ class GroupSync:
             else:
                 failed = True
                 self._on_failure(segment, error)
-        self._failing = min(self._failing + 1, 30) if failed or self._unsafe else 0
-        if self._failing:
+        before, self._failing = self._failing, min(self._failing + 1, 30) if failed or self._unsafe else 0
+        if self._hold is not None and (before >= _GIVE_UP) != (self._failing >= _GIVE_UP):
+            self._hold(self._failing >= _GIVE_UP)
+        if self._failing >= _GIVE_UP:
+            self._give_up(waiting)
+        elif self._failing:
             self._waiting = waiting + self._waiting
         else:
             for future in waiting:
@@ -126,6 +135,11 @@ class GroupSync:
             self.scheduled = True
         if self.scheduled:
             self._arm()
+
+    def _give_up(self, waiting: list[asyncio.Future[None]]) -> None:
+        for future in waiting:
+            if not future.done():
+                future.set_exception(JournalFull("the journal's disk does not keep what is written"))
 
     def _on_failure(self, segment: Segment, error: OSError) -> None:
         self.failures += 1

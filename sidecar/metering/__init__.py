@@ -4,24 +4,52 @@ Everything here is synchronous arithmetic on integers. The hot path calls ``Rout
 and ``Tally.add``; the scrape reads what they left behind.
 """
 
-from sidecar.metering.cost import CostModel
-from sidecar.metering.histogram import Histogram, bucket_index, bucket_upper_us
+from sidecar.metering.cost import CostModel, Reported
+from sidecar.metering.histogram import Histogram
+from sidecar.metering.margin import (
+    Account,
+    MonthPart,
+    RouteUse,
+    apportion,
+    baseline,
+    format_buffer,
+    month_parts,
+    parse_buffer,
+    price_floor,
+    revenue,
+)
 from sidecar.metering.meters import RouteMeters, compile_meters
-from sidecar.metering.price import price_of
+from sidecar.metering.price import currency_of, price_of
 from sidecar.metering.tally import NO_ROUTE, OTHER, RouteTally, Tallies, Tally, TallyReading
+from sidecar.metering.values import MAX_VALUE
+from sidecar.metering.watch import REASONS, WATCH_BYTES, Watch
 
 __all__ = [
+    "MAX_VALUE",
     "NO_ROUTE",
     "OTHER",
+    "REASONS",
+    "WATCH_BYTES",
+    "Account",
     "CostModel",
     "Histogram",
+    "MonthPart",
+    "Reported",
     "RouteMeters",
     "RouteTally",
+    "RouteUse",
     "Tallies",
     "Tally",
     "TallyReading",
-    "bucket_index",
-    "bucket_upper_us",
+    "Watch",
+    "apportion",
+    "baseline",
     "compile_meters",
+    "currency_of",
+    "format_buffer",
+    "month_parts",
+    "parse_buffer",
+    "price_floor",
     "price_of",
+    "revenue",
 ]

@@ -1,16 +1,17 @@
 """The counters behind the metrics: plain integers that the loop's thread adds to and the scrape copies.
 
 Bounds: at most ``max_series`` combinations of route, plan and status class (2,000 unless told), as many of route and
-refusal code, and as many routes; what comes beyond them is counted under the value ``_other``. A combination takes
-about 0.3 KiB and a route with its three histograms 4 to 15 KiB: 2,000 of each take at most 30 MiB, a usual
-configuration (ten routes, four plans) less than 0.3 MiB. Labels come from the configuration alone, never from a
-request, and nothing is ever forgotten: counters survive reloads.
+refusal code, as many of meter and anomaly, and as many routes; what comes beyond them is counted under the value
+``_other``. A combination takes about 0.3 KiB and a route with its three histograms 4 to 15 KiB: 2,000 of each take at
+most 30 MiB, a usual configuration (ten routes, four plans) less than 0.3 MiB. Labels come from the configuration alone,
+never from a request, and nothing is ever forgotten: counters survive reloads.
 """
 
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from sidecar.metering.histogram import MAX_US, Histogram
+from sidecar.core.latency import MAX_US
+from sidecar.metering.histogram import Histogram
 
 OTHER = "_other"  # beyond the bound
 NO_ROUTE = "_none"  # refused before a route was found
@@ -97,23 +98,25 @@ class RouteReading(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class TallyReading:
-    """All tallies as they were; ``refusals`` maps route and code to how many."""
+    """All tallies as they were; ``refusals`` maps route and code to how many, ``anomalies`` meter and reason."""
 
     series: tuple[SeriesReading, ...]
     routes: tuple[RouteReading, ...]
     refusals: dict[tuple[str, str], int]
+    anomalies: dict[tuple[str, str], int]
 
 
 class Tallies:
     """Finds the tally of a call; one per process, used by the loop's thread alone."""
 
-    __slots__ = ("_max", "_refusals", "_routes", "_series")
+    __slots__ = ("_anomalies", "_max", "_refusals", "_routes", "_series")
 
     def __init__(self, max_series: int = 2_000) -> None:
         self._max = max_series
         self._series: dict[tuple[str, str, int], Tally] = {}
         self._routes: dict[str, RouteTally] = {}
         self._refusals: dict[tuple[str, str], int] = {}
+        self._anomalies: dict[tuple[str, str], int] = {}
 
     def get(self, route: str, plan: str, status: int) -> Tally:
         """The tally for a reply of ``status`` (0 when there was none)."""
@@ -137,6 +140,13 @@ class Tallies:
             pair = (OTHER, code)  # at most one more for each of core.problems.CODES
         self._refusals[pair] = self._refusals.get(pair, 0) + 1
 
+    def anomaly(self, meter: str, reason: str) -> None:
+        """Counts a reply that ``meter`` could not be read from."""
+        pair = (meter, reason)
+        if pair not in self._anomalies and len(self._anomalies) >= self._max:
+            pair = (OTHER, reason)  # at most one more for each of REASONS
+        self._anomalies[pair] = self._anomalies.get(pair, 0) + 1
+
     def read(self) -> TallyReading:
         """A copy of every number; on the loop's thread, so that no call is half counted."""
         return TallyReading(
@@ -151,6 +161,7 @@ class Tallies:
                 for r in self._routes.values()
             ),
             dict(self._refusals),
+            dict(self._anomalies),
         )
 
     def _new_series(self, route: str, plan: str, status_class: int) -> Tally:

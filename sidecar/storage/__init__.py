@@ -1,5 +1,7 @@
 """Adapters of the ports in ``core.ports``. Only ``app`` comes in here."""
 
+from sidecar.storage.moving import move
+from sidecar.storage.postgres import PostgresStore, SchemaState, migrate_schema, schema_state
 from sidecar.storage.sqlite import SqliteStore
 
-__all__ = ["SqliteStore"]
+__all__ = ["PostgresStore", "SchemaState", "SqliteStore", "migrate_schema", "move", "schema_state"]

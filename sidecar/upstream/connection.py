@@ -11,13 +11,14 @@ import httptools
 
 from sidecar.core.clock import Clock
 from sidecar.core.errors import UpstreamError
-from sidecar.http1 import ReplyHead, ReplyMemory, read_reply, trailer_lines
+from sidecar.http1 import ReplyHead, ReplyMemory, read_reply, switches_to_websocket, trailer_lines
 
 _Field = tuple[bytes, bytes]
 
 
 class ReplySink(Protocol):
-    """Who receives a reply: ``interim``*, then ``reply``, then ``body_out``*; or ``failed`` at any point, last.
+    """Who receives a reply: ``interim``*, then ``reply``, then ``body_out``*; or ``failed`` at any point, last; or
+    ``switched`` instead of ``reply``, last, where ``upgrading`` allowed it.
 
     ``done`` is True in the last call of a complete reply; the connection may then belong to somebody else.
     """
@@ -29,6 +30,11 @@ class ReplySink(Protocol):
     def reply(self, head: ReplyHead, body: list[bytes], done: bool, trailers: bytes) -> None: ...
 
     def body_out(self, body: list[bytes], done: bool, trailers: bytes) -> None: ...
+
+    def switched(self, head: ReplyHead, early: bytes) -> None:
+        """101: from here on the transport is the sink's, and ``early`` came with the head. Whoever takes the transport
+        passes its ``connection_lost`` on."""
+        ...
 
     def failed(self, error: UpstreamError, *, replayable: bool) -> None:
         """``replayable``: a kept-alive connection died before a byte of the reply came (RFC 9110, 9.2.2)."""
@@ -42,7 +48,10 @@ class ReplySink(Protocol):
 
 
 class UpstreamConnection(asyncio.Protocol):
-    """One connection. ``deadline_ns`` (monotonic) is when the wait under way becomes a failure; the pool sweeps it."""
+    """One connection. ``deadline_ns`` (monotonic) is when the wait under way becomes a failure; the pool sweeps it.
+
+    ``upgrading``: the request that was sent asks for a WebSocket. ``stalled``: the target takes no more for now.
+    """
 
     __slots__ = (
         "_body",
@@ -63,6 +72,7 @@ class UpstreamConnection(asyncio.Protocol):
         "_on_lost",
         "_parser",
         "_plain",
+        "_private",
         "_sink",
         "_spoilt",
         "_trailers",
@@ -70,7 +80,9 @@ class UpstreamConnection(asyncio.Protocol):
         "closed",
         "deadline_ns",
         "reused",
+        "stalled",
         "transport",
+        "upgrading",
     )
 
     transport: asyncio.Transport  # from connection_made on
@@ -86,12 +98,14 @@ class UpstreamConnection(asyncio.Protocol):
         memory: ReplyMemory,
         on_idle: "Callable[[UpstreamConnection], None]",
         on_lost: "Callable[[UpstreamConnection], None]",
+        private: frozenset[bytes] = frozenset(),
     ) -> None:
         self._clock = clock
         self._first_byte_ns = first_byte_ns
         self._idle_ns = idle_ns
         self._limits = (max_head_bytes, max_headers)
         self._memory = memory
+        self._private = private
         self._plain = False
         self._left = 0
         self._on_idle = on_idle
@@ -105,7 +119,7 @@ class UpstreamConnection(asyncio.Protocol):
         self._head_given = self._complete = self._head_request = self._got_bytes = self._spoilt = False
         self._upload_done = True
         self._head_size = 0
-        self.closed = self.reused = False
+        self.closed = self.reused = self.stalled = self.upgrading = False
         self.deadline_ns = 0
 
     # The exchange's side
@@ -117,7 +131,7 @@ class UpstreamConnection(asyncio.Protocol):
         self._upload_done = upload_done
         self._head = None
         self._head_size = 0
-        self._head_given = self._complete = self._got_bytes = self._spoilt = self._plain = False
+        self._head_given = self._complete = self._got_bytes = self._spoilt = self._plain = self.upgrading = False
         self.deadline_ns = self._clock.monotonic_ns() + self._first_byte_ns
         self.transport.write(head)
 
@@ -190,6 +204,9 @@ class UpstreamConnection(asyncio.Protocol):
             if self._head is None:
                 self._bound_head(len(data))  # llhttp would gather a field, or 103s, without end
         except (httptools.HttpParserError, httptools.HttpParserUpgrade, ValueError) as error:
+            if isinstance(error, httptools.HttpParserUpgrade) and self._complete and self.upgrading:
+                self._switched(data[error.args[0] :])
+                return
             # A complete reply before the garbage is still the reply; the connection is not used again.
             if not self._complete:
                 self._fail(UpstreamError("bad_response", _why(error)))
@@ -245,10 +262,12 @@ class UpstreamConnection(asyncio.Protocol):
         self._on_lost(self)
 
     def pause_writing(self) -> None:
+        self.stalled = True
         if self._sink is not None:
             self._sink.pause_body()
 
     def resume_writing(self) -> None:
+        self.stalled = False
         if self._sink is not None:
             self._sink.resume_body()
 
@@ -281,7 +300,7 @@ class UpstreamConnection(asyncio.Protocol):
         if status < 200:
             self._interim(status, version, fields)
             return
-        self._head = read_reply(status, version, fields, head_request=self._head_request)
+        self._head = read_reply(status, version, fields, head_request=self._head_request, private=self._private)
         if sum(len(name) + len(value) for name, value in fields) > self._limits[0]:
             raise ValueError("the upstream's reply head is too large")
         if self._head_request:
@@ -299,10 +318,20 @@ class UpstreamConnection(asyncio.Protocol):
             self._complete = True
 
     def _interim(self, status: int, version: bytes, fields: list[_Field]) -> None:
-        if status == 101:
+        if status == 101 and not (self.upgrading and switches_to_websocket(fields)):
             raise ValueError("the upstream switched protocols without being asked")
-        if status != 100 and self._sink is not None:
-            self._sink.interim(status, read_reply(status, version, fields, head_request=True).block)
+        head = read_reply(status, version, fields, head_request=True, private=self._private)
+        if status == 101:
+            self._head = head
+        elif status != 100 and self._sink is not None:
+            self._sink.interim(status, head.block)
+
+    def _switched(self, early: bytes) -> None:
+        sink, head = self._sink, self._head
+        assert sink is not None and head is not None
+        self._sink = None
+        self.deadline_ns = 0
+        sink.switched(head, early)
 
     # Handing over
 
@@ -315,7 +344,7 @@ class UpstreamConnection(asyncio.Protocol):
             self._body = []
         if done:
             if self._trailers:
-                trailers = trailer_lines(self._trailers)
+                trailers = trailer_lines(self._trailers, self._private)
                 self._trailers = []
             self._finish(head.close)
         else:

@@ -97,6 +97,7 @@ class TargetPool:
             max_head_bytes=MAX_REPLY_FIELD,
             max_headers=MAX_REPLY_FIELDS,
             memory=self._memory,
+            private=self.pool.private,
             on_idle=self._idle,
             on_lost=self._lost,
         )
@@ -190,12 +191,16 @@ class TargetPool:
 
 
 class UpstreamPool:
-    """An upstream: picks the target with the fewest requests outstanding among those that are up."""
+    """An upstream: picks the target with the fewest requests outstanding among those that are up.
 
-    __slots__ = ("_waiters", "closing", "targets", "upstream")
+    ``private``: lower-case names of reply fields that are for us and do not cross.
+    """
 
-    def __init__(self, upstream: Upstream, clock: Clock) -> None:
+    __slots__ = ("_waiters", "closing", "private", "targets", "upstream")
+
+    def __init__(self, upstream: Upstream, clock: Clock, private: frozenset[bytes] = frozenset()) -> None:
         self.upstream = upstream
+        self.private = private
         self.targets = [TargetPool(self, target, clock) for target in upstream.targets]
         self._waiters: deque[asyncio.Future[UpstreamConnection | None]] = deque()
         self.closing = False

@@ -1,22 +1,25 @@
 """The admin room on dictionaries: a store and a ledger that keep the ports' promises in memory."""
 
 import itertools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from fractions import Fraction
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from sidecar.admin import AdmissionReading, Build, Connections, JournalReading, Operations, Sources, UpstreamReading
-from sidecar.core.clock import ManualClock
+from sidecar.core.clock import NS_PER_S, ManualClock
 from sidecar.core.errors import Conflict, NotFound
 from sidecar.core.money import Money
 from sidecar.core.policy import Costs, MeterPrice, Plan, Price, Snapshot
-from sidecar.core.ports import Position, UsageReport, UsageTotals
+from sidecar.core.ports import EventPage, Position, UsageQuery, UsageReport, UsageRow, UsageTotals
+from sidecar.core.records import UsageRecord, encode_record
 from sidecar.core.values import AccessState, ApiKey, Tenant
 from sidecar.metering import Tallies
+from sidecar.storage import SqliteStore
 
 
 class DictStore:
@@ -83,6 +86,7 @@ class DictLedger:
         self.totals = UsageTotals()
         self.sandbox = UsageTotals()
         self.meters: dict[str, int] = {}
+        self.latency: dict[int, int] = {}
         self.asked: list[tuple[int, int]] = []
 
     async def position(self) -> Position:
@@ -95,12 +99,28 @@ class DictLedger:
         self.asked.append((since_us, until_us))
         split = {"search": self.totals} if self.totals.requests else {}
         statuses = {"2xx": self.totals} if self.totals.requests else {}
-        return UsageReport(tenant, since_us, until_us, self.totals, split, statuses, self.meters, self.sandbox, 0)
+        return UsageReport(
+            tenant, since_us, until_us, self.totals, split, statuses, self.meters, self.latency, self.sandbox, 0
+        )
+
+    async def usage_rows(self, query: UsageQuery) -> list[UsageRow]:
+        return []
+
+    async def events(
+        self, *, tenant: str | None, since_us: int, until_us: int, after: str | None, limit: int
+    ) -> EventPage:
+        return EventPage((), None)
+
+    async def rejected(self) -> int:
+        return 0
 
     async def meter_total(self, tenant: str, meter: str, *, since_us: int, until_us: int, sandbox: bool) -> int:
         return 0 if sandbox else self.meters.get(meter, 0)
 
     async def forget_events(self, *, before_us: int, at_most: int) -> int:
+        return 0
+
+    async def forget_sums(self, *, minutes_before_us: int, hours_before_us: int, at_most: int) -> int:
         return 0
 
 
@@ -147,6 +167,7 @@ class World:
         self.flushes = 0
         self.tallies = Tallies()
         self.reasons: list[str] = []
+        self.warnings: list[str] = []
         self.operations = Operations(
             self.store,
             self.ledger,
@@ -181,3 +202,54 @@ class World:
 @pytest.fixture
 def world() -> World:
     return World()
+
+
+class Book:
+    """Operations on a real store in a file, and what was put into its ledger."""
+
+    def __init__(self, path: Path) -> None:
+        # 2026-11-23T12:34:56Z
+        self.clock = ManualClock(wall_ns=1_795_437_296 * NS_PER_S)
+        self.store = SqliteStore.open(path)
+        self.snapshot = replace(SNAPSHOT, costs=Costs("USD", per_ms=Fraction(1, 1000)))
+        self.flushes = 0
+        self.operations = Operations(
+            self.store,
+            self.store,
+            lambda: self.snapshot,
+            make_mint(),
+            self.clock,
+            lambda tenant, key_id: None,
+            self.flush,
+        )
+        self._position = Position()
+
+    async def flush(self) -> None:
+        self.flushes += 1
+
+    @property
+    def now_us(self) -> int:
+        return self.clock.wall_ns() // 1_000
+
+    async def add(self, *records: UsageRecord) -> None:
+        """Moves records into the ledger."""
+        self._position = Position(0, self._position.offset + 1)
+        await self.store.append([encode_record(record) for record in records], self._position)
+
+    async def tenant(self, name: str, plan: str, created_us: int = 1) -> None:
+        await self.store.add_tenant(Tenant(name, plan, created_ns=created_us * 1_000), actor="me")
+
+    def record(self, number: int, **changes: Any) -> UsageRecord:
+        """A call of acme an hour ago, with an event id made of ``number``."""
+        made = UsageRecord(
+            f"00000000-0000-7000-8000-{number:012x}", self.now_us - 3_600_000_000, "acme", "k1", "pro", False, "search",
+            "GET", 200, "ok", 5, 1_000, 10, 20, 1_000, 900, 500, {"requests": 1},
+        )  # fmt: skip
+        return replace(made, **changes)
+
+
+@pytest.fixture
+def book(tmp_path: Path) -> Iterator[Book]:
+    made = Book(tmp_path / "sidecar.db")
+    yield made
+    made.store.close()

@@ -18,7 +18,9 @@ TOKEN = "t0ken"
 @pytest.fixture
 async def client(world: Any) -> AsyncIterator[ClientSession]:
     settings = Admin(hosts=("ops.example",))
-    app = make_admin_app(world.operations, world.sources, lambda: world.reasons, TOKEN, settings)
+    app = make_admin_app(
+        world.operations, world.sources, lambda: world.reasons, TOKEN, settings, lambda: world.warnings
+    )
     async with TestServer(app) as server, ClientSession(server.make_url("/")) as session:
         session.headers["Authorization"] = f"Bearer {TOKEN}"
         yield session
@@ -95,10 +97,14 @@ async def test_probes_need_no_token_and_say_why_not_ready(client: ClientSession,
     async with client.get("/livez") as reply:
         assert (reply.status, await reply.text()) == (200, "ok\n")
     async with client.get("/readyz") as reply:
-        assert (reply.status, await reply.json()) == (200, {"ready": True, "reasons": []})
+        assert (reply.status, await reply.json()) == (200, {"ready": True, "reasons": [], "warnings": []})
+    world.warnings.append("the ledger has been failing for 61 s")
+    async with client.get("/readyz") as reply:
+        assert (reply.status, (await reply.json())["warnings"]) == (200, world.warnings)
     world.reasons.append("no target of api is up")
     async with client.get("/readyz") as reply:
-        assert (reply.status, await reply.json()) == (503, {"ready": False, "reasons": ["no target of api is up"]})
+        assert reply.status == 503
+        assert await reply.json() == {"ready": False, "reasons": world.reasons, "warnings": world.warnings}
 
 
 @pytest.mark.parametrize(

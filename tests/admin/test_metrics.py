@@ -11,7 +11,8 @@ from prometheus_client.parser import text_string_to_metric_families
 from sidecar.admin.families import FAMILIES
 from sidecar.admin.metrics import Exposition
 from sidecar.admin.rows import DURATION_BOUNDS_US, OVERHEAD_BOUNDS_US
-from sidecar.metering import OTHER, bucket_index, bucket_upper_us
+from sidecar.core.latency import bucket_index, bucket_upper_us
+from sidecar.metering import OTHER
 
 DOCS = Path(__file__).parents[2] / "docs" / "metrics.md"
 # promtool's lists (prometheus/util/promlint): units that are not base units, abbreviations of units, type words.

@@ -4,6 +4,7 @@ import dataclasses
 import json
 import subprocess
 import sys
+from fractions import Fraction
 from pathlib import Path
 
 import jsonschema
@@ -15,9 +16,11 @@ from hypothesis import strategies as st
 from sidecar.config import Overrides, effective, load, reference, schemas
 from sidecar.config.__main__ import generated
 from sidecar.config.loading import built_in
+from sidecar.config.meters import HIDDEN, HIDDEN_TRAILERS
 from sidecar.core.errors import ConfigError
-from sidecar.core.policy import Snapshot, Target
+from sidecar.core.policy import Extract, Multiply, Snapshot, Target
 from sidecar.core.values import AccessState
+from sidecar.http1 import read_reply, trailer_lines
 
 ROOT = Path(__file__).parents[2]
 UPSTREAM = Overrides(upstream="http://127.0.0.1:9000")
@@ -267,8 +270,54 @@ costs: {per_call: "0.000001 EUR"}
 """
 
 
+METERS = """
+meters:
+  a: {count: messages}
+  b: {count: connection_s}
+  c: {from: response.json, path: $.usage.total_tokens}
+  d: {from: [response.header, response.trailer, response.sse, response.json], header: X-Tokens,
+      path: '$["a b"][0]["q\\""][-1].é', take: sum, default: 0, statuses: [2xx, 4xx],
+      multiply: {path: $.model, by: {gpt-x: 2, "openai/gpt-y:free": "0.5", "4": 1_000.25}, otherwise: 0.000000001}}
+  e: {from: response.header, header: X-N, multiply: {header: X-Model, by: {a: 3}}}
+  f: {from: response.ndjson, path: $, take: max}
+plans:
+  p:
+    price: {meters: {a: {amount: "1 USD"}, b: {amount: "1 USD"}, c: {amount: "1 USD"}, d: {amount: "1 USD"},
+                     e: {amount: "1 USD"}, f: {amount: "1 USD"}}}
+"""
+
+
+def test_meters(tmp_path: Path) -> None:
+    meters = read(tmp_path, METERS).meters
+    assert (meters["a"].count, meters["a"].statuses) == ("messages", {1})
+    assert (meters["b"].count, meters["b"].statuses) == ("connection_s", {1, 2, 3})
+    assert (meters["c"].count, meters["c"].statuses, meters["c"].default) == ("reply", {2, 3}, None)
+    assert meters["c"].extract == Extract(("json",), path=("usage", "total_tokens"))
+    assert meters["d"].extract == Extract(
+        ("header", "trailer", "sse", "json"), "x-tokens", ("a b", 0, 'q"', -1, "é"), "sum"
+    )
+    factors = {"gpt-x": Fraction(2), "openai/gpt-y:free": Fraction(1, 2), "4": Fraction(4001, 4)}
+    assert meters["d"].multiply == Multiply(
+        Extract(("sse", "json"), path=("model",)), factors, Fraction(1, 1_000_000_000)
+    )
+    assert meters["d"].default == 0
+    assert meters["e"].multiply == Multiply(Extract(("header",), "x-model"), {"a": Fraction(3)})
+    assert meters["f"].extract == Extract(("ndjson",), path=(), take="max")
+    assert {meter.origin.line for meter in meters.values()} == {3, 4, 5, 6, 9, 10}
+
+
+def test_meters_on_fields_that_never_cross_are_refused() -> None:
+    """Field bug 21: what the sidecar takes out of a reply can never be read from it."""
+    fields = [(name.encode(), b"1") for name in HIDDEN - {"transfer-encoding"}]
+    assert read_reply(200, b"1.1", [*fields, (b"X-Tokens", b"1")], head_request=False).block == b"X-Tokens: 1\r\n"
+    trailers = [(name.encode(), b"1") for name in HIDDEN | HIDDEN_TRAILERS]
+    assert trailer_lines([*trailers, (b"X-Tokens", b"1")]) == b"X-Tokens: 1\r\n"
+
+
 @pytest.mark.parametrize(
-    "text", [FULL, "drain: 1s\n", "plans: {a: {limits: []}}\n"], ids=["full", "defaults", "plans without meters"]
+    "text",
+    [FULL, METERS, "drain: 1s\n", "plans: {a: {limits: []}}\n"],
+    ids=["full", "meters", "defaults", "plans without meters"],
 )
 def test_effective_loads_to_the_same(tmp_path: Path, text: str) -> None:
     one = read(tmp_path, text, UPSTREAM if text != FULL else Overrides(), T=SECRET, X="x")
@@ -284,6 +333,13 @@ def test_effective_without_upstream(tmp_path: Path) -> None:
     one = load(path, Overrides(), {}, needs_upstream=False)
     path.write_text(effective(one))
     assert load(path, Overrides(), {}, needs_upstream=False) == one
+
+
+@pytest.mark.parametrize("number", range(2))
+def test_examples_of_meters_load(tmp_path: Path, number: int) -> None:
+    blocks = (ROOT / "docs/meters.md").read_text().split("```yaml\n")[1:]
+    assert len(blocks) == 2
+    assert read(tmp_path, blocks[number].partition("```")[0]).meters
 
 
 @pytest.mark.parametrize("number", range(6))

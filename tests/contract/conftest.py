@@ -7,19 +7,42 @@ import pytest
 
 from sidecar.core.ports import Ledger, TenantStore
 from sidecar.storage import SqliteStore
+from sidecar.storage.postgres import PostgresStore
+from tests.storage.postgres.server import Server, run, shared_server
+
+Made = tuple[TenantStore, Ledger, Callable[[], None]]
 
 
-def sqlite(folder: Path) -> tuple[TenantStore, Ledger, Callable[[], None]]:
+@pytest.fixture(scope="session")
+def server() -> Iterator[Server]:
+    with shared_server() as running:
+        yield running
+
+
+def sqlite(request: pytest.FixtureRequest) -> Made:
+    folder: Path = request.getfixturevalue("tmp_path")
     store = SqliteStore.open(folder / "sidecar.db")
     return store, store, store.close
 
 
-ADAPTERS = {"sqlite": sqlite}
+def postgres(request: pytest.FixtureRequest) -> Made:
+    running: Server = request.getfixturevalue("server")
+    database = running.migrated()
+    store = run(PostgresStore.open(database.url, journal="node"))
+
+    def close() -> None:
+        run(store.close())
+        running.drop(database)
+
+    return store, store, close
+
+
+ADAPTERS = {"sqlite": sqlite, "postgres": postgres}
 
 
 @pytest.fixture(params=ADAPTERS)
-def adapter(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[tuple[TenantStore, Ledger]]:
-    tenants, ledger, close = ADAPTERS[request.param](tmp_path)
+def adapter(request: pytest.FixtureRequest) -> Iterator[tuple[TenantStore, Ledger]]:
+    tenants, ledger, close = ADAPTERS[request.param](request)
     yield tenants, ledger
     close()
 

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from sidecar.core.latency import MAX_US, bucket_index
 from sidecar.core.ports import Ledger, Position, UsageTotals
 from sidecar.core.records import UsageRecord, encode_record
 
@@ -53,10 +54,10 @@ small = st.integers(0, 2**40)
 usage_records = st.builds(
     UsageRecord,
     event_id=st.integers(1, 12).map(lambda n: f"{n:012x}"),
-    started_us=st.integers(0, 5 * MINUTE),
+    started_us=st.one_of(st.integers(0, 5 * MINUTE), st.integers(0, 300 * MINUTE)),
     tenant=st.sampled_from(["acme", "acme-1"]),
     key_id=st.sampled_from(["k1", "k2"]),
-    plan=st.just("pro"),
+    plan=st.sampled_from(["pro", "free"]),
     sandbox=st.booleans(),
     route=st.sampled_from(["search", "chat", 'a"b\\c é']),
     method=st.just("GET"),
@@ -76,22 +77,30 @@ usage_records = st.builds(
 @settings(deadline=None, max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     batches=st.lists(st.lists(usage_records, max_size=8), max_size=5),
-    window=st.tuples(st.integers(0, 6), st.integers(0, 6)),
+    window=st.one_of(
+        st.tuples(st.integers(0, 6), st.integers(0, 6)), st.tuples(st.integers(0, 300), st.integers(0, 300))
+    ),
 )
 async def test_sums_are_the_sums_of_the_first_of_each_event(
     ledger: Ledger, batches: list[list[UsageRecord]], window: tuple[int, int]
 ) -> None:
-    """Batches overlap and repeat, as after a crash between the append and its acknowledgement (field-bugs 22)."""
+    """Batches overlap and repeat, as after a crash between the append and its acknowledgement (field-bugs 22).
+
+    A call's tenant and start are made at admission together with its id, so they are the same in every record of it.
+    """
     run = f"{next(_numbers):x}"
+    begun: dict[str, tuple[str, int]] = {}
     known: dict[str, UsageRecord] = {}
     for number, batch in enumerate(batches):
         placed = [
             dataclasses.replace(
                 record,
                 event_id=f"{int(run, 16):08x}-0000-7000-8000-{record.event_id}",
-                tenant=f"{record.tenant}/{run}",
+                tenant=f"{tenant}/{run}",
+                started_us=started_us,
             )
             for record in batch
+            for tenant, started_us in [begun.setdefault(record.event_id, (record.tenant, record.started_us))]
         ]
         fresh = {record.event_id: record for record in reversed(placed) if record.event_id not in known}
         new = await ledger.append([encode_record(record) for record in placed], Position(1, 16 + number))
@@ -112,6 +121,7 @@ async def test_sums_are_the_sums_of_the_first_of_each_event(
             by_status.setdefault(f"{record.status // 100}xx" if record.status else "none", []).append(record)
         assert found.statuses == {status: totals(records) for status, records in by_status.items()}
         assert found.indeterminate == sum(record.outcome == "indeterminate" for record in paid)
+        assert found.latency == Counter(bucket_index(min(record.total_us, MAX_US)) for record in paid)
         meters: Counter[str] = Counter()
         for record in paid:
             meters.update(record.meters)
@@ -127,6 +137,7 @@ async def test_a_new_ledger_is_at_the_start_and_empty(ledger: Ledger) -> None:
     assert await ledger.rejected() == 0
     found = await report(ledger)
     assert (found.totals, found.routes, found.statuses, found.meters) == (UsageTotals(), {}, {}, {})
+    assert found.latency == {}
 
 
 async def test_the_position_moves_with_the_batch_and_with_an_empty_one(ledger: Ledger) -> None:
@@ -191,7 +202,7 @@ async def test_a_malformed_record_is_set_aside_and_holds_nothing_up(ledger: Ledg
 
 
 async def test_sums_that_would_pass_64_bits_refuse_the_record_and_keep_the_sum(ledger: Ledger) -> None:
-    """32,767 calls of the largest cost add up; a batch that is larger still loses the record that does not fit."""
+    """32,767 calls of the largest cost in an hour add up; a batch that is larger still loses what does not fit."""
     most = [dataclasses.replace(GOOD, event_id=event_id(), cost=2**48) for _ in range(32_770)]
     new = await ledger.append([encode_record(record) for record in most], Position(1, 500))
     assert new == 32_767

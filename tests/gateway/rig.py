@@ -31,14 +31,16 @@ upstreams:
     {upstream}
 meters:
   requests: {{count: requests}}
+{meters}
 routes:
 {routes}
 plans:
   basic:
-    quotas: [{{name: month, meter: requests, limit: 1_000_000, period: month, overage: allow}}]
+    quotas: [{{name: month, meter: requests, limit: 1_000_000, period: month, overage: allow}}{quotas}]
     {plan}
 tenants:
   acme: {{plan: basic}}
+costs: {{{costs}}}
 """
 ROUTES = """\
   - {name: all, match: {path: "/{path...}"}, upstream: api, units: 3}
@@ -62,6 +64,14 @@ class Options:
     plan: str = ""
     trusted: str = ""
     journal: str = "segment: 256KiB, max: 4MiB"
+    meters: str = ""
+    quotas: str = ""
+    costs: str = ""
+
+
+def quotas_over(*meters: str) -> str:
+    """A quota that blocks nothing over each meter, since a meter that nothing sees is a fault."""
+    return "".join(f", {{name: {m}, meter: {m}, limit: 1_000_000_000, period: month, overage: allow}}" for m in meters)
 
 
 @dataclass
@@ -78,6 +88,7 @@ class Entry:
     units: int
     bytes_in: int
     bytes_out: int
+    cost: int
     meters: dict[str, int] = field(default_factory=dict)
 
 
@@ -154,7 +165,7 @@ class Rig:
         connection = apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READONLY)
         rows = connection.execute(
             "SELECT lower(hex(event_id)), tenant, key_id, route, method, status, outcome, units, bytes_in, bytes_out,"
-            " meters FROM entries ORDER BY seq"
+            " cost, meters FROM entries ORDER BY seq"
         ).fetchall()
         connection.close()
         return [Entry(*row[:-1], json.loads(row[-1])) for row in rows]

@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from tests.gateway.cruel import PATIENCE_S
+from tests.gateway.cruel import OK, PATIENCE_S, Wire
 from tests.gateway.rig import Options, Rig
 
 SMALL = "segment: 64KiB, max: 256KiB"
@@ -55,3 +55,41 @@ async def test_sync_gives_the_reply_after_the_fsync(rig: Rig) -> None:
         replies = await asyncio.gather(*(rig.call() for _ in range(20)))
     assert [reply.status for reply in replies] == [200] * 20
     assert len(await rig.ledger()) == 20
+
+
+@pytest.mark.parametrize("options", [Options(plan="concurrency: [{name: one, limit: 1, scope: [key]}]")])
+async def test_a_journal_that_fails_at_the_end_holds_nobody(rig: Rig) -> None:
+    """The reply is not whole for the client, since it is not written down; place and quota are settled."""
+
+    async def script(wire: Wire) -> None:
+        await rig.upstream.take(wire)
+        (intent,) = rig.journal._open.values()
+        rig.journal.max_payload = len(intent)  # a done record is longer
+        wire.send(OK)
+        await rig.upstream.take(wire)
+        wire.send(OK)
+
+    rig.upstream.runs(script)
+    client = await rig.client()
+    client.ask()
+    await client.closes()
+    assert rig.app._tallies.route("all").in_flight == 0
+    rig.journal.max_payload = 8192
+    assert (await rig.call()).status == 200
+
+
+@pytest.mark.parametrize("options", [Options(journal="durability: sync, group: 1ms, segment: 256KiB, max: 4MiB")])
+async def test_a_disk_that_keeps_nothing_ends_the_wait(rig: Rig) -> None:
+    sync = rig.journal._sync
+    assert sync is not None
+
+    def fails(fd: int) -> None:
+        raise OSError(5, "Input/output error")
+
+    good, sync._fsync = sync._fsync, fails
+    client = await rig.client()
+    client.ask()
+    async with asyncio.timeout(4 * PATIENCE_S):
+        with pytest.raises((ConnectionError, asyncio.IncompleteReadError)):
+            await client.reader.readuntil(b"\r\n\r\n")
+    sync._fsync = good

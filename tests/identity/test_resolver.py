@@ -362,3 +362,34 @@ def test_scopes() -> None:
 def _attributes(thing: object) -> dict[str, object]:
     """Everything that the object holds, with or without slots, compiled or not."""
     return {name: getattr(thing, name) for name in dir(thing) if not name.startswith("__")}
+
+
+async def test_while_the_store_fails_what_was_known_is_trusted_as_long_as_configured(shop: Shop) -> None:
+    resolver = make(shop, identity=Identity(ApiKeySettings(stale_ns=60 * 10**9)))
+    key, other = shop.sell(), shop.sell()
+    known = await resolver.resolve(found(key), IP)
+    shop.store.down = True
+    shop.clock.advance(89)  # 30 s of the cache, 59 s more
+    assert await resolver.resolve(found(key), IP) == known
+    assert resolver.cached(key.text.encode()) == known, "the store is not asked for each request"
+    with pytest.raises(StoreError):
+        await resolver.resolve(found(other), IP)
+    shop.clock.advance(1)
+    assert resolver.cached(key.text.encode()) is None
+    with pytest.raises(StoreError):
+        await resolver.resolve(found(key), IP)
+
+
+async def test_what_was_known_is_not_trusted_beyond_its_own_end_nor_after_a_change(shop: Shop) -> None:
+    resolver = make(shop, identity=Identity(ApiKeySettings(stale_ns=3600 * 10**9)))
+    short, changed = shop.sell(seconds=40), shop.sell()
+    for key in (short, changed):
+        await resolver.resolve(found(key), IP)
+    shop.store.down = True
+    shop.clock.advance(40)
+    with pytest.raises(StoreError):
+        await resolver.resolve(found(short), IP)
+    assert await resolver.resolve(found(changed), IP)
+    resolver.forget_key(changed.id)
+    with pytest.raises(StoreError):
+        await resolver.resolve(found(changed), IP)

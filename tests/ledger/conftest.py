@@ -9,7 +9,7 @@ import pytest
 from sidecar.core.clock import ManualClock
 from sidecar.core.ids import EventIds
 from sidecar.core.policy import JournalSettings
-from sidecar.core.records import encode_done, encode_intent, principal_fragment, text_fragment
+from sidecar.core.records import encode_call, encode_intent, principal_fragment, text_fragment
 from sidecar.ledger import Journal
 from sidecar.storage import SqliteStore
 
@@ -31,7 +31,7 @@ def make_call(clock: ManualClock) -> Callable[..., Call]:
         route = text_fragment("search" + "x" * pad)
         principal = principal_fragment(tenant, "key1", "pro", sandbox=False)
         head = (ids.next(clock.wall_ns()), clock.wall_ns() // 1000, principal, route, b'"GET"')
-        return encode_intent(*head), encode_done(*head, 200, b"ok", units, 7, 1, 2, 30, 20, 10, b'{"requests":1}')
+        return encode_intent(*head), encode_call(*head, 200, b"ok", units, 7, 1, 2, 30, 20, 10, b'{"requests":1}')
 
     return make
 
@@ -47,8 +47,11 @@ def open_journal(tmp_path: Path, clock: ManualClock) -> Iterator[Callable[..., J
         max_bytes: int = 1024**2,
         durability: str = "process",
         fsync: Callable[[int], None] = os.fdatasync,
+        group_ns: int = 5_000_000,
     ) -> Journal:
-        settings = JournalSettings(durability=durability, segment_bytes=segment_bytes, max_bytes=max_bytes)
+        settings = JournalSettings(
+            durability=durability, group_ns=group_ns, segment_bytes=segment_bytes, max_bytes=max_bytes
+        )
         journal = Journal(tmp_path / "journal", settings, clock, fsync=fsync)
         opened.append(journal)
         return journal

@@ -13,7 +13,7 @@ from sidecar.core.errors import JournalFull, StoreError
 from sidecar.core.policy import JournalSettings
 from sidecar.core.ports import Position
 from sidecar.core.records import decode_record
-from sidecar.ledger import Journal, Shipper
+from sidecar.ledger import Journal, Retention, Shipper
 from sidecar.ledger.segment import HEADER
 from sidecar.storage import SqliteStore
 
@@ -30,7 +30,7 @@ class FlakyStore:
         self.before = before
         self.after = after
         self.forgot = asyncio.Event()
-        for name in ("position", "rejected", "usage", "meter_total"):
+        for name in ("position", "rejected", "usage", "meter_total", "forget_sums"):
             setattr(self, name, getattr(store, name))
 
     async def forget_events(self, *, before_us: int, at_most: int) -> int:
@@ -50,7 +50,8 @@ class FlakyStore:
 
 
 def shipper_of(journal: Journal, ledger: object, clock: ManualClock, days: int = 30) -> Shipper:
-    return Shipper(journal, ledger, clock, raw_events_ns=days * DAY_NS, jitter=lambda: 0.0)
+    keep = Retention(days * DAY_NS, 400 * DAY_NS, 4000 * DAY_NS)
+    return Shipper(journal, ledger, clock, keep=keep, jitter=lambda: 0.0)
 
 
 async def requests(store: SqliteStore, clock: ManualClock, tenant: str = "acme") -> tuple[int, int]:
@@ -300,15 +301,15 @@ from pathlib import Path
 from sidecar.core.clock import SystemClock
 from sidecar.core.ids import EventIds
 from sidecar.core.policy import JournalSettings
-from sidecar.core.records import encode_done, encode_intent, principal_fragment
-from sidecar.ledger import Journal, Shipper
+from sidecar.core.records import encode_call, encode_intent, principal_fragment
+from sidecar.ledger import Journal, Retention, Shipper
 from sidecar.storage import SqliteStore
 
 async def main(folder):
     clock, ids = SystemClock(), EventIds()
     store = SqliteStore.open(folder / "sidecar.db")
     journal = Journal(folder / "journal", JournalSettings(segment_bytes=32 * 1024, max_bytes=8 * 1024**2), clock)
-    shipper = Shipper(journal, store, clock, raw_events_ns=10**18)
+    shipper = Shipper(journal, store, clock, keep=Retention(10**18, 10**18, 10**18))
     await shipper.recover()
     shipper.start()
     while True:
@@ -318,7 +319,7 @@ async def main(folder):
             head = (event, clock.wall_ns() // 1000, who, b'"r"', b'"GET"')
             call = journal.begin(encode_intent(*head))
             print("begun", event.decode(), flush=True)
-            journal.end(call, encode_done(*head, 200, b"ok", 1, 0, 0, 0, 0, 0, 0, b"{}"))
+            journal.end(call, encode_call(*head, 200, b"ok", 1, 0, 0, 0, 0, 0, 0, b"{}"))
             print("ended", event.decode(), flush=True)
         await asyncio.sleep(0)
 

@@ -8,7 +8,8 @@ from collections.abc import Callable
 import pytest
 
 from sidecar.core.clock import ManualClock
-from sidecar.ledger import Journal, Shipper
+from sidecar.core.errors import JournalFull
+from sidecar.ledger import Journal, Retention, Shipper
 from sidecar.ledger.segment import HEADER, read_frames
 from sidecar.storage import SqliteStore
 
@@ -101,7 +102,7 @@ async def test_records_written_twice_are_counted_once(
         journal.end(journal.begin(intent), done)
     await journal.synced()
     journal.close()
-    shipper = Shipper(open_journal(), store, clock, raw_events_ns=1 << 60)
+    shipper = Shipper(open_journal(), store, clock, keep=Retention(1 << 60, 1 << 60, 1 << 60))
     await shipper.recover()
     report = await store.usage("acme", since_us=0, until_us=1 << 60)
     assert (report.totals.requests, shipper.readings().recovered) == (10, 20)
@@ -139,3 +140,21 @@ async def test_many_segments_under_group_fsync(
         if number % 40 == 0:
             await journal.synced()
     assert journal.readings().fsync_failures == 0
+
+
+async def test_a_disk_that_never_keeps_anything_is_given_up_and_taken_back(
+    open_journal: Open, make_call: Make, disk: Disk
+) -> None:
+    """With ``sync`` nobody waits for ever, nothing begins meanwhile, and it goes on by itself once the disk works."""
+    journal = open_journal(fsync=disk.fsync, durability="sync", group_ns=1_000)
+    journal.open()
+    disk.failing = set(range(1 << 16))
+    intent, done = make_call()
+    journal.end(journal.begin(intent), done)
+    with pytest.raises(JournalFull, match="does not keep"):
+        await journal.synced()
+    with pytest.raises(JournalFull, match="does not keep"):
+        journal.begin(make_call()[0])
+    disk.failing = set()
+    await journal.synced()
+    journal.end(journal.begin(make_call()[0]), done)

@@ -1,10 +1,12 @@
 """Buckets cover every microsecond once, within the stated error."""
 
+import math
+
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sidecar.metering import Histogram, bucket_index, bucket_upper_us
-from sidecar.metering.histogram import BUCKETS, MAX_US
+from sidecar.core.latency import BUCKETS, MAX_US, bucket_index, bucket_upper_us, quantile_us
+from sidecar.metering import Histogram
 
 VALUES = st.integers(0, 33).flatmap(lambda bits: st.integers(0, min((1 << bits) - 1, MAX_US)))
 
@@ -34,3 +36,15 @@ def test_cumulative_counts_are_exact_at_bucket_bounds(values: list[int], indexes
         histogram.counts[bucket_index(value)] += 1
     bounds = tuple(bucket_upper_us(index) for index in sorted(indexes))
     assert histogram.cumulative(bounds) == [sum(v < b for v in values) for b in bounds] + [len(values)]
+
+
+@given(values=st.lists(VALUES, min_size=1), part=st.floats(0, 1))
+def test_a_quantile_is_at_most_an_eighth_wrong(values: list[int], part: float) -> None:
+    counts: dict[int, int] = {}
+    for value in values:
+        counts[bucket_index(value)] = counts.get(bucket_index(value), 0) + 1
+    exact = sorted(values)[max(1, math.ceil(len(values) * part)) - 1]
+    found = quantile_us(counts, part)
+    assert found is not None
+    assert abs(found - exact) <= exact * 0.125
+    assert quantile_us({}, part) is None

@@ -8,12 +8,14 @@ from sidecar.core.records import meters_fragment
 from sidecar.metering import RouteMeters, compile_meters
 
 SEARCH = Route("search", "/v1/search", "api", units=5)
-COUNTS = ("requests", "units", "bytes_in", "bytes_out", "upstream_ms")
+COUNTS = ("requests", "units", "bytes_in", "bytes_out", "upstream_ms", "connection_s", "messages")
 
 
 def test_a_meter_counts_2xx_and_3xx_unless_told_otherwise() -> None:
     """A blocked or failed call is not billed (Kong/developer.konghq.com#6691)."""
-    meters = RouteMeters(SEARCH, [Meter("requests", "requests"), Meter("failures", "requests", frozenset({4, 5}))])
+    meters = RouteMeters(
+        SEARCH, [Meter("requests", "requests"), Meter("failures", "requests", statuses=frozenset({4, 5}))]
+    )
     assert meters.charge(200, 5, 0, 0, 0) == ({"requests": 1}, b'{"requests":1}')
     assert meters.charge(304, 5, 0, 0, 0)[0] == {"requests": 1}
     assert meters.charge(503, 5, 0, 0, 0)[0] == {"failures": 1}
@@ -31,6 +33,19 @@ def test_units_are_the_calls_own_even_when_they_differ_from_the_routes() -> None
 def test_upstream_time_counts_started_milliseconds() -> None:
     meters = RouteMeters(SEARCH, [Meter("time", "upstream_ms")])
     assert [meters.charge(200, 5, 0, 0, us)[0]["time"] for us in (0, 1, 1_000, 1_001)] == [0, 1, 1, 2]
+
+
+def test_a_connection_counts_started_seconds() -> None:
+    meters = RouteMeters(SEARCH, [Meter("open", "connection_s")])
+    assert [meters.charge(200, 5, 0, 0, us)[0]["open"] for us in (0, 1, 1_000_000, 1_000_001)] == [0, 1, 1, 2]
+
+
+def test_messages_of_a_web_socket_count_where_1xx_does() -> None:
+    meters = RouteMeters(SEARCH, [Meter("messages", "messages", statuses=frozenset({1}))])
+    assert meters.counts_messages
+    assert meters.charge(101, 5, 0, 0, 0, None, 7) == ({"messages": 7}, b'{"messages":7}')
+    assert meters.charge(200, 5, 0, 0, 0, None, 7)[0] == {}
+    assert not RouteMeters(SEARCH, [Meter("calls", "requests")]).counts_messages
 
 
 def test_constant_meters_are_precomputed() -> None:
@@ -59,6 +74,6 @@ def test_the_fragment_is_what_core_records_writes(
     counts: list[tuple[str, str]], units: int, bytes_in: int, bytes_out: int, upstream_us: int
 ) -> None:
     meters = RouteMeters(SEARCH, [Meter(name, count) for name, count in counts])
-    values, fragment = meters.charge(200, units, bytes_in, bytes_out, upstream_us)
+    values, fragment = meters.charge(200, units, bytes_in, bytes_out, upstream_us, None, 3)
     assert list(values) == [name for name, _ in counts]
     assert fragment == meters_fragment(values)

@@ -27,3 +27,10 @@ def test_currencies_are_not_added_up() -> None:
     mixed = Price(Money(Fraction(1), "EUR"), PRO.meters)
     with pytest.raises(ValueError, match="requests is in USD, the base in EUR"):
         price_of(mixed, {"requests": 1})
+
+
+def test_an_amount_of_nothing_has_no_currency() -> None:
+    """A plan without a base fee, priced in euros: the default base is written in dollars."""
+    free = Price(Money(Fraction(0), "USD"), (MeterPrice("requests", 0, 1, Money(Fraction(2), "EUR")),))
+    assert str(price_of(free, {"requests": 3})) == "6.00 EUR"
+    assert str(price_of(Price(Money(Fraction(0), "EUR")), {})) == "0.00 EUR"

@@ -3,9 +3,9 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
+from sidecar.core.latency import MAX_US, bucket_index
 from sidecar.core.problems import CODES
-from sidecar.metering import NO_ROUTE, OTHER, Histogram, Tallies, bucket_index
-from sidecar.metering.histogram import MAX_US
+from sidecar.metering import NO_ROUTE, OTHER, REASONS, Histogram, Tallies
 
 TIMES = st.tuples(st.integers(0, MAX_US), st.integers(0, MAX_US)).map(sorted)
 
@@ -102,6 +102,19 @@ def test_refusals_are_counted_by_route_and_code_and_bounded() -> None:
         for i in range(3):
             tallies.refuse(f"r{i}", code)
     assert len(tallies.read().refusals) <= 2 + len(CODES)
+
+
+def test_anomalies_are_counted_by_meter_and_reason_and_bounded() -> None:
+    tallies = Tallies(max_series=2)
+    tallies.anomaly("tokens", "missing")
+    tallies.anomaly("tokens", "missing")
+    for i in range(50):
+        for reason in REASONS:
+            tallies.anomaly(f"m{i}", reason)
+    found = tallies.read().anomalies
+    assert found["tokens", "missing"] == 2
+    assert sum(found.values()) == 2 + 50 * len(REASONS)
+    assert len(found) <= 2 + len(REASONS)
 
 
 def test_a_reading_does_not_move() -> None:

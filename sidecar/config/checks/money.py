@@ -7,10 +7,10 @@ times as high.
 from collections.abc import Iterator
 from fractions import Fraction
 
-from sidecar.config.policies import RATES
+from sidecar.config.costs import RATES
 from sidecar.config.reading import Reading, quoted
 from sidecar.core.money import Money, format_amount
-from sidecar.core.policy import MeterPrice, Snapshot
+from sidecar.core.policy import Costs, MeterPrice, Snapshot
 
 MOST_PER_UNIT = 1_000  # for one unit of a meter
 MOST_BASE = 1_000_000  # for one month
@@ -21,6 +21,7 @@ MOST_COST = {
     "per_gib_in": (1, 1_000, "one GiB in"),
     "per_gib_out": (1, 1_000, "one GiB out"),
     "per_call": (1, 1_000, "one call"),
+    "per_gib_s": (1, 1_000, "one GiB of memory for one second"),
 }
 WEAK_FACTOR = 10_000
 _WEAK = frozenset("ARS CLP COP HUF IDR INR ISK JPY KES KRW KZT NGN PHP PKR RUB THB TRY TWD UYU VND".split())
@@ -51,6 +52,20 @@ def check(snapshot: Snapshot, reading: Reading) -> None:
             shown = Money(rate, snapshot.costs.currency)
             message = f"{words} would cost {_shown(rate, shown.currency)}; write what is meant, {_bound(most, shown)}"
             reading.blame(snapshot.costs, attribute, message)
+    _check_reported(snapshot.costs, first, reading)
+
+
+def _check_reported(costs: Costs, first: tuple[str, str] | None, reading: Reading) -> None:
+    """What the upstream reports needs its rate, the rate its report, and both the currency of everything else."""
+    if costs.memory_header and not costs.per_gib_s:
+        message = 'is read for nothing without per_gib_s; write that too, such as "0.0000166667 USD", or remove this'
+        reading.blame(costs, "memory_header", message)
+    if costs.per_gib_s and not costs.memory_header:
+        message = "charges for memory that no reply reports; write memory_header too, such as X-Memory-Bytes"
+        reading.blame(costs, "per_gib_s", message)
+    if costs.external_header and first is not None and costs.currency != first[0]:
+        message = f"would be taken as {costs.currency}, but {first[1]} is in {first[0]}"
+        reading.blame(costs, "external_header", f'{message}; write an amount too, such as per_call: "0 {first[0]}"')
 
 
 def _check_meter_price(price: MeterPrice, reading: Reading) -> None:

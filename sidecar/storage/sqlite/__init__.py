@@ -1,5 +1,6 @@
 """Tenants, keys and the ledger in one SQLite file."""
 
 from sidecar.storage.sqlite.store import SqliteStore
+from sidecar.storage.sqlite.tables import TABLES
 
-__all__ = ["SqliteStore"]
+__all__ = ["TABLES", "SqliteStore"]

@@ -1,30 +1,27 @@
-"""The ledger: plain functions of a connection. The statements stand, named, in ``queries/``."""
+"""The ledger's writing side: plain functions of a connection. The statements stand, named, in ``queries/``."""
 
-import dataclasses
 import logging
 from collections.abc import Sequence
 from importlib.resources import files
 
 import apsw
 
-from sidecar.core.ports import Position, UsageReport, UsageTotals
+from sidecar.core.ports import Position
 from sidecar.storage.sqlite.connection import transaction
 from sidecar.storage.sqlite.errors import is_data_error
 
 REJECTED_ROWS = 10_000
-US_PER_MINUTE = 60_000_000
 _log = logging.getLogger("sidecar.storage")
 _folder = files(__package__) / "queries"
 _INSERT = (_folder / "insert_entries.sql").read_text("utf-8")
 _TEMPORARY = (_folder / "temporary_batch.sql").read_text("utf-8")
 _GROUP = (_folder / "group_batch.sql").read_text("utf-8")
 _PROJECTIONS = [
-    (_folder / f"{name}.sql").read_text("utf-8") for name in ("add_to_rollups", "add_to_meter_rollups", "touch_keys")
+    (_folder / f"add_{what}.sql").read_text("utf-8").format(period=period, time=time)
+    for what in ("calls", "meters", "latency")
+    for period, time in (("minute", "minute"), ("hour", "minute / 60"), ("day", "minute / 1440"))
 ]
-_USAGE = (_folder / "usage.sql").read_text("utf-8")
-_USAGE_METERS = (_folder / "usage_meters.sql").read_text("utf-8")
-_METER_TOTAL = (_folder / "meter_total.sql").read_text("utf-8")
-_FORGET = (_folder / "forget_events.sql").read_text("utf-8")
+_PROJECTIONS.append((_folder / "touch_keys.sql").read_text("utf-8"))
 
 
 def position(connection: apsw.Connection) -> Position:
@@ -84,50 +81,3 @@ def _reject(connection: apsw.Connection, payload: bytes, reason: str, at: Positi
 
 def rejected(connection: apsw.Connection) -> int:
     return int(connection.execute("SELECT coalesce(max(seq), 0) FROM rejected_records").get)
-
-
-def forget(connection: apsw.Connection, before_us: int, at_most: int) -> int:
-    with transaction(connection):
-        connection.execute(_FORGET, {"before_us": before_us, "at_most": at_most})
-        return connection.changes()
-
-
-def usage(connection: apsw.Connection, tenant: str, since_us: int, until_us: int) -> UsageReport:
-    asked = {"tenant": tenant, "since": since_us // US_PER_MINUTE, "until": until_us // US_PER_MINUTE}
-    routes: dict[str, UsageTotals] = {}
-    statuses: dict[str, UsageTotals] = {}
-    totals = sandbox = UsageTotals()
-    unknown = 0
-    connection.execute("BEGIN")  # both questions of the same moment
-    try:
-        for route, status_class, is_sandbox, *sums, indeterminate in connection.execute(_USAGE, asked):
-            part = UsageTotals(*sums)
-            if is_sandbox:
-                sandbox = _add(sandbox, part)
-                continue
-            label = f"{status_class}xx" if status_class else "none"
-            totals = _add(totals, part)
-            routes[route] = _add(routes.get(route, UsageTotals()), part)
-            statuses[label] = _add(statuses.get(label, UsageTotals()), part)
-            unknown += indeterminate
-        meters = {meter: value for meter, value in connection.execute(_USAGE_METERS, asked) if value is not None}
-    finally:
-        connection.execute("COMMIT")
-    return UsageReport(tenant, since_us, until_us, totals, routes, statuses, meters, sandbox, unknown)
-
-
-def meter_total(
-    connection: apsw.Connection, tenant: str, meter: str, since_us: int, until_us: int, sandbox: bool
-) -> int:
-    asked = {
-        "tenant": tenant,
-        "meter": meter,
-        "since": since_us // US_PER_MINUTE,
-        "until": until_us // US_PER_MINUTE,
-        "sandbox": int(sandbox),
-    }
-    return int(connection.execute(_METER_TOTAL, asked).get)
-
-
-def _add(left: UsageTotals, right: UsageTotals) -> UsageTotals:
-    return UsageTotals(*map(sum, zip(dataclasses.astuple(left), dataclasses.astuple(right), strict=True)))

@@ -1,4 +1,4 @@
-"""SQLite's failures in words for people: every one becomes a StoreError that names the file."""
+"""SQLite's failures in words for people: every one becomes a StoreError that names the file, a full disk StoreFull."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -6,7 +6,7 @@ from pathlib import Path
 
 import apsw
 
-from sidecar.core.errors import StoreError
+from sidecar.core.errors import StoreError, StoreFull
 
 _TEXTS: tuple[tuple[type[apsw.Error], str], ...] = (
     (apsw.BusyError, "is locked by another program; close that program and try again"),
@@ -32,7 +32,8 @@ def explained(path: Path) -> Iterator[None]:
         yield
     except apsw.Error as error:
         text = next((text for kind, text in _TEXTS if isinstance(error, kind)), f"failed: {error}")
-        raise StoreError(f"the database {path} {text}") from error
+        failure = StoreFull if isinstance(error, apsw.FullError) else StoreError
+        raise failure(f"the database {path} {text}") from error
 
 
 def is_data_error(error: apsw.Error) -> bool:

@@ -3,11 +3,12 @@
 import os
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from sidecar.core.errors import StoreError
-from sidecar.core.ports import Position, UsageReport
+from sidecar.core.ports import EventPage, Position, UsageQuery, UsageReport, UsageRow
 from sidecar.core.values import AccessState, ApiKey, Tenant
-from sidecar.storage.sqlite import entries, lock, schema, tenants
+from sidecar.storage.sqlite import entries, events, lock, moves, retention, schema, sums, tables, tenants
 from sidecar.storage.sqlite.connection import ConnectionThread
 
 _WRITER_NICENESS = 5  # on one busy core the lane gets three times the writer's share, which is enough to keep up
@@ -20,18 +21,18 @@ class SqliteStore:
     for a batch or for the other; a read-only connection never checkpoints. All see a commit as soon as it is done.
     """
 
-    def __init__(self, path: Path, *, readonly: bool, busy_timeout_ms: int) -> None:
+    def __init__(self, path: Path, *, readonly: bool, moving: bool, busy_timeout_ms: int) -> None:
         self._path = path
         self._lock: int | None = None
         self._threads: list[ConnectionThread] = []
         self._busy_timeout_ms = busy_timeout_ms
         self._writer: ConnectionThread | None = None
+        schema.check_library()
         try:
-            if readonly:
-                if not path.exists():
-                    raise StoreError(f"the database {path} does not exist")
-            else:
-                self._open_writer()
+            if (readonly or moving) and not path.exists():
+                raise StoreError(f"the database {path} does not exist")
+            if not readonly:
+                self._open_writer(moving=moving)
             self._lookups = self._connect("lookups")
             self._lookups.call(schema.check, path)
             self._reports = self._connect("reports")
@@ -40,13 +41,18 @@ class SqliteStore:
             raise
 
     @classmethod
-    def open(cls, path: Path, *, readonly: bool = False, busy_timeout_ms: int = 5000) -> "SqliteStore":
+    def open(
+        cls, path: Path, *, readonly: bool = False, moving: bool = False, busy_timeout_ms: int = 5000
+    ) -> "SqliteStore":
         """Opens the file, which is made with its folder (0600, 0700) and migrated unless ``readonly``. Blocks.
+
+        ``moving``: for taking what is there to another store; it must be there. A file that was moved is refused to
+        others that would write, and a move that was begun is given up for them.
 
         ``busy_timeout_ms``: how long a foreign program's lock is waited for. StoreLocked when another process writes
         here; StoreError, naming the file, for everything else that is wrong with it.
         """
-        return cls(path, readonly=readonly, busy_timeout_ms=busy_timeout_ms)
+        return cls(path, readonly=readonly, moving=moving, busy_timeout_ms=busy_timeout_ms)
 
     def close(self) -> None:
         """Waits for what was asked for, closes and lets go of the lock. Blocks."""
@@ -56,7 +62,7 @@ class SqliteStore:
             os.close(self._lock)
             self._lock = None
 
-    def _open_writer(self) -> None:
+    def _open_writer(self, *, moving: bool) -> None:
         path = self._path
         if path.is_dir():
             raise StoreError(f"the database {path} is a directory")
@@ -71,6 +77,8 @@ class SqliteStore:
             raise StoreError(f"the database {path} cannot be opened for writing: {error.strerror}") from error
         self._writer = self._connect("writer", writable=True)
         self._writer.call(schema.migrate, path)
+        if not moving:
+            self._writer.call(moves.enter, path)
 
     def _connect(self, name: str, *, writable: bool = False) -> ConnectionThread:
         niceness = _WRITER_NICENESS if writable else 0
@@ -128,10 +136,44 @@ class SqliteStore:
         return await self._lookups.run(entries.rejected)
 
     async def usage(self, tenant: str, *, since_us: int, until_us: int) -> UsageReport:
-        return await self._reports.run(entries.usage, tenant, since_us, until_us)
+        return await self._reports.run(sums.usage, tenant, since_us, until_us)
+
+    async def usage_rows(self, query: UsageQuery) -> list[UsageRow]:
+        return await self._reports.run(sums.usage_rows, query)
 
     async def meter_total(self, tenant: str, meter: str, *, since_us: int, until_us: int, sandbox: bool) -> int:
-        return await self._reports.run(entries.meter_total, tenant, meter, since_us, until_us, sandbox)
+        return await self._reports.run(sums.meter_total, tenant, meter, since_us, until_us, sandbox)
+
+    async def events(
+        self, *, tenant: str | None, since_us: int, until_us: int, after: str | None, limit: int
+    ) -> EventPage:
+        return await self._reports.run(events.events, tenant, since_us, until_us, after, limit)
 
     async def forget_events(self, *, before_us: int, at_most: int) -> int:
-        return await self._writing.run(entries.forget, before_us, at_most)
+        return await self._writing.run(retention.forget_events, before_us, at_most)
+
+    async def forget_sums(self, *, minutes_before_us: int, hours_before_us: int, at_most: int) -> int:
+        return await self._writing.run(retention.forget_sums, minutes_before_us, hours_before_us, at_most)
+
+    # Moving to another store ------------------------------------------------------------------------------------------
+
+    async def copy_rows(self, table: str, after: tuple[Any, ...], limit: int) -> list[tuple[Any, ...]]:
+        """At most ``limit`` rows of one of TABLES in the order of its key, those after the key ``after``, () being the
+        first ones. A row has the columns of TABLES; fewer rows than ``limit`` are the last ones. KeyError: no table."""
+        return await self._reports.run(tables.copy_rows, table, after, limit)
+
+    async def moved_to(self) -> str | None:
+        """The other store, when everything was moved there."""
+        return await self._lookups.run(moves.moved_to)
+
+    async def begin_move(self, target: str) -> str:
+        """The id of the move under way, a new one if there is none. ``target``: the other store, for people."""
+        return await self._writing.run(moves.begin, target)
+
+    async def end_move(self) -> None:
+        """Everything is in the other store: nobody else may write here from now on."""
+        await self._writing.run(moves.end)
+
+    async def totals(self, table: str, columns: tuple[str, ...]) -> tuple[int, ...]:
+        """How many rows one of TABLES has, and the sum of each of ``columns``."""
+        return await self._reports.run(moves.totals, table, columns)

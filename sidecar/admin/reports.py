@@ -1,0 +1,235 @@
+"""What operators ask the ledger: a tenant's usage, grouped usage, exports, margins. Nothing here changes anything.
+
+Every method but ``export`` returns a dict that JSON can hold. Errors: NotFound and StoreError, and ValueError with a
+sentence that says what to write instead. The ledger catches up with the journal before it is read.
+"""
+
+from collections.abc import Awaitable, Callable
+from dataclasses import replace
+from typing import Any
+
+from sidecar.admin import margins, shapes
+from sidecar.admin.accounts import tenant_accounts
+from sidecar.admin.exports import PAGE, Export, export_events, export_usage
+from sidecar.admin.groups import cursor, named, read_cursor
+from sidecar.admin.spans import Span, exact_span, has_minutes, month_span, summed_span, whole_hours
+from sidecar.admin.usage import check_page, span_of, usage_page, usage_query
+from sidecar.core.clock import Clock
+from sidecar.core.errors import NotFound
+from sidecar.core.periods import period_bounds
+from sidecar.core.policy import Snapshot
+from sidecar.core.ports import Ledger, TenantStore, UsageQuery
+from sidecar.core.units import format_duration_ns
+from sidecar.core.values import Tenant
+from sidecar.metering import month_parts, parse_buffer, price_of
+
+MAX_MONTHS = 36  # of one margin: more is a mistake, and a tenant's sums by month and route are held in memory
+_NS_PER_US = 1_000
+
+
+class Reports:
+    """``flush`` waits until the ledger holds every call that has ended."""
+
+    def __init__(
+        self,
+        store: TenantStore,
+        ledger: Ledger,
+        snapshot: Callable[[], Snapshot],
+        clock: Clock,
+        flush: Callable[[], Awaitable[None]],
+    ) -> None:
+        self._store = store
+        self._ledger = ledger
+        self._snapshot = snapshot
+        self._clock = clock
+        self._flush = flush
+
+    async def usage(self, tenant: str, *, since: str = "1d", until: str | None = None) -> dict[str, Any]:
+        """The tenant's usage between two instants, each a duration before now or an ISO 8601 time, widened to what sums
+        can answer; ``since`` and ``until`` of the reply say to what.
+
+        ``cost`` is in micro-units of ``currency``. ``month`` prices the running calendar month (UTC).
+        """
+        now_us, snapshot = self._now_us(), self._snapshot()
+        since_us, until_us = summed_span(since, until, now_us, snapshot.settings.minute_sums_ns)
+        await self._flush()
+        report = await self._ledger.usage(tenant, since_us=since_us, until_us=until_us)
+        try:
+            owner, _ = await self._tenant(tenant)
+        except NotFound:
+            # A tenant that was removed keeps its usage.
+            if not (report.totals.requests or report.sandbox.requests or report.indeterminate):
+                raise
+            return shapes.usage(report, snapshot.costs.currency)
+        month = await self._month(owner, now_us)
+        return shapes.usage(report, snapshot.costs.currency) | month
+
+    async def usage_by(
+        self,
+        *,
+        by: str,
+        since: str = "1d",
+        until: str | None = None,
+        after: str | None = None,
+        limit: int = 100,
+        **narrowed: str,
+    ) -> dict[str, Any]:
+        """A page of usage grouped by parts such as ``tenant,day``; ``next`` leads to the next page, None at the end.
+
+        ``narrowed``: ``tenant``, ``plan``, ``key``, ``route``, and ``sandbox`` (``true``, ``false`` or ``any``).
+        ``after`` keeps the range of the first page, whatever ``since`` and ``until`` say then.
+        """
+        check_page(limit)
+        query = replace(self._query(by, since, until, narrowed), limit=limit)
+        if after is not None:
+            span, group = read_cursor(after, query.by)
+            query = replace(query, since_us=span.since_us, until_us=span.until_us, after=group)
+        await self._flush()
+        rows, more = await usage_page(self._ledger, query)
+        if not rows and query.tenant is not None:
+            await self._must_be_known(query.tenant, span_of(query))
+        return {
+            "by": list(query.by),
+            **span_of(query).texts(),
+            "cost_unit": "micros",
+            "currency": self._snapshot().costs.currency,
+            "rows": [{"group": named(query.by, row.group)} | shapes.usage_row(row) for row in rows],
+            "next": cursor(query.by, span_of(query), rows[-1].group) if more else None,
+        }
+
+    async def export(
+        self,
+        *,
+        what: str,
+        format: str,
+        since: str = "1d",
+        until: str | None = None,
+        by: str | None = None,
+        **narrowed: str,
+    ) -> Export:
+        """A file of ``events`` or of ``usage`` grouped by ``by`` (``tenant,route,day``), streamed."""
+        now_us, currency = self._now_us(), self._snapshot().costs.currency
+        if what == "events":
+            if by is not None or narrowed.keys() - {"tenant"}:
+                raise ValueError("events are single calls: they take a tenant, since and until, and nothing else")
+            span, tenant = self._kept(exact_span(since, until, now_us), now_us), narrowed.get("tenant")
+            export = export_events(self._ledger, format, tenant, span, currency)
+        elif what == "usage":
+            query = replace(self._query(by or "tenant,route,day", since, until, narrowed), limit=PAGE)
+            span, tenant = span_of(query), query.tenant
+            export = export_usage(self._ledger, format, query, currency)
+        else:
+            raise ValueError(f"what is {what!r}; write events or usage")
+        await self._flush()
+        if tenant is not None:
+            await self._must_be_known(tenant, span)
+        return export
+
+    async def margin(
+        self,
+        *,
+        by: str = "plan",
+        tenant: str | None = None,
+        since: str | None = None,
+        until: str | None = None,
+        month: str | None = None,
+        buffer: str | None = None,
+        after: str | None = None,
+        limit: int = 100,
+    ) -> dict[str, Any]:
+        """Revenue, cost and margin by ``tenant`` (in pages), ``plan``, ``route`` or ``month``, and the price floor.
+
+        The period is ``month`` (``2026-11``), or from ``since`` to ``until``; without either it is the running month.
+        ``next`` leads to the next page of tenants, None at the end.
+        """
+        check_page(limit)
+        if by not in margins.VIEWS:
+            raise ValueError(f"margins are not kept by {by!r}; write one of {', '.join(margins.VIEWS)}")
+        if after is not None and by != "tenant":
+            raise ValueError("after leads through tenants; write by=tenant")
+        snapshot, name = self._snapshot(), None
+        span = self._period(since, until, month)
+        part = snapshot.costs.buffer if buffer is None else parse_buffer(buffer)
+        if after is not None:
+            span, (name,) = read_cursor(after, ("tenant",))
+        await self._flush()
+        currency = margins.currency(snapshot)
+        floor = margins.Floor(await margins.whole_account(self._ledger, span), part, currency)
+        if tenant is not None:
+            await self._must_be_known(tenant, span)
+        accounts = tenant_accounts(
+            self._store, self._ledger, snapshot, span, tenant=tenant, after=None if name is None else str(name)
+        )
+        if by == "tenant":
+            found, more = await margins.paged(accounts, limit, floor)
+            found["next"] = cursor(("tenant",), span, (found["rows"][-1]["tenant"],)) if more else None
+        else:
+            found = await margins.summed(accounts, by, floor)
+        head = {"by": by, **span.texts(), "cost_unit": "micros", "currency": currency}
+        return head | found | floor.document()
+
+    def _period(self, since: str | None, until: str | None, month: str | None) -> Span:
+        now_us, kept_ns = self._now_us(), self._snapshot().settings.minute_sums_ns
+        if since is not None:
+            if month is not None:
+                raise ValueError("month and since exclude each other")
+            span = summed_span(since, until, now_us, kept_ns)
+        elif until is not None:
+            raise ValueError("until needs since")
+        else:
+            span = month_span(month or shapes.time_text(now_us * _NS_PER_US)[:7], now_us)
+        parts = month_parts(*span)
+        if len(parts) > MAX_MONTHS:
+            raise ValueError(f"{len(parts)} months are too many; ask for at most {MAX_MONTHS}")
+        # What was used earlier in the first month counts too, and may be kept by the hour alone.
+        return span if has_minutes(Span(parts[0].start_us, span.until_us), now_us, kept_ns) else whole_hours(span)
+
+    def _query(self, by: str, since: str, until: str | None, narrowed: dict[str, str]) -> UsageQuery:
+        kept_ns = self._snapshot().settings.minute_sums_ns
+        return usage_query(by, since, until, self._now_us(), kept_ns, **narrowed)
+
+    def _kept(self, span: Span, now_us: int) -> Span:
+        kept_ns = self._snapshot().settings.raw_events_ns
+        if span.since_us < now_us - kept_ns // _NS_PER_US:
+            kept = format_duration_ns(kept_ns)
+            raise ValueError(f"single events are kept for {kept}; begin later, or export usage")
+        return span
+
+    async def _must_be_known(self, tenant: str, span: Span) -> None:
+        """NotFound when the tenant neither exists nor left any usage (one that was removed keeps its usage)."""
+        try:
+            await self._tenant(tenant)
+        except NotFound:
+            query = UsageQuery(("tenant",), *whole_hours(span), tenant=tenant, sandbox=None, limit=1)
+            if not await self._ledger.usage_rows(query):
+                raise
+
+    async def _month(self, tenant: Tenant, now_us: int) -> dict[str, Any]:
+        plan = self._snapshot().plans.get(tenant.plan)
+        if plan is None or plan.price is None:
+            return {}
+        start_ns, end_ns = period_bounds("month", now_us * _NS_PER_US)
+        totals = {
+            part.meter: await self._ledger.meter_total(
+                tenant.name,
+                part.meter,
+                since_us=start_ns // _NS_PER_US,
+                until_us=end_ns // _NS_PER_US,
+                sandbox=False,
+            )
+            for part in plan.price.meters
+        }
+        price = str(price_of(plan.price, totals))
+        return {"month": {"period": shapes.time_text(start_ns)[:7], "price": price, "meters": totals}}
+
+    async def _tenant(self, name: str) -> tuple[Tenant, str]:
+        declared = self._snapshot().tenants.get(name)
+        if declared is not None:
+            return declared, "policies"
+        stored = await self._store.tenant(name)
+        if stored is None:
+            raise NotFound(f"there is no tenant {name!r}")
+        return stored, "store"
+
+    def _now_us(self) -> int:
+        return self._clock.wall_ns() // _NS_PER_US

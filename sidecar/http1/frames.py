@@ -1,0 +1,70 @@
+"""WebSocket messages counted as their frames go by (RFC 6455, 5.2): nothing is held, unmasked or changed."""
+
+from typing import Final
+
+_CONTINUATION: Final = 0
+_BINARY: Final = 2
+_CONTROL: Final = 8
+_FIN: Final = 0x80
+_MASKED: Final = 0x80
+_LONGEST: Final = (1 << 63) - 1
+
+
+class MessageCounter:
+    """Counts one direction of a connection, however its bytes are split.
+
+    A message counts when its last byte has passed: fragments together are one, control frames are none, frames with
+    reserved opcodes neither. Holds at most the 14 bytes of one frame's head. What is not WebSocket is counted wrongly
+    and does no harm.
+    """
+
+    __slots__ = ("_completes", "_head", "_left", "_need", "_open")
+
+    def __init__(self) -> None:
+        self._head = b""
+        self._need = 2  # bytes of a frame's head, as far as is known
+        self._left = 0  # bytes of the payload that are still to come
+        self._completes = False  # the frame under way is the last one of a message
+        self._open = False  # a fragmented message is under way
+
+    def feed(self, data: bytes) -> int:
+        """Reads on; returns how many messages became complete."""
+        at, end, complete = 0, len(data), 0
+        while at < end:
+            if self._left:
+                step = min(self._left, end - at)
+                self._left -= step
+                at += step
+            else:
+                step = min(self._need - len(self._head), end - at)
+                self._head += data[at : at + step]
+                at += step
+                if len(self._head) < self._need or not self._head_read():
+                    continue
+            if not self._left and self._completes:
+                self._completes = False
+                complete += 1
+        return complete
+
+    def _head_read(self) -> bool:
+        """``_need`` bytes of a head are here; whether they are all of it."""
+        head = self._head
+        short = head[1] & 0x7F
+        extended = 2 if short == 126 else 8 if short == 127 else 0
+        need = 2 + extended + (4 if head[1] & _MASKED else 0)
+        if len(head) < need:
+            self._need = need
+            return False
+        self._head = b""
+        self._need = 2
+        self._left = min(int.from_bytes(head[2 : 2 + extended], "big"), _LONGEST) if extended else short
+        opcode, last = head[0] & 0x0F, bool(head[0] & _FIN)
+        if opcode >= _CONTROL:
+            self._completes = False
+        elif opcode == _CONTINUATION:
+            self._completes = last and self._open
+            self._open = self._open and not last
+        else:
+            self._completes = last and opcode <= _BINARY
+            self._open = not last and opcode <= _BINARY
+        return True

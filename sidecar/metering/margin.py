@@ -1,0 +1,168 @@
+"""What tenants earn us, what serving them costs, and the least a successful request has to bring in. Exact and pure.
+
+Revenue of a tenant in a period is the sum over the parts of calendar months (UTC) that the period covers:
+
+- of the base fee, the part of the month that is covered, as an exact fraction of its microseconds;
+- of each priced meter, its price at the end of the part less its price at the part's beginning, both of the month's
+  total up to there (``overage_of``): the first calls of a month use up what is included, later ones pay. A package
+  counts in the part in which it is begun.
+
+So the parts of a month add up to its price, however it is cut. The revenue of a part is split over routes: a meter's by
+the routes' shares of that meter in the part, the base by their shares of units (of requests, where no route has units).
+A base without any call belongs to NO_ROUTE. A tenant's revenue is rounded once, to micro-units; its shares are rounded
+so that they add up to it (``apportion``). From there on everything is a sum of integers.
+
+Usage of test keys earns nothing: it is not given to ``revenue``, and its cost is no part of the baseline.
+"""
+
+import re
+from collections.abc import Hashable, Mapping
+from dataclasses import dataclass, field
+from fractions import Fraction
+from typing import NamedTuple, TypeVar
+
+from sidecar.core.clock import NS_PER_US
+from sidecar.core.money import MICROS, format_amount, round_micros
+from sidecar.core.periods import period_bounds
+from sidecar.core.policy import Price
+from sidecar.metering.price import overage_of
+from sidecar.metering.tally import NO_ROUTE
+
+Key = TypeVar("Key", bound=Hashable)
+
+
+class MonthPart(NamedTuple):
+    """[since_us, until_us) of the calendar month [start_us, end_us), all in Unix microseconds."""
+
+    since_us: int
+    until_us: int
+    start_us: int
+    end_us: int
+
+    @property
+    def share(self) -> Fraction:
+        """The part of the month that is covered."""
+        return Fraction(self.until_us - self.since_us, self.end_us - self.start_us)
+
+
+@dataclass(slots=True)
+class RouteUse:
+    """What the live calls of one route came to in one part of a month."""
+
+    requests: int = 0
+    units: int = 0
+    meters: dict[str, int] = field(default_factory=dict)
+
+
+def month_parts(since_us: int, until_us: int) -> list[MonthPart]:
+    """The period cut at the beginnings of months, in order; empty when it is."""
+    parts = []
+    while since_us < until_us:
+        start_ns, end_ns = period_bounds("month", since_us * NS_PER_US)
+        start_us, end_us = start_ns // NS_PER_US, end_ns // NS_PER_US
+        parts.append(MonthPart(since_us, min(until_us, end_us), start_us, end_us))
+        since_us = end_us
+    return parts
+
+
+def revenue(
+    price: Price, part: MonthPart, before: Mapping[str, int], routes: Mapping[str, RouteUse]
+) -> dict[str, Fraction]:
+    """The exact revenue of one part of a month by route, in units of the price's currency, as the module says.
+
+    ``before``: the meters' totals from the month's beginning to the part's; ``routes``: what was used in the part.
+    """
+    found: dict[str, Fraction] = {}
+    _split(found, price.base.amount * part.share, {name: use.units for name, use in routes.items()}, routes)
+    for meter in price.meters:
+        used = {name: use.meters.get(meter.meter, 0) for name, use in routes.items()}
+        earlier = before.get(meter.meter, 0)
+        amount = overage_of(meter, earlier + sum(used.values())) - overage_of(meter, earlier)
+        _split(found, amount, used, routes)
+    return found
+
+
+def _split(
+    found: dict[str, Fraction], amount: Fraction, weights: Mapping[str, int], routes: Mapping[str, RouteUse]
+) -> None:
+    if not amount:
+        return
+    if not sum(weights.values()):
+        weights = {name: use.requests for name, use in routes.items()}
+    total = sum(weights.values())
+    for name, weight in weights.items() if total else ((NO_ROUTE, 1),):
+        if weight:
+            found[name] = found.get(name, Fraction(0)) + amount * weight / (total or 1)
+
+
+def apportion(shares: Mapping[Key, Fraction]) -> dict[Key, int]:
+    """Amounts in micro-units that add up to the rounded sum of ``shares`` (units of a currency): each is rounded down,
+    and what is missing goes to those that lost most, earlier ones first."""
+    exact = {key: share * MICROS for key, share in shares.items()}
+    rounded = {key: value.numerator // value.denominator for key, value in exact.items()}
+    missing = round_micros(sum(exact.values(), Fraction(0))) - sum(rounded.values())
+    for key in sorted(exact, key=lambda key: rounded[key] - exact[key])[:missing]:
+        rounded[key] += 1
+    return rounded
+
+
+@dataclass(slots=True)
+class Account:
+    """Both sides of one tenant, plan, route or month, in micro-units.
+
+    ``requests`` and ``cost`` are of all live calls, failed ones too; ``successful``: those answered with 2xx or 3xx.
+    ``sandbox_cost``: what test keys cost; it is in nothing else here.
+    """
+
+    revenue: int = 0
+    cost: int = 0
+    requests: int = 0
+    successful: int = 0
+    sandbox_cost: int = 0
+
+    @property
+    def margin(self) -> int:
+        """Revenue less cost."""
+        return self.revenue - self.cost
+
+    @property
+    def rate(self) -> Fraction | None:
+        """Margin as a part of the revenue; None without any."""
+        return Fraction(self.margin, self.revenue) if self.revenue else None
+
+    def add(self, other: "Account") -> None:
+        """Adds the other's numbers to these."""
+        self.revenue += other.revenue
+        self.cost += other.cost
+        self.requests += other.requests
+        self.successful += other.successful
+        self.sandbox_cost += other.sandbox_cost
+
+    def below(self, floor: Fraction | None) -> bool:
+        """Whether a successful request brought in less than ``floor``; without any there is nothing to compare."""
+        return floor is not None and self.successful > 0 and self.revenue < floor * self.successful
+
+
+def baseline(cost: int, successful: int) -> Fraction | None:
+    """What all live calls cost, failed ones too, per successful one, in micro-units; None when none was successful."""
+    return Fraction(cost, successful) if successful else None
+
+
+def price_floor(base: Fraction | None, buffer: Fraction) -> Fraction | None:
+    """The least revenue per successful request, in micro-units: the baseline and the buffer on it."""
+    return None if base is None else base * (1 + buffer)
+
+
+def parse_buffer(text: str) -> Fraction:
+    """``40%`` as 2/5. ValueError says what to write."""
+    match = re.fullmatch(r"(\d{1,3}(?:\.\d{1,2})?)\s*%", text.strip())
+    if match is None:
+        raise ValueError(f'"{text[:40]}" is no part; write it as a percentage such as 40%')
+    if Fraction(match[1]) > 100:
+        raise ValueError(f'"{text[:40]}" is out of range; write 0% to 100%')
+    return Fraction(match[1]) / 100
+
+
+def format_buffer(part: Fraction) -> str:
+    """The inverse: 2/5 is ``40%``."""
+    return f"{format_amount(part * 100).removesuffix('.00')}%"

@@ -1,0 +1,160 @@
+"""Revenue, its split over routes, and the price floor: exact, whatever the period is cut into."""
+
+from fractions import Fraction
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sidecar.core.money import MICROS, Money, round_micros
+from sidecar.core.policy import MeterPrice, Price
+from sidecar.metering import (
+    NO_ROUTE,
+    Account,
+    RouteUse,
+    apportion,
+    baseline,
+    format_buffer,
+    month_parts,
+    parse_buffer,
+    price_floor,
+    price_of,
+    revenue,
+)
+
+MINUTE_US = 60_000_000
+NOVEMBER = 1_793_491_200_000_000  # 2026-11-01T00:00:00Z
+DECEMBER = 1_796_083_200_000_000
+PRO = Price(Money(Fraction(29), "USD"), (MeterPrice("requests", 100, 10, Money(Fraction("0.50"), "USD")),))
+
+amounts = st.fractions(min_value=0, max_value=1_000, max_denominator=10**12).map(lambda part: Money(part, "USD"))
+prices = st.builds(
+    Price,
+    amounts,
+    st.lists(st.integers(0, 500), min_size=0, max_size=2).flatmap(
+        lambda included: st.tuples(
+            *(
+                st.builds(MeterPrice, st.just(f"m{n}"), st.just(free), st.integers(1, 50), amounts)
+                for n, free in enumerate(included)
+            )
+        )
+    ),
+)
+uses = st.dictionaries(
+    st.sampled_from("abc"),
+    st.builds(
+        RouteUse,
+        st.integers(0, 50),
+        st.integers(0, 500),
+        st.dictionaries(st.sampled_from(["m0", "m1"]), st.integers(0, 10**6)),
+    ),
+)
+
+
+def used(routes: dict[str, RouteUse]) -> dict[str, int]:
+    found: dict[str, int] = {}
+    for use in routes.values():
+        for name, value in use.meters.items():
+            found[name] = found.get(name, 0) + value
+    return found
+
+
+@given(prices, uses)
+def test_a_whole_month_earns_its_price(price: Price, routes: dict[str, RouteUse]) -> None:
+    (part,) = month_parts(NOVEMBER, DECEMBER)
+    assert sum(revenue(price, part, {}, routes).values()) == price_of(price, used(routes)).amount
+
+
+@given(prices, st.lists(st.tuples(st.integers(1, 43_199), uses), min_size=1, max_size=5, unique_by=lambda cut: cut[0]))
+def test_a_month_cut_anywhere_adds_up_to_its_price(price: Price, cuts: list[tuple[int, dict[str, RouteUse]]]) -> None:
+    """The base and the marginal prices of any sub-periods add up exactly: nothing is earned twice or lost between."""
+    minutes = [0, *sorted(minute for minute, _ in cuts), 43_200]
+    parts_used = [*(routes for _, routes in cuts), {}]
+    before: dict[str, int] = {}
+    earned = Fraction(0)
+    for begin, end, routes in zip(minutes, minutes[1:], parts_used, strict=False):
+        (part,) = month_parts(NOVEMBER + begin * MINUTE_US, NOVEMBER + end * MINUTE_US)
+        earned += sum(revenue(price, part, before, routes).values())
+        for name, value in used(routes).items():
+            before[name] = before.get(name, 0) + value
+    assert earned == price_of(price, before).amount
+
+
+@given(prices, uses)
+def test_routes_add_up_to_the_tenant_to_the_micro(price: Price, routes: dict[str, RouteUse]) -> None:
+    (part,) = month_parts(NOVEMBER, DECEMBER)
+    shares = revenue(price, part, {}, routes)
+    rounded = apportion(shares)
+    assert all(type(micros) is int for micros in rounded.values())
+    assert sum(rounded.values()) == round_micros(price_of(price, used(routes)).amount * MICROS)
+    assert all(abs(rounded[route] - shares[route] * MICROS) < 1 for route in shares)
+
+
+@given(st.dictionaries(st.integers(), st.fractions(min_value=-100, max_value=100)))
+def test_shares_are_rounded_so_that_nothing_is_missing(shares: dict[int, Fraction]) -> None:
+    assert sum(apportion(shares).values()) == round_micros(sum(shares.values(), Fraction(0)) * MICROS)
+
+
+def test_what_is_included_is_used_up_by_the_first_calls() -> None:
+    (part,) = month_parts(NOVEMBER + 3600 * MINUTE_US, DECEMBER)
+    routes = {"a": RouteUse(requests=30, units=0, meters={"requests": 30})}
+    free = Price(Money(Fraction(0), "USD"), PRO.meters)
+    assert revenue(free, part, {}, routes) == {}
+    assert revenue(free, part, {"requests": 95}, routes) == {"a": Fraction("1.50")}
+    assert revenue(free, part, {"requests": 105}, routes) == {"a": Fraction("1.50")}, "5 of the package begun are left"
+    assert revenue(free, part, {"requests": 500}, routes) == {"a": Fraction("1.50")}
+
+
+def test_the_base_goes_by_units_then_by_requests_then_nowhere() -> None:
+    (part,) = month_parts(NOVEMBER, DECEMBER)
+    base = Price(Money(Fraction(30), "USD"))
+    assert revenue(base, part, {}, {"a": RouteUse(1, 2), "b": RouteUse(1, 4)}) == {"a": 10, "b": 20}
+    assert revenue(base, part, {}, {"a": RouteUse(1, 0), "b": RouteUse(2, 0)}) == {"a": 10, "b": 20}
+    assert revenue(base, part, {}, {"a": RouteUse(0, 0)}) == {NO_ROUTE: 30}
+    assert revenue(base, part, {}, {}) == {NO_ROUTE: 30}
+
+
+def test_periods_are_cut_at_months() -> None:
+    half = 15 * 1440 * MINUTE_US
+    parts = month_parts(NOVEMBER - half, DECEMBER + half)
+    assert [(part.since_us, part.until_us) for part in parts] == [
+        (NOVEMBER - half, NOVEMBER),
+        (NOVEMBER, DECEMBER),
+        (DECEMBER, DECEMBER + half),
+    ]
+    assert [part.share for part in parts] == [Fraction(15, 31), 1, Fraction(15, 31)]
+    assert month_parts(NOVEMBER, NOVEMBER) == []
+
+
+def test_the_floor_is_the_cost_of_all_calls_over_the_successful_ones_and_the_buffer() -> None:
+    """Ten calls of 100 micros each, eight of them successful: 125 a piece, 175 with 40 %."""
+    base = baseline(1_000, 8)
+    assert base == 125
+    floor = price_floor(base, Fraction(2, 5))
+    assert floor == 175
+    assert Account(revenue=1_399, successful=8).below(floor)
+    assert not Account(revenue=1_400, successful=8).below(floor)
+    assert not Account(revenue=0, successful=0).below(floor)
+    assert baseline(1_000, 0) is None
+    assert price_floor(None, Fraction(2, 5)) is None
+    assert not Account(successful=3).below(None)
+
+
+def test_margin_and_its_rate() -> None:
+    account = Account(revenue=1_000, cost=375)
+    account.add(Account(revenue=0, cost=125, requests=2, successful=1, sandbox_cost=9))
+    assert (account.margin, account.rate) == (500, Fraction(1, 2))
+    assert (account.requests, account.successful, account.sandbox_cost) == (2, 1, 9)
+    assert Account(cost=3).rate is None
+
+
+@pytest.mark.parametrize(("text", "part"), [("40%", (2, 5)), ("0%", (0, 1)), ("12.5 %", (1, 8)), ("100%", (1, 1))])
+def test_buffers(text: str, part: tuple[int, int]) -> None:
+    assert parse_buffer(text) == Fraction(*part)
+    assert parse_buffer(format_buffer(Fraction(*part))) == Fraction(*part)
+
+
+@pytest.mark.parametrize("text", ["40", "0.4", "-1%", "101%", "1000%", "forty", "", "1.234%"])
+def test_what_is_no_buffer(text: str) -> None:
+    with pytest.raises(ValueError, match="write"):
+        parse_buffer(text)
