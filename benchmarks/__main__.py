@@ -6,11 +6,11 @@ import sys
 import time
 from pathlib import Path
 
-from benchmarks import keys, lineup, memory, procfs, report, turns
+from benchmarks import journal, keys, lineup, memory, procfs, report, turns
 from benchmarks.stage import Failed, Missing, Stage, program
 from benchmarks.wrk import WrkError
 
-_PARTS = ("lane", "memory", "keys")
+_PARTS = ("lane", "journal", "memory", "keys")
 _WRK = "install wrk, the load generator (Debian: apt install wrk)"
 
 
@@ -38,6 +38,8 @@ def _measure(name: str, options: argparse.Namespace) -> report.Part:
             return memory.measure(stage, _say)
         program("wrk", _WRK)
         load = turns.Options(options.seconds, options.rounds, options.connections, options.body)
+        if name == "journal":
+            return journal.measure(stage, load, _say)
         if name == "keys":
             return keys.measure(stage, load, options.keys, _say)
         peers = [peer for peer in lineup.PEERS if not options.only or peer.name in options.only]

@@ -8,6 +8,7 @@ that the event loop was held while events were shipped. Nothing is compared with
 
 import asyncio
 import os
+import random
 import statistics
 import sys
 import tempfile
@@ -17,8 +18,8 @@ from pathlib import Path
 from sidecar.core.clock import SystemClock
 from sidecar.core.ids import EventIds
 from sidecar.core.policy import JournalSettings
-from sidecar.core.records import encode_done, encode_intent, principal_fragment, text_fragment
-from sidecar.ledger import Journal, Shipper
+from sidecar.core.records import encode_call, encode_intent, principal_fragment, text_fragment
+from sidecar.ledger import Journal, Retention, Shipper
 from sidecar.storage import SqliteStore
 
 MONTH_NS = 30 * 86_400_000_000_000
@@ -28,12 +29,14 @@ _routes = [text_fragment(name) for name in ("search", "chat", "files")]
 
 
 def pairs(count: int) -> list[tuple[bytes, bytes]]:
-    """Intent and done record of ``count`` calls by 20 keys on 3 routes, all now."""
-    made = []
+    """Intent and done record of ``count`` calls by 20 keys on 3 routes, all now; half of them take 3 to 8 ms (the
+    spread decides how many buckets of latency a batch adds to)."""
+    made, draw = [], random.Random(1)
     for i in range(count):
         now_ns = time.time_ns()
         head = (_ids.next(now_ns), now_ns // 1000, _principals[i % 20], _routes[i % 3], b'"GET"')
-        done = encode_done(*head, 200, b"ok", 1, 15, 0, 400 + i % 50, 900, 800, 700, b'{"requests":1}')
+        took_us = int(draw.lognormvariate(8.5, 0.7))
+        done = encode_call(*head, 200, b"ok", 1, 15, 0, 400 + i % 50, took_us, took_us, 700, b'{"requests":1}')
         made.append((encode_intent(*head), done))
     return made
 
@@ -75,7 +78,7 @@ async def measure_steady(folder: Path, calls: list[tuple[bytes, bytes]]) -> None
     """The loop's thread while calls arrive and are shipped at once: what shipping adds to it."""
     store = SqliteStore.open(folder / "steady" / "sidecar.db")
     journal = Journal(folder / "steady" / "journal", settings("process"), SystemClock())
-    shipper = Shipper(journal, store, SystemClock(), raw_events_ns=MONTH_NS)
+    shipper = Shipper(journal, store, SystemClock(), keep=Retention(MONTH_NS, 13 * MONTH_NS, 120 * MONTH_NS))
     await shipper.recover()
     shipper.start()
     busy = 0.0
@@ -104,7 +107,7 @@ async def measure_shipping(folder: Path, calls: list[tuple[bytes, bytes]]) -> No
     """The whole way with the loop idle but for it: what the store can take, and what it costs the loop's thread."""
     store = SqliteStore.open(folder / "ship" / "sidecar.db")
     journal = Journal(folder / "ship" / "journal", settings("process"), SystemClock())
-    shipper = Shipper(journal, store, SystemClock(), raw_events_ns=MONTH_NS)
+    shipper = Shipper(journal, store, SystemClock(), keep=Retention(MONTH_NS, 13 * MONTH_NS, 120 * MONTH_NS))
     await shipper.recover()
     for intent, done in calls:
         journal.end(journal.begin(intent), done)
@@ -143,7 +146,7 @@ async def measure_recovery(folder: Path, calls: list[tuple[bytes, bytes]]) -> No
     journal.close()
     store = SqliteStore.open(folder / "recover" / "sidecar.db")
     journal = Journal(folder / "recover" / "journal", settings("process"), SystemClock())
-    shipper = Shipper(journal, store, SystemClock(), raw_events_ns=MONTH_NS)
+    shipper = Shipper(journal, store, SystemClock(), keep=Retention(MONTH_NS, 13 * MONTH_NS, 120 * MONTH_NS))
     began = time.perf_counter()
     await shipper.recover()
     took = time.perf_counter() - began

@@ -4,6 +4,7 @@ import json
 import os
 import shutil
 import subprocess
+import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -79,11 +80,12 @@ def make_site(stage: Stage, name: str) -> Site:
     return Site(folder, *keys)
 
 
-def run(stage: Stage, name: str, site: Site, upstream: int) -> Sidecar:
-    """Starts the sidecar on a site and waits until it answers a real request."""
+def run(stage: Stage, name: str, site: Site, upstream: int, bare: str = "") -> Sidecar:
+    """Starts the sidecar on a site and waits until it answers a real request; ``bare`` as in ``benchmarks.bare``."""
     port, admin = free_port(), free_port()
     listen = ["--listen", f"127.0.0.1:{port}", "--admin", f"127.0.0.1:{admin}"]
-    argv: list[str | Path] = [_script(), "run", "--config", site.config, "--data", site.data, *listen]
+    start: list[str | Path] = [sys.executable, Path(__file__).parent / "bare.py", bare] if bare else [_script()]
+    argv: list[str | Path] = [*start, "run", "--config", site.config, "--data", site.data, *listen]
     environment = {"BENCH_UPSTREAM": f"http://127.0.0.1:{upstream}"}
     process = stage.spawn(name, argv, cwd=site.folder, env=environment)
     # The start is measured on the load core: nothing of the asking competes with the sidecar for its own.
@@ -91,9 +93,9 @@ def run(stage: Stage, name: str, site: Site, upstream: int) -> Sidecar:
     return Sidecar(process, site, port, admin, took)
 
 
-def start(stage: Stage, name: str, upstream: int) -> Sidecar:
+def start(stage: Stage, name: str, upstream: int, bare: str = "") -> Sidecar:
     """A fresh site and a sidecar on it."""
-    return run(stage, name, make_site(stage, name), upstream)
+    return run(stage, name, make_site(stage, name), upstream, bare)
 
 
 def command(site: Site, *words: str, environment: dict[str, str] | None = None) -> str:

@@ -1,0 +1,44 @@
+"""What writing usage down costs: the sidecar without a journal, with the journal alone, and whole, in one run.
+
+The server has one core, so in the last of the three the ledger's thread takes its time from the lane. Given a core of
+its own it does not; the mark is therefore set on what the hot path itself pays.
+"""
+
+from collections.abc import Callable
+from functools import partial
+
+from benchmarks import report, turns, under_test
+from benchmarks.lineup import Peer, Server, Setting
+from benchmarks.stage import Stage
+
+_LEAST = 0.95
+
+
+def _start(bare: str, setting: Setting) -> Server:
+    sidecar = under_test.start(setting.stage, f"sidecar-{bare or 'whole'}", setting.upstream, bare)
+    return Server(sidecar.process, sidecar.port, sidecar.key, sidecar.tiny_key, None if bare else sidecar.confirm)
+
+
+def _peer(name: str, title: str, does: str, lacks: str) -> Peer:
+    bare = name if name != "whole" else ""
+    return Peer(name, title, does, lacks, partial(_start, bare), checks_keys=True, limits=True)
+
+
+_PEERS = (
+    _peer("none", "no journal", "keys, windows, quota, metrics", "no record of a call is kept anywhere"),
+    _peer("unshipped", "journal, ledger left alone", "the same, intent and end in the journal", "nothing is shipped"),
+    _peer("whole", "journal and ledger", "everything", "nothing"),
+)
+
+
+def measure(stage: Stage, load: turns.Options, say: Callable[[str], None]) -> report.Part:
+    """Three sidecars in turns, and the share of the first one's rate that the second one reaches."""
+    results = turns.measure(stage, _PEERS, load, say)
+    part = report.lane_part(results, load)
+    rates = {result.peer.name: result.rate for result in results if result.rounds}
+    marks: tuple[report.Mark, ...] = ()
+    if {"none", "unshipped"} <= rates.keys():
+        share = rates["unshipped"] / rates["none"]
+        marks = (report.Mark("rate with the journal over none", f"{share:.3f}", f"{_LEAST}", share >= _LEAST),)
+    rows = tuple(row[:-1] for row in part.rows)
+    return report.Part("The journal", part.intro, part.header[:-1], rows, part.lines, marks, part.raw, part.failed)
