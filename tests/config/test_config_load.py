@@ -307,7 +307,10 @@ def test_meters(tmp_path: Path) -> None:
 
 
 def test_meters_on_fields_that_never_cross_are_refused() -> None:
-    """Field bug 21: what the sidecar takes out of a reply can never be read from it."""
+    """What the sidecar takes out of a reply can never be read from it.
+
+    field-bugs 21: apache/apisix-website#2028; wso2/api-platform#2932.
+    """
     fields = [(name.encode(), b"1") for name in HIDDEN - {"transfer-encoding"}]
     assert read_reply(200, b"1.1", [*fields, (b"X-Tokens", b"1")], head_request=False).block == b"X-Tokens: 1\r\n"
     trailers = [(name.encode(), b"1") for name in HIDDEN | HIDDEN_TRAILERS]

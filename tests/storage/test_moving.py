@@ -382,5 +382,23 @@ async def test_rows_of_somebody_else_are_found_before_anything_is_final(
     SqliteStore.open(path).close()
 
 
+async def test_a_page_that_is_there_already_is_not_copied_again(tmp_path: Path, database: Database) -> None:
+    """A commit that a killed process left under way is done after its successor has looked."""
+    path = tmp_path / "a.db"
+    await fill(path, 17, 5)
+    source = SqliteStore.open(path, moving=True)
+    target = MoveTarget(database.url, await source.begin_move("there"), NODE)
+    columns, rows = TABLES["tenants"].columns, await source.copy_rows("tenants", (), 2)
+    assert not await target.begin(MOVED, new=True)
+    await target.add("tenants", columns, rows, (), (rows[-1][0],), done=False)
+    with pytest.raises(StoreError, match="run sidecar migrate again"):
+        await target.add("tenants", columns, rows, (), (rows[-1][0],), done=False)
+    await target.close()
+    source.close()
+    assert (await run_move(path, database))[0]
+    found, moved = await both(path, database)
+    assert moved == found
+
+
 def test_every_table_is_moved_or_derived() -> None:
     assert set(MOVED) | set(DERIVED) == set(TABLES)

@@ -102,11 +102,12 @@ class MoveTarget:
                 await connection.execute("SELECT sidecar.make_partitions($1::bigint[])", days)
         try:
             async with self._link.transaction(INGEST) as connection:
+                # First: it waits for the commit that a killed process may have left under way, and then finds it.
+                await self._step(connection, table, len(rows), after, last, done=done)
                 if rows and table == "keys_version":  # its one row is there from the beginning
                     await connection.execute("UPDATE sidecar.keys_version SET value = $1", rows[0][-1])
                 elif rows:
                     await _insert(connection, table, names, values)
-                await self._step(connection, table, len(rows), after, last, done=done)
         except _Meanwhile as found:
             raise self._error(f"was written to while it was being moved to ({found}); move to an empty one") from None
 
