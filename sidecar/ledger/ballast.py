@@ -17,19 +17,27 @@ _log = logging.getLogger("sidecar.ledger")
 class Ballast:
     """The file ``ballast`` of ``size`` bytes in ``folder``; 0 is none, and then it always counts as there."""
 
-    __slots__ = ("_making", "_path", "_size", "_thread", "there")
+    __slots__ = ("_lent", "_making", "_path", "_size", "_thread", "there")
 
     def __init__(self, folder: Path, size: int, thread: ThreadPoolExecutor) -> None:
         self._path = folder / "ballast"
         self._size = size
         self._thread = thread
         self._making: Future[bool] | None = None
+        self._lent = False  # to the ledger, which has not taken anything since
         self.there = size == 0 or self._kept()
         if size == 0:
             self._remove()
 
-    def restore(self) -> None:
-        """Makes it when it is missing and the disk has room, in the thread; call again to learn whether it is there."""
+    def restore(self, *, shipped: bool = False) -> None:
+        """Makes it when it is missing and the disk has room, in the thread; call again to learn whether it is there.
+
+        ``shipped``: the ledger took records. What was lent to it stays free until then: it tries again seconds later.
+        """
+        if shipped:
+            self._lent = False
+        elif self._lent:
+            return
         if self._making is not None and self._making.done():
             made, self._making = self._making.result(), None
             self.there = made
@@ -41,6 +49,12 @@ class Ballast:
     def make(self) -> None:
         """As ``restore``, at once; for the start."""
         self.there = self.there or self._make()
+
+    def lend(self) -> bool:
+        """As ``drop``, for the ledger."""
+        dropped = self.drop()
+        self._lent = self._lent or dropped
+        return dropped
 
     def drop(self) -> bool:
         """Lets the room go to whoever needs it now; False when it was gone already."""
@@ -75,10 +89,10 @@ class Ballast:
         return True
 
     def _make(self) -> bool:
-        disk = os.statvfs(self._path.parent)
-        if disk.f_bavail * disk.f_frsize < self._size:
-            return False  # a reservation that fails half-way would take what is left from others for a moment
         try:
+            disk = os.statvfs(self._path.parent)
+            if disk.f_bavail * disk.f_frsize < self._size:
+                return False  # a reservation that fails half-way would take what is left from others for a moment
             fd = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
         except OSError:
             return False

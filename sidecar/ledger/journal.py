@@ -284,7 +284,7 @@ class Journal:
         self._released += records
         self._shipped = position
         self._shipped_at_ns = at_ns
-        self._ballast.restore()
+        self._ballast.restore(shipped=True)
         while self._segments[0].number < position.segment and self._carry(self._segments[0], self._segments[1]):
             self._files.submit(self._segments.popleft().delete)
             # its usable bytes were all counted as used when the journal turned the page: nothing to give back
@@ -315,7 +315,7 @@ class Journal:
 
     def make_room(self) -> bool:
         """The ledger's disk is full: lets the ballast go; False when it is gone already."""
-        return self._ballast.drop()
+        return self._ballast.lend()
 
     # Durability -------------------------------------------------------------------------------------------------------
 

@@ -89,7 +89,8 @@ class GroupSync:
     def _start(self) -> None:
         self.scheduled, self._running = False, True
         waiting, self._waiting = self._waiting, []
-        self._unsafe = [segment for segment in self._unsafe if not self._rewrite(segment)]
+        # A segment that is gone is wholly in the ledger, and its mapping is closed: there is nothing to write again.
+        self._unsafe = [s for s in self._unsafe if s in self._segments and not self._rewrite(s)]
         loop = asyncio.get_running_loop()
         dirty = self._dirty()
         work = self._thread.submit(self._round, [segment for segment, _ in dirty])
@@ -143,7 +144,9 @@ class GroupSync:
 
     def _on_failure(self, segment: Segment, error: OSError) -> None:
         self.failures += 1
-        if self._rewrite(segment):
+        if segment not in self._segments:
+            outcome = "the ledger has its records"
+        elif self._rewrite(segment):
             outcome = "its records were written again to a new segment"
         else:
             self._unsafe.append(segment)

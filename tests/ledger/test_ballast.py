@@ -91,6 +91,49 @@ def test_traffic_stops_at_a_full_disk_and_leaves_the_ballast_to_the_ledger(
     journal.close()
 
 
+def test_traffic_does_not_take_back_what_was_let_go_for_the_ledger(
+    tmp_path: Path, clock: ManualClock, make_call: Make, disk: SmallDisk
+) -> None:
+    """The ledger tries again only after a while; till then the room must not become ballast, or the next try fails."""
+    journal = a_journal(tmp_path, clock)
+    journal.open()
+    fill(journal, make_call)
+    assert journal.make_room()
+    for _ in range(3):
+        clock.advance(1)
+        with pytest.raises(JournalFull):
+            journal.begin(make_call()[0])
+        journal._files.submit(int).result()
+    assert disk.free >= 64 * KIB
+    released(journal)
+    for _ in range(2):
+        clock.advance(1)
+        released(journal)
+    assert (tmp_path / "journal" / "ballast").exists(), "the ledger works again"
+    journal.begin(make_call()[0])
+    journal.close()
+
+
+def test_a_disk_that_does_not_say_what_is_free_ends_nothing(
+    tmp_path: Path, clock: ManualClock, make_call: Make, disk: SmallDisk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    journal = a_journal(tmp_path, clock)
+    journal.open()
+    assert journal.make_room()
+
+    def broken(path: Path) -> None:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "statvfs", broken)
+        for _ in range(3):
+            released(journal)
+    for _ in range(3):
+        released(journal)
+    assert (tmp_path / "journal" / "ballast").exists()
+    journal.close()
+
+
 def test_a_start_on_a_full_disk_uses_the_ballast(
     tmp_path: Path, clock: ManualClock, make_call: Make, disk: SmallDisk
 ) -> None:

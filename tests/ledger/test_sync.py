@@ -158,3 +158,61 @@ async def test_a_disk_that_never_keeps_anything_is_given_up_and_taken_back(
     disk.failing = set()
     await journal.synced()
     journal.end(journal.begin(make_call()[0]), done)
+
+
+def _take_all(journal: Journal) -> None:
+    records, position = journal.tail.take()
+    journal.release(position, len(records), 0)
+
+
+async def test_what_the_ledger_took_while_its_file_could_not_be_written_again_holds_up_nobody(
+    open_journal: Open, make_call: Make, disk: Disk
+) -> None:
+    """The file failed, there was no room to write it again, then the ledger took all of it and it was deleted."""
+    journal = open_journal(fsync=disk.fsync, durability="sync", group_ns=1_000)
+    journal.open()
+    failed = journal._segment
+    disk.failing.add(failed.fd)
+    rewrite = journal._sync._rewrite
+    journal._sync._rewrite = lambda segment: False
+    intent, done = make_call()
+    journal.end(journal.begin(intent), done)
+    waiting = journal.synced()
+    async with asyncio.timeout(5):
+        while not journal._sync._unsafe:
+            await asyncio.sleep(0.001)
+    journal._advance()
+    _take_all(journal)
+    journal._files.submit(int).result()
+    assert failed.map.closed
+    disk.failing = set()
+    journal._sync._rewrite = rewrite
+    async with asyncio.timeout(5):
+        await waiting
+        intent, done = make_call()
+        journal.end(journal.begin(intent), done)
+        await journal.synced()
+
+
+async def test_a_file_that_was_deleted_during_the_round_that_failed_holds_up_nobody(
+    open_journal: Open, make_call: Make, disk: Disk
+) -> None:
+    journal = open_journal(fsync=disk.fsync, durability="sync", group_ns=1_000)
+    journal.open()
+    failed = journal._segment
+    disk.failing.add(failed.fd)
+    intent, done = make_call()
+    journal.end(journal.begin(intent), done)
+    waiting = journal.synced()
+    journal._sync._timer.cancel()
+    journal._sync._start()  # the round waits in the thread
+    journal._advance()
+    _take_all(journal)
+    journal._files.submit(int).result()
+    assert failed.map.closed
+    disk.failing = set()
+    async with asyncio.timeout(5):
+        await waiting
+        intent, done = make_call()
+        journal.end(journal.begin(intent), done)
+        await journal.synced()
