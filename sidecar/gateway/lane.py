@@ -137,11 +137,11 @@ class Lane:
         """Sweeps until cancelled; ``extra`` is called with the monotonic time after each sweep."""
         while True:
             await asyncio.sleep(SWEEP_S)
-            try:
-                self.sweep()
-                extra(self.monotonic_ns())
-            except Exception:  # one bad sweep must not end all timeouts
-                _log.exception("a sweep failed")
+            for work in (lambda now_ns: self.sweep(), extra):
+                try:
+                    work(self.monotonic_ns())
+                except Exception:  # one bad sweep must not end all timeouts
+                    _log.exception("a sweep failed")
 
     def left(self, connection: Any) -> None:
         """A client connection ended."""

@@ -144,7 +144,9 @@ class Relay(Call):
         """The upstream's side ended without a whole reply."""
         self.connection = None
         if self.gone:
-            self.record(b"client_gone")
+            self.record(
+                b"upstream_failed", charge=False
+            )  # as if the client had stayed: what is not whole is not charged
             self.phase = OVER
             self._lane.abandoned.discard(self)
             if self.target is not None:
@@ -337,10 +339,14 @@ class Relay(Call):
     def _look(self, body: list[bytes], done: bool, trailers: bytes) -> None:
         watch = self.watch
         assert watch is not None
-        for piece in body:
-            watch.body(piece)
-        if done:
-            watch.end(trailers)
+        try:
+            for piece in body:
+                watch.body(piece)
+            if done:
+                watch.end(trailers)
+        except Exception:  # a fault of ours, on foreign bytes: the reply goes on, and its meters are anomalies
+            _log.exception("call %s is not watched to its end", self.event_id.decode())
+            self.watch = None
 
     def _drained(self, done: bool) -> None:
         if done:

@@ -118,6 +118,8 @@ class Tunnel:
     def half_closed(self, side: Side) -> None:
         """Nothing more comes from ``side``. A client still gets what the upstream has to say; the upstream's end is the
         tunnel's, and so is a client's where TLS cannot pass it on."""
+        if side is self._near:
+            self._client.half_closed = True  # its end was seen: after the tunnel there is nothing more to wait for
         if self.over:
             return
         if side is self._far or not (self._near.transport.can_write_eof() and self._far.transport.can_write_eof()):

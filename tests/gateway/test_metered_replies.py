@@ -5,6 +5,7 @@ import gzip
 import pytest
 
 from sidecar.core.records import indeterminate
+from sidecar.metering import Watch
 from tests.gateway.cruel import CruelUpstream, Wire, until
 from tests.gateway.rig import Options, Rig, quotas_over
 
@@ -213,3 +214,21 @@ async def test_costs_that_make_no_sense_are_counted(rig: Rig, upstream: CruelUps
     assert (await rig.call()).status == 200
     assert (await rig.only_entry()).cost == 1_000
     assert rig.app._tallies.read().anomalies == {("_cost", "external_malformed"): 1}
+
+
+@pytest.mark.parametrize("options", [METERED])
+@pytest.mark.parametrize("place", ["body", "end"])
+async def test_a_fault_of_the_tee_does_not_hold_the_reply(
+    rig: Rig, upstream: CruelUpstream, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, place: str
+) -> None:
+    """It looks at foreign bytes inside the upstream's read: without a guard the client would wait for ever."""
+
+    def broken(watch: Watch, data: bytes) -> None:
+        raise RuntimeError("a fault")
+
+    monkeypatch.setattr(Watch, place, broken)
+    upstream.answers(plain(b'{"usage": {"tokens": 42}}'))
+    assert (await rig.call()).body == b'{"usage": {"tokens": 42}}'
+    entry = await rig.only_entry()
+    assert (entry.outcome, entry.meters) == ("ok", {"requests": 1, "tokens?": 1, "words?": 1})
+    assert "is not watched to its end" in caplog.text

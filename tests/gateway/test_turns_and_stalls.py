@@ -1,5 +1,7 @@
 """One exchange at a time, whatever the client does: turns, stalls, half-closed connections, deadlines."""
 
+import asyncio
+
 import pytest
 
 from sidecar.upstream import UpstreamPool
@@ -232,3 +234,14 @@ async def test_a_long_line_over_a_remembered_block(rig: Rig) -> None:
     for size, status in ((10, 200), (2000, 414)):
         client.ask(f"GET /{'a' * size} HTTP/1.1")
         assert (await client.message()).status == status
+
+
+async def test_a_sweep_that_fails_does_not_end_the_other_timeouts(rig: Rig, caplog: pytest.LogCaptureFixture) -> None:
+    """The upstreams' timeouts are swept behind the clients': a fault in one must not silence the other for ever."""
+    seen: list[int] = []
+    rig.lane.abandoned.add(object())  # no exchange: sweeping it is a fault
+    task = asyncio.get_running_loop().create_task(rig.lane.sweeping(seen.append))
+    await until(lambda: bool(seen))
+    task.cancel()
+    rig.lane.abandoned.clear()
+    assert "a sweep failed" in caplog.text

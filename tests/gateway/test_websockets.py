@@ -189,6 +189,8 @@ async def test_a_client_that_half_closes_gets_the_rest(rig: Rig) -> None:
     ends.wire.close()
     assert await ends.client.rest() == b"and thanks"
     assert (await rig.only_entry()).bytes_out == 10
+    # Its end was seen before the tunnel's: nothing is waited for, and neither a place nor a shutdown is held up.
+    await until(lambda: not rig.lane.connections and not rig.lane.tunnels)
 
 
 async def test_a_half_closed_tunnel_ends_after_the_idle_time(rig: Rig) -> None:
