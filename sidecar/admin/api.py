@@ -134,7 +134,7 @@ def _report_routes(operations: Operations) -> list[web.RouteDef]:
         fields = query_fields(request, "what", "format", "since", "until", "by", *_NARROWED)
         for name in ("what", "format"):
             if name not in fields:
-                raise ValueError(f"{name} is missing")
+                raise ValueError(f"the parameter {name!r} is missing; what and format are needed")
         if slots.locked():
             raise Refused("busy", f"{MAX_EXPORTS} exports are under way; try again when one has ended.")
         async with slots:

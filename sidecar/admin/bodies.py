@@ -50,7 +50,7 @@ def query_fields(request: web.Request, *names: str) -> dict[str, Any]:
 
 def _integer(name: str, text: str) -> int:
     if not (text.isascii() and text.isdigit() and len(text) <= 9):
-        raise ValueError(f"{name} must be a whole number")
+        raise ValueError(f"{name} must be a whole number above 0")
     return int(text)
 
 

@@ -64,7 +64,7 @@ _TRAFFIC = (
         "meter_anomalies_total",
         "counter",
         ("meter", "reason"),
-        "Replies from which a value could not be read, by meter (cost: a reported cost) and reason.",
+        "Replies from which a value could not be read, by meter (_cost: a reported cost) and reason.",
         by_pair(lambda r: r.tallies.anomalies),
     ),
     Family(

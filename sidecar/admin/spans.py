@@ -49,11 +49,11 @@ def month_span(month: str, now_us: int) -> Span:
     if match is None or match[1] < "1970":
         raise ValueError(f"{month!r} is not a month; write one such as 2026-11")
     at = datetime(int(match[1]), int(match[2]), 1, tzinfo=UTC)
+    now_us = -(-now_us // _MINUTE_US) * _MINUTE_US
+    if int(at.timestamp()) * NS_PER_S >= now_us * NS_PER_US:
+        raise ValueError(f"{month} has not begun")  # said before asking for its end: that of 9999-12 is no date
     start_ns, end_ns = period_bounds("month", int(at.timestamp()) * NS_PER_S)
-    span = Span(start_ns // NS_PER_US, min(end_ns // NS_PER_US, -(-now_us // _MINUTE_US) * _MINUTE_US))
-    if span.since_us >= span.until_us:
-        raise ValueError(f"{month} has not begun")
-    return span
+    return Span(start_ns // NS_PER_US, min(end_ns // NS_PER_US, now_us))
 
 
 def whole_hours(span: Span) -> Span:

@@ -14,7 +14,7 @@ def make_waiting_app(reason: Callable[[], str]) -> web.Application:
         return web.Response(text="ok\n")
 
     async def readyz(request: web.Request) -> web.Response:
-        return json_reply({"ready": False, "reasons": [reason()]}, 503)
+        return json_reply({"ready": False, "reasons": [reason()], "warnings": []}, 503)
 
     async def other(request: web.Request) -> web.Response:
         raise Refused("store_unavailable", reason())

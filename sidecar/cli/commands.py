@@ -3,6 +3,7 @@ needed, so that `sidecar keys list` against a running sidecar starts in the time
 
 import argparse
 import os
+import re
 import sys
 from collections.abc import Callable
 from dataclasses import asdict
@@ -13,10 +14,13 @@ from typing import TYPE_CHECKING, Any
 from sidecar.cli import output
 from sidecar.cli.files import whole_file
 from sidecar.cli.reach import config_file, fetch, perform
-from sidecar.core.errors import ConfigError
+from sidecar.core.errors import ConfigError, SidecarError
 
 if TYPE_CHECKING:
     from sidecar.core.policy import Snapshot
+
+_HOST = r"(\[[0-9A-Fa-f:.]+\]|[^@/?#:,\[\]]*)(:\d*)?"
+_OWNER_URL = re.compile(rf"postgres(ql)?://([^/?#]*@)?{_HOST}(,{_HOST})*([/?][^#@]*)?")
 
 
 def run(options: argparse.Namespace) -> int:
@@ -150,17 +154,36 @@ def schema_apply(options: argparse.Namespace) -> int:
     alone, for arguments can be seen by every user of the machine."""
     import asyncio
 
-    from sidecar.app import apply_schema
+    from sidecar.app import apply_schema, show_schema
 
     owner_url = os.environ.get("SIDECAR_OWNER_URL")
     if not owner_url:
         raise ValueError("set SIDECAR_OWNER_URL to the URL of the role that is to own the tables")
-    applied = asyncio.run(apply_schema(_snapshot(options), owner_url))
+    _check_owner_url(owner_url)
+    snapshot = _snapshot(options)
+    applied = asyncio.run(apply_schema(snapshot, owner_url))
     if options.json:
         output.out_json({"applied": applied})
     else:
         output.out(f"applied {', '.join(map(str, applied))}" if applied else "the schema is up to date")
+    try:
+        version, pending = asyncio.run(show_schema(snapshot))
+    except SidecarError as error:
+        output.note(f"the URL of storage: could not be looked at: {error}")
+        return 0
+    if pending:
+        raise SidecarError(f"SIDECAR_OWNER_URL names another database than storage:, which still has schema {version}")
     return 0
+
+
+def _check_owner_url(url: str) -> None:
+    """Before anything takes the URL apart: a raw / or # in a password ends the host, and what comes before it would
+    stand in an error as the host's name."""
+    if _OWNER_URL.fullmatch(url) is None:
+        raise ValueError(
+            "SIDECAR_OWNER_URL is no PostgreSQL URL; write postgresql://user:password@host:5432/database, the password "
+            "percent-encoded"
+        )
 
 
 def schema_show(options: argparse.Namespace) -> int:
@@ -218,7 +241,10 @@ def export(options: argparse.Namespace) -> int:
         fetch(options, "export", arguments, sys.stdout.buffer.write)
         sys.stdout.buffer.flush()
         return 0
-    with whole_file(Path(options.output)) as file:
+    path = Path(options.output)
+    if not path.name or path.is_dir():
+        options.refuse(f"--output {options.output!r} is no file's name")
+    with whole_file(path) as file:
         fetch(options, "export", arguments, file.write)
     output.note(f"wrote {options.output}")
     return 0

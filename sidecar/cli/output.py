@@ -81,7 +81,8 @@ def usage(report: dict[str, Any]) -> None:
     if report["sandbox"]["requests"]:
         out(f"\ntest keys, beside all this: {report['sandbox']['requests']} requests")
     if report["indeterminate"]:
-        out(f"\nunknown end (never billed): {report['indeterminate']} requests")
+        calls = report["indeterminate"]
+        out(f"\nended unseen, counted as far as was written down: {calls} {'request' if calls == 1 else 'requests'}")
     if "month" in report:
         out(f"\nprice of {report['month']['period']} so far: {report['month']['price']}")
 
@@ -142,4 +143,6 @@ def _scopes(scopes: list[str] | None) -> str:
 
 
 def _cell(value: Any) -> str:
+    if isinstance(value, bool):
+        return "true" if value else "false"
     return "-" if value is None else str(value)

@@ -2,6 +2,7 @@
 
 import http.client
 import json
+import re
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from typing import Any
@@ -47,6 +48,11 @@ class Remote:
             port = None
         if parts.scheme not in ("http", "https") or not parts.hostname or port is None:
             raise SidecarError(f"{address!r} is not an admin address; write 127.0.0.1:9901 or http://127.0.0.1:9901")
+        if not re.fullmatch(r"[\x21-\x7e]+", token):  # http.client would quote it in its error
+            raise SidecarError(
+                "the admin token is empty or holds a space, a line end or a character that is not ASCII; look at "
+                "SIDECAR_ADMIN_TOKEN, or else at admin.token"
+            )
         self._address = address
         self._secure = parts.scheme == "https"
         self._host = _ANY_TO_LOOPBACK.get(parts.hostname, parts.hostname)
@@ -123,7 +129,7 @@ def _request(operation: str, arguments: dict[str, Any]) -> tuple[str, str, bytes
     in_path = {name for name in arguments if f"{{{name}}}" in template}
     path = template.format(**{name: quote(arguments[name], safe="") for name in in_path})
     rest = {name: value for name, value in arguments.items() if name not in in_path}
-    if "/." in path or "//" in path:
+    if "/." in path or "//" in path or path.endswith("/"):
         raise NotFound(f"there is nothing named {', '.join(repr(arguments[name]) for name in in_path)}")
     if method == "GET":
         return method, f"{path}?{urlencode(rest)}" if rest else path, None

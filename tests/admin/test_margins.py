@@ -154,6 +154,7 @@ async def test_pages_hold_every_tenant_once(book: Any, limit: int) -> None:
         ({"by": "key"}, "write one of tenant, plan, route, month"),
         ({"month": "2026-13"}, "is not a month"),
         ({"month": "2027-01"}, "has not begun"),
+        ({"month": "9999-12"}, "has not begun"),
         ({"month": "2026-10", "since": "1d"}, "exclude each other"),
         ({"until": "1d"}, "until needs since"),
         ({"since": "2020-01-01"}, "months are too many"),

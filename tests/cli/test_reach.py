@@ -117,6 +117,16 @@ def test_a_missing_token_is_told_so(sidecar: Any, monkeypatch: pytest.MonkeyPatc
     assert (result.code, "set SIDECAR_ADMIN_TOKEN" in result.err) == (1, True)
 
 
+@pytest.mark.parametrize("token", ["hush\r", "hu\nsh", "hush ", "hush\u20ac"])
+def test_a_token_that_no_header_takes_is_refused_unquoted(
+    sidecar: Any, monkeypatch: pytest.MonkeyPatch, token: str
+) -> None:
+    monkeypatch.setenv("SIDECAR_ADMIN", "127.0.0.1:1")
+    monkeypatch.setenv("SIDECAR_ADMIN_TOKEN", token)
+    result = sidecar("tenants", "list")
+    assert (result.code, "SIDECAR_ADMIN_TOKEN" in result.err, "hu" in result.err) == (1, True, False)
+
+
 def test_data_folders_that_cannot_be_used_are_told_so(sidecar: Any, folder: Path) -> None:
     (folder / "file").write_text("")
     result = sidecar("tenants", "list", "--data", "file/data")

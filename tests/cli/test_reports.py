@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from sidecar.cli import output
 from sidecar.cli.files import whole_file
 
 
@@ -58,6 +59,26 @@ def test_an_export_that_fails_leaves_what_was_there(either: Any, folder: Path) -
         assert (result.code, result.out) == (1, "")
     assert (folder / "events.csv").read_text() == "older"
     assert not list(folder.glob(".*.part"))
+
+
+@pytest.mark.parametrize("name", ["", "."])
+def test_an_output_that_is_no_file_is_wrong_use(sidecar: Any, name: str) -> None:
+    result = sidecar("export", "--output", name)
+    assert (result.code, "is no file's name" in result.err) == (2, True)
+
+
+def test_an_output_in_no_folder_names_the_folder(sidecar: Any) -> None:
+    result = sidecar("export", "--output", "nowhere/a.csv")
+    assert (result.code, result.err) == (1, "sidecar: nowhere: there is no such folder\n")
+
+
+def test_a_tenant_without_a_name_is_not_found(either: Any) -> None:
+    assert "''" in either("usage", "").err
+
+
+def test_what_is_true_or_false_is_written_as_it_is_typed(capsys: pytest.CaptureFixture[str]) -> None:
+    output.table(("SANDBOX",), [[True], [False]])
+    assert capsys.readouterr().out.split() == ["SANDBOX", "true", "false"]
 
 
 def test_margins(either: Any) -> None:

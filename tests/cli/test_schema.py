@@ -59,6 +59,38 @@ def test_a_failure_does_not_tell_the_password(
     assert "cannot be reached" in result.err
 
 
+@pytest.mark.parametrize(
+    "url",
+    [
+        "owner",
+        "sqlite:///data/x",
+        "postgresql://o:sec#ret@h/db",
+        "postgresql://o:sec/ret@h/db",
+        "postgresql://o:1/ret@h/db",
+    ],
+)
+def test_a_url_that_ends_in_its_password_is_refused_unquoted(
+    empty: Database, sidecar: Sidecar, monkeypatch: pytest.MonkeyPatch, url: str
+) -> None:
+    """What stands before a raw # or / would be named as the host that cannot be reached."""
+    monkeypatch.setenv("SIDECAR_OWNER_URL", url)
+    result = sidecar("schema", "apply")
+    assert (result.code, "percent-encoded" in result.err) == (1, True)
+    assert "sec" not in result.err
+
+
+def test_applying_to_another_database_than_the_one_in_storage_is_no_success(
+    empty: Database, sidecar: Sidecar, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with shared_server() as server:
+        other = server.empty()
+        monkeypatch.setenv("SIDECAR_OWNER_URL", other.owner_url)
+        result = sidecar("schema", "apply")
+        server.drop(other)
+    assert (result.code, result.out.startswith("applied 1")) == (1, True)
+    assert "another database" in result.err
+
+
 def test_a_sqlite_store_has_nothing_to_apply(folder: Path, sidecar: Sidecar) -> None:
     result = sidecar("schema", "show")
     assert result.code == 1
