@@ -1,16 +1,19 @@
 """The sidecar with less of its ledger than it has, for ``python -m benchmarks journal``: what each part costs.
 
-    python benchmarks/bare.py none|unshipped run ...
+    python benchmarks/bare.py none|free run ...
 
-``none`` journals nothing; ``unshipped`` journals and leaves the ledger alone. Everything else is the sidecar's own.
+``none`` journals nothing; ``free`` journals, and ships to a ledger that takes everything and does nothing, as one on a
+core of its own would seem. Everything else is the sidecar's own; records are encoded in both.
 """
 
 import asyncio
 import sys
+from collections.abc import Sequence
 
 from sidecar import serve
 from sidecar.app import App
 from sidecar.cli import main
+from sidecar.core.ports import Position
 
 
 class NoJournal:
@@ -31,14 +34,28 @@ class NoJournal:
         return future
 
 
+class FreeLedger:
+    """Takes every batch and keeps none."""
+
+    async def append(self, records: Sequence[bytes], position: Position) -> int:
+        return len(records)
+
+    async def forget_events(self, *, before_us: int, at_most: int) -> int:
+        return 0
+
+    async def forget_sums(self, *, minutes_before_us: int, hours_before_us: int, at_most: int) -> int:
+        return 0
+
+    async def rejected(self) -> int:
+        return 0
+
+
 class Bare(App):
-    """An app whose shipper does nothing, and whose journal may be none."""
+    """An app whose ledger costs nothing, and whose journal may be none."""
 
     async def start(self) -> None:
         await super().start()
-        assert self._shipper._task is not None
-        self._shipper._task.cancel()
-        self._shipper._task = None
+        self._shipper._ledger = FreeLedger()  # type: ignore[assignment]
         if sys.argv[1] == "none":
             self._lane.journal = NoJournal()
 
