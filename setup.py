@@ -16,7 +16,7 @@ _ROOMS = {
     "tunnel",
     "upstream": "breaker connection pool",
     "admission": "buckets compile fields gate quotas refusals scopes",
-    "ledger": "journal segment shipper tail",
+    "ledger": "factory journal segment shipper tail",
     "metering": "coding cost events extracts histogram meters tally values watch",
     "identity": "cache finder resolver",
 }

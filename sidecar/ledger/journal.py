@@ -16,8 +16,8 @@ than its intent (nine numbers of 20 digits, an outcome, the meters)::
 Segments are made ahead of need, in a thread, when ``free`` falls under half a segment. Their files never pass
 ``max_bytes``; the last segment of that is kept for carrying, see next. The ballast comes on top of it.
 
-**Long calls.** A segment is deleted, always the oldest first, once it is wholly in the ledger. Calls that began in it
-and are still open (tunnels, streams) would hold it back, and a few dozen of them could fill the bound; so their intents
+**Long calls.** A segment is deleted or used again, the oldest first, once it is wholly in the ledger. Calls that began
+in it and are still open (tunnels, streams) would hold it back, and a few dozen could fill the bound; so their intents
 are copied forward first. A copy has the same event id, so it is the same call. ``progress`` writes how far a call is;
 the newest such record stands for the intent from then on, here and in a recovery.
 """
@@ -30,13 +30,15 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
-from zlib import crc32
+
+from xxhash import xxh32_intdigest
 
 from sidecar.core.clock import NS_PER_S, Clock
 from sidecar.core.errors import JournalFull
 from sidecar.core.policy import JournalSettings
 from sidecar.core.ports import Position
 from sidecar.ledger.ballast import Ballast
+from sidecar.ledger.factory import SegmentFactory
 from sidecar.ledger.folder import enter
 from sidecar.ledger.readings import JournalReadings
 from sidecar.ledger.segment import FRAME, FRAME_BYTES, HEADER, MAX_PAYLOAD, SUFFIX, Segment, number_of
@@ -78,6 +80,7 @@ class Journal:
         self._owed = FRAME_BYTES + extra
         self._lock, self.identity = enter(folder)
         self.leftovers = tuple(sorted(folder.glob("[0-9]" * 16 + SUFFIX)))
+        self._factory = SegmentFactory(folder, self._size, named=settings.durability != "process")
         self._files = ThreadPoolExecutor(1, thread_name_prefix="sidecar-journal")
         self._ballast = Ballast(folder, min(settings.ballast_bytes, settings.max_bytes // 4), self._files)
         self._preparing: Future[Segment] | None = None
@@ -85,7 +88,6 @@ class Journal:
         self._segments: deque[Segment] = deque()  # oldest first, the one that is written is the last
         self._segment: Segment  # that one; set by open
         self._spares: deque[Segment] = deque()
-        self._next_number = 0
         self._free = -1  # nothing may begin before open
         self._open: dict[int, bytes] = {}  # call to intent, oldest first
         self._carried: dict[int, tuple[int, bytes]] = {}  # call to (number of the segment of its newest copy, intent)
@@ -104,7 +106,7 @@ class Journal:
         if self._segments:
             return
         last = number_of(self.leftovers[-1]) if self.leftovers else 0
-        self._next_number = max(after, last) + 1
+        self._factory.number = max(after, last) + 1
         self._free = 0
         self._grow(self._max_bytes)
         self._advance()
@@ -168,7 +170,7 @@ class Journal:
             segment = self._advance()
             start = segment.written
             stop = start + FRAME_BYTES + size
-        segment.map[start:stop] = _pack(crc32(payload, size), size) + payload
+        segment.map[start:stop] = _pack(xxh32_intdigest(payload, size ^ segment.seed), size) + payload
         segment.written = stop
         if self._sync is not None and not self._sync.scheduled:
             self._sync.schedule()
@@ -203,7 +205,7 @@ class Journal:
         bound = self._max_bytes - self._size
         if self._free >= need:
             if self._may_grow(bound) and self._preparing is None:
-                self._preparing = self._files.submit(self._create, self._take_number())
+                self._preparing = self._files.submit(self._factory.create, self._factory.take_number())
             elif self._preparing is not None and self._preparing.done():
                 self._try_grow(bound)
             return
@@ -252,18 +254,11 @@ class Journal:
 
     def _create_at_once(self, *, vital: bool) -> Segment:
         try:
-            return self._create(self._take_number())
+            return self._factory.create(self._factory.take_number())
         except OSError as error:
             if not vital or error.errno not in _NO_ROOM or not self._ballast.drop():
                 raise
-        return self._create(self._take_number())
-
-    def _create(self, number: int) -> Segment:
-        return Segment.create(self._folder, number, self._size, named=self._sync is not None)
-
-    def _take_number(self) -> int:
-        number, self._next_number = self._next_number, self._next_number + 1
-        return number
+        return self._factory.create(self._factory.take_number())
 
     def _bytes(self) -> int:
         return (len(self._segments) + len(self._spares) + (self._preparing is not None)) * self._size
@@ -286,8 +281,16 @@ class Journal:
         self._shipped_at_ns = at_ns
         self._ballast.restore(shipped=True)
         while self._segments[0].number < position.segment and self._carry(self._segments[0], self._segments[1]):
-            self._files.submit(self._segments.popleft().delete)
+            self._retire(self._segments.popleft())
             # its usable bytes were all counted as used when the journal turned the page: nothing to give back
+
+    def _retire(self, old: Segment) -> None:
+        """Makes ``old`` the next spare where one is wanted and nothing has to outlast a power cut; else deletes it."""
+        wanted = self._sync is None and not self._spares and self._preparing is None and self._ballast.there
+        if wanted and self._bytes() + self._size <= self._max_bytes - self._size:
+            self._preparing = self._files.submit(self._factory.again, old, self._factory.take_number())
+        else:
+            self._files.submit(old.delete)
 
     def _carry(self, old: Segment, following: Segment) -> bool:
         """Copies the intents of calls that are open in ``old`` forward; whether none is left there."""
@@ -337,16 +340,16 @@ class Journal:
 
         They are read from the mapping at once, while its pages still hold them. Whether there was room to do it.
         """
-        frames = failed.map[failed.durable : failed.written]
+        start, end = failed.durable, failed.written
         if not self._spares and not self._try_grow(self._max_bytes):
             return False
-        if failed is self._segment or self._segment.written + len(frames) > self._size:
+        if failed is self._segment or self._segment.written + end - start > self._size:
             self._advance()
         segment = self._segment
-        segment.map[segment.written : segment.written + len(frames)] = frames
-        segment.written += len(frames)
-        self._free -= len(frames)
-        failed.durable = failed.written
+        segment.map[segment.written : segment.written + end - start] = failed.copied(start, end, segment.number)
+        segment.written += end - start
+        self._free -= end - start
+        failed.durable = end
         return True
 
     # Its life ---------------------------------------------------------------------------------------------------------

@@ -63,7 +63,7 @@ async def _ship_segment(
         _keep(path, "it does not start as a segment does", found)
         return
     while True:
-        frames = read_frames(data, offset, len(data), _BATCH)
+        frames = read_frames(data, number, offset, len(data), _BATCH)
         records = _pair(frames.payloads, number, offset, position, found)
         offset = frames.offset
         if records:
@@ -91,7 +91,7 @@ def _pair(payloads: list[bytes], number: int, offset: int, position: Position, f
 
 
 def _judge_end(path: Path, data: mmap.mmap, offset: int, found: Recovered, *, last: bool, bad: bool) -> None:
-    if not bad and is_sealed(data, offset):
+    if not bad and is_sealed(data, number_of(path), offset):
         return
     left = remains(data, offset)
     if not last:

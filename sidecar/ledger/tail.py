@@ -63,7 +63,7 @@ class Tail:
     def _read(self) -> tuple[list[bytes], Position]:
         segment = next(s for s in self._live if s.number >= self._taken.segment)
         start = self._taken.offset if segment.number == self._taken.segment else HEADER.size
-        frames = read_frames(segment.map, start, segment.written, _SLICE)
+        frames = read_frames(segment.map, segment.number, start, segment.written, _SLICE)
         offset = frames.offset
         if frames.bad:  # somebody else wrote into the file: nothing here can be told apart any more
             segment.keep_aside()

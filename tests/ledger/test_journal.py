@@ -24,7 +24,7 @@ def payloads_on_disk(journal: Journal) -> list[bytes]:
     return [
         payload
         for segment in journal._segments
-        for payload in read_frames(segment.map, HEADER.size, segment.size, 1 << 30).payloads
+        for payload in read_frames(segment.map, segment.number, HEADER.size, segment.size, 1 << 30).payloads
     ]
 
 

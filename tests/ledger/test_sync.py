@@ -85,7 +85,9 @@ async def test_a_failed_fsync_goes_on_in_a_new_segment_with_all_that_may_be_lost
     journal.end(journal.begin(second[0]), second[1])
     await journal.synced()
     assert journal._segment is not failed
-    assert read_frames(journal._segment.map, HEADER.size, journal._segment.size, 9).payloads == list(second)
+    assert read_frames(
+        journal._segment.map, journal._segment.number, HEADER.size, journal._segment.size, 9
+    ).payloads == list(second)
     assert disk.asked.count(failed.fd) == 2
     assert journal.readings().fsync_failures == 1
     assert "fsync of" in caplog.text

@@ -25,7 +25,7 @@ _Connection = apsw.Connection
 
 @dataclass(frozen=True, slots=True)
 class Operation:
-    """``kind``: store, reserve, create, unlink, rename, sync or sql; ``what``: the file's name or the statement."""
+    """``kind``: store, write, reserve, create, unlink, rename, sync or sql; ``what``: the file or the statement."""
 
     kind: str
     what: str
@@ -161,6 +161,7 @@ def watch(folder: Path, patch: pytest.MonkeyPatch) -> Disk:
     """From now on every operation in ``folder`` is watched; ``patch`` ends it."""
     disk = Disk(folder)
     open_, reserve, unlink, replace, fsync = os.open, os.posix_fallocate, os.unlink, os.replace, os.fsync
+    pwrite = os.pwrite
 
     def watched_open(path: Any, flags: int, *more: Any, **named: Any) -> int:
         if not flags & os.O_CREAT or os.path.exists(path):
@@ -171,6 +172,10 @@ def watch(folder: Path, patch: pytest.MonkeyPatch) -> Disk:
     def watched_reserve(fd: int, *more: Any) -> None:
         with disk.operation("reserve", os.readlink(f"/proc/self/fd/{fd}")):
             reserve(fd, *more)
+
+    def watched_pwrite(fd: int, data: bytes, offset: int) -> int:
+        with disk.operation("write", os.readlink(f"/proc/self/fd/{fd}")):
+            return pwrite(fd, data, offset)
 
     def watched_unlink(path: Any, **more: Any) -> None:
         with disk.operation("unlink", path):
@@ -186,6 +191,7 @@ def watch(folder: Path, patch: pytest.MonkeyPatch) -> Disk:
 
     patch.setattr(os, "open", watched_open)
     patch.setattr(os, "posix_fallocate", watched_reserve)
+    patch.setattr(os, "pwrite", watched_pwrite)
     patch.setattr(os, "unlink", watched_unlink)
     patch.setattr(os, "replace", watched_replace)
     patch.setattr(os, "fsync", watched_fsync)

@@ -1,0 +1,35 @@
+"""Where a journal's segments come from: new files, or old ones used again."""
+
+from pathlib import Path
+
+from sidecar.ledger.segment import EMPTYING, Segment
+
+
+class SegmentFactory:
+    """Makes segments of ``size`` bytes in ``folder``, each numbered above the one before, from ``number`` on."""
+
+    def __init__(self, folder: Path, size: int, *, named: bool) -> None:
+        """``named``: names and contents have to outlast a power cut, so that only new files will do."""
+        self._folder = folder
+        self._size = size
+        self._named = named
+        self.number = 0
+        for path in folder.glob("*" + EMPTYING):  # killed on the way from one life to the next
+            path.unlink()
+
+    def take_number(self) -> int:
+        """The next segment's; to be called where segments are ordered, not in a thread."""
+        number, self.number = self.number, self.number + 1
+        return number
+
+    def create(self, number: int) -> Segment:
+        """A new file. OSError."""
+        return Segment.create(self._folder, number, self._size, named=self._named)
+
+    def again(self, old: Segment, number: int) -> Segment:
+        """``old``, all of which is in the ledger, emptied; or a new file where that fails. OSError."""
+        try:
+            return old.again(number)
+        except OSError:
+            old.delete()
+            return self.create(number)
