@@ -25,6 +25,7 @@ def make_parser() -> argparse.ArgumentParser:
     _add_usage(commands)
     _add_export(commands)
     _add_margin(commands)
+    _add_stripe(_group(commands, "stripe", "the catalogue at Stripe: plan, apply, drift"))
     version = commands.add_parser("version", help="print the version")
     version.set_defaults(command="version")
     version.add_argument("--json", action="store_true", help="print JSON")
@@ -127,6 +128,12 @@ def _add_margin(commands: _Commands) -> None:
     margin.add_argument("--buffer", metavar="PERCENT", help="of the price floor on the cost, such as 30%%")
     margin.add_argument("--after", metavar="CURSOR", help="with --by tenant: the page after this cursor")
     margin.add_argument("--limit", metavar="N", type=int, help="with --by tenant: at most so many, up to 1000 (100)")
+
+
+def _add_stripe(group: _Commands) -> None:
+    _command(group, "stripe plan", "plan", "print what apply would change at Stripe")
+    _command(group, "stripe apply", "apply", "make meters, products and prices at Stripe what the policies say")
+    _command(group, "stripe drift", "drift", "exit code 1 and the differences when Stripe does not hold what they say")
 
 
 def _add_range(parser: argparse.ArgumentParser, since: str | None) -> None:

@@ -160,7 +160,7 @@ def schema_apply(options: argparse.Namespace) -> int:
     if not owner_url:
         raise ValueError("set SIDECAR_OWNER_URL to the URL of the role that is to own the tables")
     _check_owner_url(owner_url)
-    snapshot = _snapshot(options)
+    snapshot = load_snapshot(options)
     applied = asyncio.run(apply_schema(snapshot, owner_url))
     if options.json:
         output.out_json({"applied": applied})
@@ -192,7 +192,7 @@ def schema_show(options: argparse.Namespace) -> int:
 
     from sidecar.app import show_schema
 
-    version, pending = asyncio.run(show_schema(_snapshot(options)))
+    version, pending = asyncio.run(show_schema(load_snapshot(options)))
     if options.json:
         output.out_json({"version": version, "pending": list(pending)})
     else:
@@ -207,7 +207,7 @@ def migrate(options: argparse.Namespace) -> int:
 
     from sidecar.app import move_storage
 
-    if asyncio.run(move_storage(_snapshot(options), options.source, output.out)):
+    if asyncio.run(move_storage(load_snapshot(options), options.source, output.out)):
         output.out("moved: start the sidecar; keep the file until you trust its successor")
     else:
         output.out("it was moved before; there is nothing to do")
@@ -299,7 +299,8 @@ def _say_more(page: dict[str, Any]) -> None:
         output.note(f"there are more: --after {page['next']}")
 
 
-def _snapshot(options: argparse.Namespace) -> "Snapshot":
+def load_snapshot(options: argparse.Namespace) -> "Snapshot":
+    """What the options' files say. ConfigError."""
     from sidecar.config import Overrides, load
 
     return load(_path(options), Overrides(data=options.data), os.environ, needs_upstream=False)

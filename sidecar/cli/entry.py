@@ -5,7 +5,7 @@ import os
 import sys
 from collections.abc import Callable, Sequence
 
-from sidecar.cli import commands
+from sidecar.cli import commands, stripe
 from sidecar.cli.arguments import make_parser
 from sidecar.core.errors import ConfigError, SidecarError
 
@@ -28,6 +28,9 @@ _COMMANDS: dict[str, Callable[[argparse.Namespace], int]] = {
     "usage": commands.usage,
     "export": commands.export,
     "margin": commands.margin,
+    "stripe plan": stripe.plan,
+    "stripe apply": stripe.apply,
+    "stripe drift": stripe.drift,
 }
 _CLOSED_PIPE = 141  # 128 + SIGPIPE, what a shell shows for a program that the signal ended
 

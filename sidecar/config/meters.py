@@ -7,7 +7,7 @@ from fractions import Fraction
 from typing import Any
 
 from sidecar.config.jsonpaths import JSON_PATH
-from sidecar.config.kinds import ScalarKind, Schema, choice, integer, name, text_of
+from sidecar.config.kinds import ScalarKind, Schema, choice, integer, name, text, text_of
 from sidecar.config.network import TOKEN
 from sidecar.config.reading import INVALID, Reading, Scalar, join, quoted
 from sidecar.config.tables import Field, ListOf, Record, Table
@@ -128,8 +128,12 @@ def _make_meter(
     statuses: frozenset[int] | None = None,
     routes: frozenset[str] | None = None,
     default: int | None = None,
+    stripe_event: str | None = None,
+    stripe_window: str = "none",
     **reading: Any,
 ) -> Meter:
+    if stripe_window != "none" and stripe_event is None:
+        raise ValueError('"stripe_window" says nothing without stripe_event; write that too, or remove stripe_window')
     if (count is None) == (extract is None):
         what = "both count and from" if count else "neither count nor from"
         raise ValueError(f"has {what}; write either count: requests, or from: response.json and path: $.usage")
@@ -141,7 +145,15 @@ def _make_meter(
         classes = statuses or DEFAULTS.get(count, SERVED)
         if count == "messages" and 1 not in classes:
             raise ValueError("messages pass only after a 101: they can never count; write statuses: [1xx], or none")
-        return Meter(name, count, statuses=classes, routes=routes, origin=origin)
+        return Meter(
+            name,
+            count,
+            statuses=classes,
+            routes=routes,
+            stripe_event=stripe_event,
+            stripe_window=stripe_window,
+            origin=origin,
+        )
     multiply = reading.get("multiply")
     return Meter(
         name,
@@ -151,6 +163,8 @@ def _make_meter(
         default,
         statuses or SERVED,
         routes,
+        stripe_event,
+        stripe_window,
         origin,
     )
 
@@ -196,6 +210,8 @@ def _multiply(written: _Written, places: tuple[str, ...]) -> Multiply:
 
 def _split_meter(meter: Meter) -> Mapping[str, Any]:
     shown: dict[str, Any] = {"statuses": meter.statuses, "routes": meter.routes, "default": meter.default}
+    if meter.stripe_event is not None:
+        shown |= {"stripe_event": meter.stripe_event, "stripe_window": meter.stripe_window}
     extract, multiply = meter.extract, meter.multiply
     if extract is None:
         return shown | {"count": meter.count}
@@ -286,6 +302,17 @@ METER = Table(
             ListOf(_ROUTE, "names of routes", make=frozenset, least=1, most=100_000, order=False),
             "The routes that count.",
             absent="every route",
+        ),
+        Field(
+            "stripe_event",
+            text("an event name without spaces", r"[!-~]+", hint="printable characters without spaces", most=100),
+            "The event name of the meter at Stripe that this is billed by; one meter each.",
+            absent="it is not sent to Stripe",
+        ),
+        Field(
+            "stripe_window",
+            choice("none", "hour"),
+            "How that meter counts: `none`: it adds up events; `hour`: it keeps the newest total of each hour.",
         ),
     ),
     _split_meter,

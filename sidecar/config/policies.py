@@ -1,14 +1,11 @@
 """The tables of ``policies/*.yaml``: meters, routes, plans, tenants and costs."""
 
 import re
-from collections.abc import Mapping, Sequence
 from typing import Any
 
 from sidecar.config.costs import COSTS
 from sidecar.config.kinds import (
     BOOLEAN,
-    FREE,
-    MONEY,
     NAME,
     ScalarKind,
     choice,
@@ -21,14 +18,14 @@ from sidecar.config.kinds import (
 )
 from sidecar.config.meters import METER, MULTIPLY
 from sidecar.config.network import TOKEN
+from sidecar.config.prices import MOST, PRICE, PRICE_TABLES
 from sidecar.config.reading import Scalar, quoted
 from sidecar.config.tables import Field, Group, ListOf, MapOf, Record, Table
 from sidecar.config.templates import HOST, PATH
 from sidecar.core.names import check_scope, check_tenant_name
-from sidecar.core.policy import Concurrency, Limit, MeterPrice, Plan, Price, Quota, Route
+from sidecar.core.policy import Concurrency, Limit, Plan, Quota, Route
 from sidecar.core.values import AccessState, Tenant
 
-MOST = 10**15  # units; far above any real limit, and sums of a thousand still fit 64 bits
 SCOPES = ("tenant", "key", "route", "ip")
 DAY = 86_400 * 10**9
 
@@ -86,14 +83,6 @@ def _make_quota(**known: Any) -> Quota:
     if quota.limit == 0 and quota.overage == "block":
         raise ValueError("a quota of 0 with overage: block refuses every call; write a larger limit or another overage")
     return quota
-
-
-def _make_prices(meters: Mapping[str, MeterPrice]) -> tuple[MeterPrice, ...]:
-    return tuple(meters.values())
-
-
-def _unmake_prices(prices: Sequence[MeterPrice]) -> dict[str, MeterPrice]:
-    return {price.meter: price for price in prices}
 
 
 MATCH = Table(
@@ -193,36 +182,6 @@ QUOTA = Table(
         ),
     ),
 )
-METER_PRICE = Table(
-    "meter_price",
-    "What a meter costs the tenant.",
-    MeterPrice,
-    (
-        Field("included", integer(0, MOST), "Free in each month.", default=0),
-        Field("per", integer(1, MOST), "Every started so many after that cost `amount`.", default=1),
-        Field("amount", MONEY, "The price of `per`.", required=True),
-    ),
-)
-PRICE = Table(
-    "price",
-    "What a tenant pays for a calendar month.",
-    Price,
-    (
-        Field("base", MONEY, "The monthly fee.", default=FREE, absent="nothing"),
-        Field(
-            "meters",
-            MapOf(
-                METER_PRICE,
-                _METER,
-                "meters, each {included, per, amount}",
-                make=_make_prices,
-                naming="meter",
-                unmake=_unmake_prices,
-            ),
-            "Prices of meters by name.",
-        ),
-    ),
-)
 PLAN = Table(
     "plan",
     "What a tenant has bought.",
@@ -300,4 +259,4 @@ TOP = (
         absent="the built-in ones with the built-in plans, else nothing",
     ),
 )
-TABLES = (METER, MULTIPLY, ROUTE, MATCH, ANNOUNCE, PLAN, LIMIT, CONCURRENCY, QUOTA, PRICE, METER_PRICE, TENANT, COSTS)
+TABLES = (METER, MULTIPLY, ROUTE, MATCH, ANNOUNCE, PLAN, LIMIT, CONCURRENCY, QUOTA, *PRICE_TABLES, TENANT, COSTS)

@@ -2,11 +2,12 @@
 
 from typing import Any
 
-from sidecar.config import identities, network, policies
+from sidecar.config import billing, identities, network, policies
 from sidecar.config.kinds import BOOLEAN, ScalarKind, SecretKind, choice, duration, integer, name, size, text
 from sidecar.config.reading import Scalar, quoted
 from sidecar.config.stores import STORE
 from sidecar.config.tables import Field, Group, ListOf, MapOf, Record, Table
+from sidecar.core.billing_settings import Billing
 from sidecar.core.policy import (
     Admin,
     Breaker,
@@ -210,6 +211,7 @@ TOP = (
         absent="the one of `--upstream`",
     ),
     Field("identity", Record(identities.IDENTITY), "How callers say who they are.", default=Identity()),
+    Field("billing", Record(billing.BILLING), "Who is asked for the money.", default=Billing()),
     Field("bounds", Record(BOUNDS), "What a client may make this process hold.", default=ClientBounds()),
     Field("journal", Record(JOURNAL), "Where usage is written down first.", default=JournalSettings()),
     Field(
@@ -245,4 +247,4 @@ TOP = (
 )
 SIDECAR = Table("sidecar.yaml", "How this process runs. Policies may stand here too.", dict, (*TOP, *policies.TOP))
 POLICIES = Table("policies/*.yaml", "What callers may do and what they pay; one file or several.", dict, policies.TOP)
-TABLES = (ADMIN, UPSTREAM, TIMEOUTS, HEALTH, BREAKER, *identities.TABLES, BOUNDS, JOURNAL)
+TABLES = (ADMIN, UPSTREAM, TIMEOUTS, HEALTH, BREAKER, *identities.TABLES, *billing.TABLES, BOUNDS, JOURNAL)

@@ -13,6 +13,11 @@ CURRENCIES = frozenset(
     "MYR NGN NOK NZD PEN PHP PKR PLN QAR RON RSD SAR SEK SGD THB TRY TWD UAH USD UYU VND ZAR".split()
 )
 
+# Decimals of the smallest unit in which Stripe takes amounts, where they are not two. ISK and UGX have none, but are
+# written there with two.
+MINOR_DIGITS = dict.fromkeys("BIF CLP DJF GNF JPY KMF KRW MGA PYG RWF VND VUV XAF XOF XPF".split(), 0)
+MINOR_DIGITS |= dict.fromkeys("BHD JOD KWD OMR TND".split(), 3)
+
 
 @dataclass(frozen=True, slots=True)
 class Money:
@@ -25,6 +30,12 @@ class Money:
     def micros(self) -> int:
         """The amount rounded to integer micro-units."""
         return round_micros(self.amount * MICROS)
+
+    @property
+    def minor(self) -> Fraction:
+        """The exact amount in the currency's smallest unit: cents of a dollar, yen, thousandths of a dinar."""
+        scale: int = 10 ** MINOR_DIGITS.get(self.currency, 2)
+        return self.amount * scale
 
     def __str__(self) -> str:
         return f"{format_amount(self.amount)} {self.currency}"

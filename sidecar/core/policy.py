@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from fractions import Fraction
 
+from sidecar.core.billing_settings import Billing
 from sidecar.core.money import Money
 from sidecar.core.values import Tenant
 
@@ -59,13 +60,31 @@ class Quota:
 
 
 @dataclass(frozen=True, slots=True)
+class Tier:
+    """A step of a price: units up to ``up_to`` (None: all the rest) cost ``amount`` per ``per`` of them, and reaching
+    the step costs ``flat`` once."""
+
+    up_to: int | None
+    amount: Money
+    per: int = 1
+    flat: Money | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class MeterPrice:
-    """``included`` of the meter are free per month; every started ``per`` after that costs ``amount``."""
+    """What a meter costs per period. ``mode``:
+
+    ``per_unit``: ``included`` are free, every unit after that costs ``amount / per``, exactly. ``package``: every
+    started ``per`` costs ``amount``, nothing is included. ``graduated``: each unit costs what the tier says in which it
+    lies. ``volume``: all units cost what the tier says in which the last one lies. The last tier has no end.
+    """
 
     meter: str
     included: int
     per: int
     amount: Money
+    mode: str = "per_unit"
+    tiers: tuple[Tier, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,6 +153,8 @@ class Meter:
     default: int | None = None
     statuses: frozenset[int] = frozenset({2, 3})
     routes: frozenset[str] | None = None
+    stripe_event: str | None = None  # the event name of the meter at Stripe; None: not reported
+    stripe_window: str = "none"  # ``hour``: that meter keeps the newest total per hour; ``none``: it adds
     origin: Origin = field(default=Origin(), compare=False)
 
 
@@ -356,6 +377,7 @@ class Settings:
     raw_events_ns: int = 30 * 86_400_000_000_000  # how long single events are kept
     minute_sums_ns: int = 400 * 86_400_000_000_000  # how long sums per minute are kept
     hour_sums_ns: int = 3660 * 86_400_000_000_000  # how long sums per hour are kept
+    billing: Billing = field(default_factory=Billing)
 
 
 @dataclass(frozen=True, slots=True)

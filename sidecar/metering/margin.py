@@ -5,7 +5,8 @@ Revenue of a tenant in a period is the sum over the parts of calendar months (UT
 - of the base fee, the part of the month that is covered, as an exact fraction of its microseconds;
 - of each priced meter, its price at the end of the part less its price at the part's beginning, both of the month's
   total up to there (``overage_of``): the first calls of a month use up what is included, later ones pay. A package
-  counts in the part in which it is begun.
+  counts in the part in which it is begun; where all units get cheaper at a step, the part in which it is reached
+  may earn less than nothing.
 
 So the parts of a month add up to its price, however it is cut. The revenue of a part is split over routes: a meter's by
 the routes' shares of that meter in the part, the base by their shares of units (of requests, where no route has units).
@@ -78,6 +79,8 @@ def revenue(
         used = {name: use.meters.get(meter.meter, 0) for name, use in routes.items()}
         earlier = before.get(meter.meter, 0)
         amount = overage_of(meter, earlier + sum(used.values())) - overage_of(meter, earlier)
+        if part.since_us == part.start_us:
+            amount += overage_of(meter, 0)  # the fee of a first tier is owed without any use
         _split(found, amount, used, routes)
     return found
 

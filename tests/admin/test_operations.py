@@ -185,7 +185,7 @@ async def test_usage_is_asked_on_whole_minutes_after_the_ledger_caught_up(world:
     assert (report["cost_unit"], report["currency"]) == ("micros", "EUR")
     assert report["routes"]["search"]["requests"] == report["statuses"]["2xx"]["requests"] == 250
     assert report["meters"] == {"requests": 121}
-    assert report["month"] == {"period": "2025-10", "price": "30.50 USD", "meters": {"requests": 121}}
+    assert report["month"] == {"period": "2025-10", "price": "30.05 USD", "meters": {"requests": 121}}
 
 
 async def test_usage_takes_instants_too(world: Any) -> None:

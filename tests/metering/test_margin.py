@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sidecar.core.money import MICROS, Money, round_micros
-from sidecar.core.policy import MeterPrice, Price
+from sidecar.core.policy import MeterPrice, Price, Tier
 from sidecar.metering import (
     NO_ROUTE,
     Account,
@@ -28,17 +28,28 @@ DECEMBER = 1_796_083_200_000_000
 PRO = Price(Money(Fraction(29), "USD"), (MeterPrice("requests", 100, 10, Money(Fraction("0.50"), "USD")),))
 
 amounts = st.fractions(min_value=0, max_value=1_000, max_denominator=10**12).map(lambda part: Money(part, "USD"))
+tiers = st.lists(
+    st.tuples(st.integers(1, 500), amounts, st.integers(1, 50), st.none() | amounts), min_size=1, max_size=4
+).map(
+    lambda steps: tuple(
+        Tier(None if n == len(steps) - 1 else sum(step[0] for step in steps[: n + 1]), amount, per, flat)
+        for n, (_, amount, per, flat) in enumerate(steps)
+    )
+)
+
+
+def metered(name: str) -> st.SearchStrategy[MeterPrice]:
+    nothing = st.just(Money(Fraction(0), "USD"))
+    modes = st.sampled_from(["graduated", "volume"])
+    return st.one_of(
+        st.builds(MeterPrice, st.just(name), st.integers(0, 500), st.integers(1, 50), amounts),
+        st.builds(MeterPrice, st.just(name), st.just(0), st.integers(1, 50), amounts, st.just("package")),
+        st.builds(MeterPrice, st.just(name), st.just(0), st.just(1), nothing, modes, tiers),
+    )
+
+
 prices = st.builds(
-    Price,
-    amounts,
-    st.lists(st.integers(0, 500), min_size=0, max_size=2).flatmap(
-        lambda included: st.tuples(
-            *(
-                st.builds(MeterPrice, st.just(f"m{n}"), st.just(free), st.integers(1, 50), amounts)
-                for n, free in enumerate(included)
-            )
-        )
-    ),
+    Price, amounts, st.one_of(st.just(()), st.tuples(metered("m0")), st.tuples(metered("m0"), metered("m1")))
 )
 uses = st.dictionaries(
     st.sampled_from("abc"),
@@ -100,9 +111,32 @@ def test_what_is_included_is_used_up_by_the_first_calls() -> None:
     routes = {"a": RouteUse(requests=30, units=0, meters={"requests": 30})}
     free = Price(Money(Fraction(0), "USD"), PRO.meters)
     assert revenue(free, part, {}, routes) == {}
-    assert revenue(free, part, {"requests": 95}, routes) == {"a": Fraction("1.50")}
-    assert revenue(free, part, {"requests": 105}, routes) == {"a": Fraction("1.50")}, "5 of the package begun are left"
+    assert revenue(free, part, {"requests": 95}, routes) == {"a": Fraction("1.25")}
+    assert revenue(free, part, {"requests": 105}, routes) == {"a": Fraction("1.50")}
     assert revenue(free, part, {"requests": 500}, routes) == {"a": Fraction("1.50")}
+
+
+def test_a_package_counts_where_it_is_begun() -> None:
+    (part,) = month_parts(NOVEMBER + 3600 * MINUTE_US, DECEMBER)
+    packages = Price(Money(Fraction(0), "USD"), (MeterPrice("requests", 0, 10, Money(Fraction(2), "USD"), "package"),))
+    routes = {"a": RouteUse(requests=30, units=0, meters={"requests": 30})}
+    assert revenue(packages, part, {}, routes) == {"a": 6}
+    assert revenue(packages, part, {"requests": 5}, routes) == {"a": 6}, "5 of the package begun are left"
+    assert revenue(packages, part, {"requests": 9}, routes) == {"a": 6}
+    assert revenue(packages, part, {"requests": 10}, routes) == {"a": 6}
+
+
+def test_the_fee_of_a_first_tier_is_earned_once_and_without_use() -> None:
+    tiers = (Tier(10, Money(Fraction(1), "USD"), flat=Money(Fraction(5), "USD")), Tier(None, Money(Fraction(2), "USD")))
+    price = Price(
+        Money(Fraction(0), "USD"), (MeterPrice("requests", 0, 1, Money(Fraction(0), "USD"), "volume", tiers),)
+    )
+    (whole,) = month_parts(NOVEMBER, DECEMBER)
+    (rest,) = month_parts(NOVEMBER + MINUTE_US, DECEMBER)
+    assert revenue(price, whole, {}, {}) == {NO_ROUTE: 5}
+    assert revenue(price, rest, {}, {}) == {}
+    assert revenue(price, whole, {}, {"a": RouteUse(1, 0, {"requests": 3})}) == {"a": 8}
+    assert revenue(price, rest, {"requests": 10}, {"a": RouteUse(1, 0, {"requests": 1})}) == {"a": 7}
 
 
 def test_the_base_goes_by_units_then_by_requests_then_nowhere() -> None:

@@ -10,7 +10,7 @@ from fractions import Fraction
 from sidecar.config.costs import RATES
 from sidecar.config.reading import Reading, quoted
 from sidecar.core.money import Money, format_amount
-from sidecar.core.policy import Costs, MeterPrice, Snapshot
+from sidecar.core.policy import Costs, Meter, MeterPrice, Snapshot, Tier
 
 MOST_PER_UNIT = 1_000  # for one unit of a meter
 MOST_BASE = 1_000_000  # for one month
@@ -24,6 +24,7 @@ MOST_COST = {
     "per_gib_s": (1, 1_000, "one GiB of memory for one second"),
 }
 WEAK_FACTOR = 10_000
+STRIPE_DECIMALS = 12
 _WEAK = frozenset("ARS CLP COP HUF IDR INR ISK JPY KES KRW KZT NGN PHP PKR RUB THB TRY TWD UYU VND".split())
 
 
@@ -45,7 +46,10 @@ def check(snapshot: Snapshot, reading: Reading) -> None:
             message = f"a month would cost {_shown(base.amount, base.currency)}"
             reading.blame(plan.price, "base", f"{message}; write what is meant, {_bound(MOST_BASE, base)}")
         for price in plan.price.meters:
-            _check_meter_price(price, reading)
+            for step in price.tiers or (price,):
+                _check_step(price.meter, step, reading)
+                if price.meter in snapshot.meters and snapshot.meters[price.meter].stripe_event is not None:
+                    _check_decimals(step, price.mode == "package", reading)
     for attribute, (counted, most, words) in MOST_COST.items():
         rate = getattr(snapshot.costs, attribute) * counted
         if rate > most * _factor(snapshot.costs.currency):
@@ -53,6 +57,20 @@ def check(snapshot: Snapshot, reading: Reading) -> None:
             message = f"{words} would cost {_shown(rate, shown.currency)}; write what is meant, {_bound(most, shown)}"
             reading.blame(snapshot.costs, attribute, message)
     _check_reported(snapshot.costs, first, reading)
+    _check_events(snapshot, reading)
+
+
+def _check_events(snapshot: Snapshot, reading: Reading) -> None:
+    first: dict[str, Meter] = {}
+    for meter in snapshot.meters.values():
+        if meter.stripe_event is None:
+            continue
+        other = first.setdefault(meter.stripe_event, meter)
+        if other is not meter:
+            message = (
+                f"{quoted(meter.stripe_event)} is the event of {quoted(other.name)} too: both would be billed as one"
+            )
+            reading.blame(meter, "stripe_event", f"{message}; write another event name")
 
 
 def _check_reported(costs: Costs, first: tuple[str, str] | None, reading: Reading) -> None:
@@ -68,15 +86,31 @@ def _check_reported(costs: Costs, first: tuple[str, str] | None, reading: Readin
         reading.blame(costs, "external_header", f'{message}; write an amount too, such as per_call: "0 {first[0]}"')
 
 
-def _check_meter_price(price: MeterPrice, reading: Reading) -> None:
-    each = price.amount.amount / price.per
-    currency = price.amount.currency
+def _check_step(meter: str, step: MeterPrice | Tier, reading: Reading) -> None:
+    each = step.amount.amount / step.per
+    currency = step.amount.currency
     if each > MOST_PER_UNIT * _factor(currency):
-        message = f"one of {quoted(price.meter)} would cost {_shown(each, currency)}"
-        reading.blame(price, "amount", f"{message}; write what is meant, {_bound(MOST_PER_UNIT, price.amount)}")
+        message = f"one of {quoted(meter)} would cost {_shown(each, currency)}"
+        reading.blame(step, "amount", f"{message}; write what is meant, {_bound(MOST_PER_UNIT, step.amount)}")
     elif 0 < each * 10**9 < LEAST_PER_BILLION:
-        message = f"a billion of {quoted(price.meter)} would cost {_shown(each * 10**9, currency)} in all"
-        reading.blame(price, "amount", f"{message}; write a larger amount or a smaller per")
+        message = f"a billion of {quoted(meter)} would cost {_shown(each * 10**9, currency)} in all"
+        reading.blame(step, "amount", f"{message}; write a larger amount or a smaller per")
+    flat = step.flat if isinstance(step, Tier) else None
+    if flat is not None and flat.amount > MOST_BASE * _factor(flat.currency):
+        message = f"reaching this step would cost {_shown(flat.amount, flat.currency)}"
+        reading.blame(step, "flat", f"{message}; write what is meant, {_bound(MOST_BASE, flat)}")
+
+
+def _check_decimals(step: MeterPrice | Tier, package: bool, reading: Reading) -> None:
+    """Stripe takes prices of a unit with STRIPE_DECIMALS of the smallest unit of the currency, and whole fees."""
+    per = 1 if package else step.per
+    if (step.amount.minor * 10**STRIPE_DECIMALS / per).denominator != 1:
+        message = f"one unit would cost {step.amount} / {per:,}, which Stripe cannot hold in {STRIPE_DECIMALS} decimals"
+        reading.blame(step, "amount", f"{message} of a cent; write an amount or a per that divides evenly")
+    if isinstance(step, Tier) and step.flat is not None and step.flat.minor.denominator != 1:
+        reading.blame(
+            step, "flat", f"{step.flat} is no whole number of the currency's smallest unit; write one that is"
+        )
 
 
 def _amounts(snapshot: Snapshot) -> Iterator[tuple[object, str, Money]]:
@@ -84,7 +118,12 @@ def _amounts(snapshot: Snapshot) -> Iterator[tuple[object, str, Money]]:
         if plan.price is not None:
             yield plan.price, "base", plan.price.base
             for price in plan.price.meters:
-                yield price, "amount", price.amount
+                if not price.tiers:
+                    yield price, "amount", price.amount
+                for tier in price.tiers:
+                    yield tier, "amount", tier.amount
+                    if tier.flat is not None:
+                        yield tier, "flat", tier.flat
     for attribute in RATES:
         yield snapshot.costs, attribute, Money(getattr(snapshot.costs, attribute), snapshot.costs.currency)
 

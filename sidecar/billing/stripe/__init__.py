@@ -1,0 +1,29 @@
+"""Stripe, by its official package: nothing outside of this folder imports that."""
+
+from sidecar.billing.pace import Pace
+from sidecar.billing.replies import retry_after, server_time
+from sidecar.billing.stripe.client import API_VERSION, StripeClient
+from sidecar.billing.stripe.faults import StripeFault, ask
+from sidecar.billing.stripe.listing import listed
+from sidecar.billing.stripe.meters import StripeMeter, check, differences, read_meters
+from sidecar.billing.stripe.sink import CUSTOMER_KEY, VALUE_KEY, MeterEvents
+from sidecar.billing.stripe.sums import MeterSums
+
+__all__ = [
+    "API_VERSION",
+    "CUSTOMER_KEY",
+    "VALUE_KEY",
+    "MeterEvents",
+    "MeterSums",
+    "Pace",
+    "StripeClient",
+    "StripeFault",
+    "StripeMeter",
+    "ask",
+    "check",
+    "differences",
+    "listed",
+    "read_meters",
+    "retry_after",
+    "server_time",
+]
