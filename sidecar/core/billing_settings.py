@@ -1,84 +1,32 @@
-"""The part of ``sidecar.yaml`` that says how usage is billed and what follows from payment."""
+"""The part of ``sidecar.yaml`` that says where usage is billed."""
 
 from dataclasses import dataclass, field
 
 
 @dataclass(frozen=True, slots=True)
 class StripeSettings:
-    """How Stripe is reached. ``webhook_secrets``: of every destination, new and old ones while they are rotated.
-
-    ``api``: the base address (a fake one in tests and the demo). ``rate``: events per second; None: 100 for a live key,
-    15 for a test key. ``prefix`` begins the lookup keys of everything that is ours at Stripe.
+    """How Stripe is reached. ``api``: the base address (a stand-in's in tests). ``prefix`` begins the lookup keys of
+    everything that is ours there. ``timeout_ns``: of one request, its reply included.
     """
 
     api_key: str = field(repr=False)
-    webhook_secrets: tuple[str, ...] = field(default=(), repr=False)
     api: str = "https://api.stripe.com"
     prefix: str = "sidecar"
-    rate: int | None = None
     timeout_ns: int = 20_000_000_000
 
 
 @dataclass(frozen=True, slots=True)
 class CloudEventsSink:
-    """Takes usage as CloudEvents over HTTP instead of Stripe's meters (OpenMeter, Lago and others)."""
+    """Takes usage as CloudEvents over HTTP instead of Stripe's meters (OpenMeter and others)."""
 
     url: str
     token: str | None = field(default=None, repr=False)
     source: str = "sidecar"
-    rate: int = 100
     timeout_ns: int = 20_000_000_000
 
 
 @dataclass(frozen=True, slots=True)
-class AccessPolicy:
-    """What unpaid means, step by step: ``grace_ns`` served in full, ``read_only_ns`` read only, then suspended.
-
-    ``fallback_plan``: what a tenant gets instead of read-only and suspension. ``closed_ns`` after the end of a
-    subscription the access is closed; None: never. ``pay_url``: where a 402 sends people.
-    """
-
-    grace_ns: int = 7 * 86_400_000_000_000
-    read_only_ns: int = 30 * 86_400_000_000_000
-    fallback_plan: str | None = None
-    closed_ns: int | None = None
-    pay_url: str | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Mail:
-    """The SMTP server and the addresses of notices. ``security``: ``starttls``, ``tls`` or ``none``."""
-
-    host: str
-    sender: str
-    to: tuple[str, ...]
-    port: int = 587
-    security: str = "starttls"
-    user: str | None = None
-    password: str | None = field(default=None, repr=False)
-
-
-@dataclass(frozen=True, slots=True)
-class Notices:
-    """Who is told. ``secret`` signs the webhook (Standard Webhooks)."""
-
-    webhook: str | None = None
-    secret: str | None = field(default=None, repr=False)
-    mail: Mail | None = None
-
-
-@dataclass(frozen=True, slots=True)
 class Billing:
-    """``stripe`` None: nothing is billed there. ``window_ns``: how much usage goes into one event, whole minutes.
-
-    ``late``: what happens to usage whose period is closed when it becomes known: ``hold`` it for a person, or
-    ``carry`` it into the open period. ``invoice_grace_ns``: the finalization grace period that is set at Stripe.
-    """
+    """Who is asked for the money. ``stripe`` None: nobody there."""
 
     stripe: StripeSettings | None = None
-    cloud_events: CloudEventsSink | None = None
-    access: AccessPolicy = AccessPolicy()
-    notices: Notices = Notices()
-    window_ns: int = 300_000_000_000
-    late: str = "hold"
-    invoice_grace_ns: int = 3600_000_000_000
