@@ -1,7 +1,6 @@
 """The commands on the catalogue at Stripe. They read the configuration and need no sidecar to run."""
 
 import argparse
-import asyncio
 from collections.abc import Sequence
 
 from sidecar.cli import output
@@ -10,6 +9,8 @@ from sidecar.cli.commands import load_snapshot
 
 def plan(options: argparse.Namespace) -> int:
     """Prints what apply would change."""
+    import asyncio
+
     from sidecar.billing import plan_catalogue
 
     found = asyncio.run(plan_catalogue(load_snapshot(options)))
@@ -18,6 +19,8 @@ def plan(options: argparse.Namespace) -> int:
 
 def apply(options: argparse.Namespace) -> int:
     """Makes it so, and prints what was changed."""
+    import asyncio
+
     from sidecar.billing import apply_catalogue
 
     done = asyncio.run(apply_catalogue(load_snapshot(options)))
@@ -26,6 +29,8 @@ def apply(options: argparse.Namespace) -> int:
 
 def drift(options: argparse.Namespace) -> int:
     """Prints the differences: exit code 1 when there are any."""
+    import asyncio
+
     from sidecar.billing import plan_catalogue
 
     found = asyncio.run(plan_catalogue(load_snapshot(options)))
