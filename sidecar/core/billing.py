@@ -1,7 +1,14 @@
-"""One event for the payee and what became of it, and the ports to whoever takes events and adds them up."""
+"""Usage on its way to the payee: windows, rows of the outbox, and the ports to whoever takes and adds up events."""
 
 from dataclasses import dataclass
 from typing import Protocol
+
+# The states of a row. ``pending``: never attempted. ``sent``: attempted, the outcome is unknown or was to be retried.
+# ``accepted``: the payee said so. ``verified``: seen in the payee's own sums. ``rejected``, ``conflict``, ``expired``
+# and ``held`` wait for a person: refused by the payee; its sums contradict us; too old to be taken; its period is
+# closed. ``superseded``: a newer total of the same hour took its place.
+ROW_STATES = ("pending", "sent", "accepted", "verified", "rejected", "conflict", "expired", "held", "superseded")
+OPEN_STATES = ("pending", "sent")
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -28,6 +35,22 @@ class Period:
     def stamps(self) -> range:
         """The Unix minutes that lie wholly within the period: those that a row may be stamped with."""
         return range(-(-self.start_s // 60), self.end_s // 60)
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """Usage to be asked for together: [begin, end) in Unix minutes, wholly within one period.
+
+    ``hourly``: the events' meter keeps the newest total per hour (a set) instead of adding: then the window is one
+    whole hour, the row holds the hour's whole total and its stamp is the half hour.
+    """
+
+    tenant: str
+    customer: str
+    begin: int
+    end: int
+    period: Period
+    hourly: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +92,46 @@ class OutboxRow:
     @property
     def hourly(self) -> bool:
         return self.version > 0
+
+
+@dataclass(frozen=True, slots=True)
+class RowQuery:
+    """Which rows, by id, starting after ``after``. None: all. ``since``/``until``: of the stamped minute."""
+
+    tenant: str | None = None
+    customer: str | None = None
+    event_name: str | None = None
+    states: tuple[str, ...] = ()
+    since: int | None = None
+    until: int | None = None
+    after: int = 0
+    limit: int = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class Parity:
+    """The book beside the invoice line, written down before the invoice is final: integers of the meter.
+
+    ``billed`` None: the invoice has no line for it (yet). ``final``: the invoice could not be changed any more.
+    """
+
+    tenant: str
+    customer: str
+    meter: str
+    period: Period
+    invoice: str
+    ledger: int
+    assigned: int
+    accepted: int
+    verified: int
+    payee: int
+    billed: int | None
+    final: bool
+    at_ns: int
+
+    @property
+    def agrees(self) -> bool:
+        return self.ledger == self.assigned == self.payee and self.billed in (None, self.payee)
 
 
 @dataclass(frozen=True, slots=True)

@@ -67,6 +67,11 @@ class UsageRecord:
     first_byte_us: int
     meters: dict[str, int] = field(default_factory=dict)
 
+    @property
+    def ended_us(self) -> int:
+        """Its minute is the one that the ledger's sums count the call in."""
+        return self.started_us + self.total_us
+
 
 def principal_fragment(tenant: str, key_id: str, plan: str, *, sandbox: bool) -> bytes:
     """Positions 3 to 6, encoded once per principal."""

@@ -136,8 +136,8 @@ def _allowed(event: UsageRecord, may_bill: frozenset[str]) -> bool:
 
 def sums_differ(ledger: LedgerBook) -> Iterator[str]:
     """Every sum that is not that of its events."""
-    yield from _rows(ledger.minutes, ledger.events, lambda event: event.started_us // 60_000_000)
-    yield from _rows(ledger.hours, ledger.events, lambda event: event.started_us // 3_600_000_000 * 60)
+    yield from _rows(ledger.minutes, ledger.events, lambda event: event.ended_us // 60_000_000)
+    yield from _rows(ledger.hours, ledger.events, lambda event: event.ended_us // 3_600_000_000 * 60)
     reported = {report.tenant: report for report in ledger.reports}
     for tenant in {event.tenant for event in ledger.events} | set(reported):
         mine = [event for event in ledger.events if event.tenant == tenant]

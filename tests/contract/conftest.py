@@ -2,9 +2,11 @@
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Protocol
 
 import pytest
 
+from sidecar.core.billing_store import BillingStore
 from sidecar.core.ports import Ledger, TenantStore
 from sidecar.storage import SqliteStore
 from sidecar.storage.postgres import PostgresStore
@@ -55,3 +57,14 @@ def tenant_store(adapter: tuple[TenantStore, Ledger]) -> TenantStore:
 @pytest.fixture
 def ledger(adapter: tuple[TenantStore, Ledger]) -> Ledger:
     return adapter[1]
+
+
+class Books(BillingStore, Ledger, TenantStore, Protocol):
+    """What an adapter of BillingStore is."""
+
+
+@pytest.fixture
+def books(tmp_path: Path) -> Iterator[Books]:
+    store = SqliteStore.open(tmp_path / "sidecar.db")
+    yield store
+    store.close()

@@ -108,7 +108,7 @@ async def test_sums_are_the_sums_of_the_first_of_each_event(
         known |= fresh
     since, until = window
     for tenant in (f"acme/{run}", f"acme-1/{run}"):
-        mine = [r for r in known.values() if r.tenant == tenant and since * MINUTE <= r.started_us < until * MINUTE]
+        mine = [r for r in known.values() if r.tenant == tenant and since * MINUTE <= r.ended_us < until * MINUTE]
         paid = [record for record in mine if not record.sandbox]
         found = await report(ledger, tenant, since, until)
         assert found.totals == totals(paid)

@@ -25,7 +25,7 @@ def event_id() -> str:
 
 
 def part_of(record: UsageRecord, part: str) -> str | int:
-    minute = record.started_us // MINUTE
+    minute = record.ended_us // MINUTE
     begin = datetime.fromtimestamp(minute * 60, UTC)
     times = {
         "minute": begin,
@@ -61,7 +61,7 @@ def expected(records: list[UsageRecord], query: UsageQuery) -> list[UsageRow]:
     groups: dict[tuple[str | int, ...], list[UsageRecord]] = {}
     for record in records:
         wanted = (
-            query.since_us <= record.started_us < query.until_us
+            query.since_us <= record.ended_us < query.until_us
             and query.tenant in (None, record.tenant)
             and query.plan in (None, record.plan)
             and query.key in (None, record.key_id)

@@ -7,6 +7,7 @@ from importlib.resources import files
 import apsw
 
 from sidecar.core.ports import Position
+from sidecar.storage.sqlite.assigning import MARK_BATCH
 from sidecar.storage.sqlite.connection import transaction
 from sidecar.storage.sqlite.errors import is_data_error
 
@@ -21,7 +22,7 @@ _PROJECTIONS = [
     for what in ("calls", "meters", "latency")
     for period, time in (("minute", "minute"), ("hour", "minute / 60"), ("day", "minute / 1440"))
 ]
-_PROJECTIONS.append((_folder / "touch_keys.sql").read_text("utf-8"))
+_PROJECTIONS += [(_folder / "touch_keys.sql").read_text("utf-8"), MARK_BATCH]
 
 
 def position(connection: apsw.Connection) -> Position:

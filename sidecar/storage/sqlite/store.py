@@ -8,14 +8,15 @@ from typing import Any
 from sidecar.core.errors import StoreError
 from sidecar.core.ports import EventPage, Position, UsageQuery, UsageReport, UsageRow
 from sidecar.core.values import AccessState, ApiKey, Tenant
-from sidecar.storage.sqlite import entries, events, lock, moves, retention, schema, sums, tables, tenants
+from sidecar.storage.sqlite import assigning, entries, events, lock, moves, retention, schema, sums, tables, tenants
+from sidecar.storage.sqlite.billing import SqliteBilling
 from sidecar.storage.sqlite.connection import ConnectionThread
 
 _WRITER_NICENESS = 5  # on one busy core the lane gets three times the writer's share, which is enough to keep up
 
 
-class SqliteStore:
-    """``TenantStore`` and ``Ledger`` (core.ports), whose docstrings hold here.
+class SqliteStore(SqliteBilling):
+    """``TenantStore``, ``Ledger`` (core.ports) and ``BillingStore``, whose docstrings hold here.
 
     One connection writes. One read-only connection answers look-ups by id, one long reports, so that neither waits
     for a batch or for the other; a read-only connection never checkpoints. All see a commit as soon as it is done.
@@ -77,6 +78,7 @@ class SqliteStore:
             raise StoreError(f"the database {path} cannot be opened for writing: {error.strerror}") from error
         self._writer = self._connect("writer", writable=True)
         self._writer.call(schema.migrate, path)
+        self._writer.call(assigning.name_books)
         if not moving:
             self._writer.call(moves.enter, path)
 

@@ -94,13 +94,22 @@ def keys_version(connection: apsw.Connection) -> int:
     return int(connection.execute("SELECT value FROM keys_version").get)
 
 
-def _record(connection: apsw.Connection, at_ns: int, actor: str, action: str, subject: str, **detail: Any) -> None:
-    """The audit row of a change, and the new version that tells caches of it."""
+def audit(connection: apsw.Connection, at_ns: int, actor: str, action: str, subject: str, **detail: Any) -> None:
+    """The audit row of a change."""
     values = (at_ns, actor, action, subject, json.dumps(detail))
     connection.execute("INSERT INTO audit_log (at_ns, actor, action, subject, detail) VALUES (?, ?, ?, ?, ?)", values)
     newest = connection.last_insert_rowid()
     connection.execute("DELETE FROM audit_log WHERE seq <= ?", (newest - AUDIT_ROWS,))
+
+
+def renew(connection: apsw.Connection) -> None:
+    """The new version that tells caches of a change."""
     connection.execute("UPDATE keys_version SET value = value + 1")
+
+
+def _record(connection: apsw.Connection, at_ns: int, actor: str, action: str, subject: str, **detail: Any) -> None:
+    audit(connection, at_ns, actor, action, subject, **detail)
+    renew(connection)
 
 
 def _tenant(row: tuple[Any, ...]) -> Tenant:

@@ -26,7 +26,7 @@ WITH new AS (
 grouped AS (
     INSERT INTO pg_temp.grouped
     SELECT
-        tenant, started_us / 60000000, plan, key_id, route, status / 100, sandbox,
+        tenant, (started_us + total_us) / 60000000, plan, key_id, route, status / 100, sandbox,
         width_bucket(least(total_us, 4294967295), $1::bigint[]),
         count(*), sum(units), sum(cost), sum(bytes_in), sum(bytes_out), sum(total_us), sum(upstream_us),
         count(*) FILTER (WHERE outcome = 'indeterminate'), max(started_us)
@@ -34,6 +34,6 @@ grouped AS (
     GROUP BY 1, 2, 3, 4, 5, 6, 7, 8
 )
 INSERT INTO pg_temp.grouped_meters
-SELECT tenant, started_us / 60000000, plan, key_id, route, status / 100, sandbox, meters, count(*)
+SELECT tenant, (started_us + total_us) / 60000000, plan, key_id, route, status / 100, sandbox, meters, count(*)
 FROM new
 GROUP BY 1, 2, 3, 4, 5, 6, 7, 8

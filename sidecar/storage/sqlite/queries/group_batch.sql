@@ -1,10 +1,11 @@
 -- The entries after :before, grouped once for all projections. Calls of one key on one route within a minute differ
 -- little, and meters that count calls or weights are the same text, so thousands of entries become some rows here.
 -- They stand in the order of their key, so that what groups them further sorts nothing.
+-- Their minute is the one in which they ended: a stream of hours is used, and billed, when it is known.
 -- The bucket of total_us is core.latency.bucket_index; SQLite has no bit_length, so its lines are written out.
 INSERT INTO temp.batch
 SELECT
-    tenant, started_us / 60000000, plan, key_id, route, status / 100, sandbox,
+    tenant, (started_us + total_us) / 60000000, plan, key_id, route, status / 100, sandbox,
     meters,
     CASE
         WHEN total_us < 8 THEN total_us
