@@ -16,7 +16,7 @@ to ``storage``. ``tests/test_architecture.py`` reads the imports and enforces th
 ``upstream``        the target's side of the lane, connection pool, health, breaker
 ``metering``        what a call took: cost, meters, histograms
 ``ledger``          journal, shipping, entries
-``billing``         Stripe: the catalogue that follows from the policies, events, sums
+``billing``         Stripe: the catalogue that follows from the policies, events, sums, what follows from payment
 ``storage``         the SQLite and PostgreSQL adapters of the ports
 ``http1``           heads: what crosses, what is stripped, what framing is refused (pure)
 ``core``            values, the policy snapshot, window arithmetic, money, clock, errors, problem documents, ports

@@ -40,12 +40,14 @@ from sidecar.admin import (
     read_upstreams,
 )
 from sidecar.admission import Admission
+from sidecar.billing import open_payments
+from sidecar.core.accounts import PaymentCounts
 from sidecar.core.clock import NS_PER_S, Clock, SystemClock
 from sidecar.core.errors import StoreDown, StoreError
 from sidecar.core.policy import Settings, Snapshot
 from sidecar.gateway import Account, JournalUse, Lane, LaneRunner, Rules
 from sidecar.identity import Peppers, Resolver, UpstreamSigner, admin_token, fetch_jwks, new_key, signing_key
-from sidecar.ledger import Journal, Retention, Shipper
+from sidecar.ledger import Journal, Retention, Shipper, done_extra
 from sidecar.metering import CostModel, Tallies
 from sidecar.storage import PostgresStore, SqliteStore, migrate_schema, move, schema_state
 from sidecar.upstream import HealthChecks, UpstreamPool
@@ -135,7 +137,12 @@ class App:
         signer = None
         if identity.upstream_jwt is not None:
             signer = UpstreamSigner(identity.upstream_jwt, signing_key(settings.data), self._clock)
-        public = web.AppRunner(make_public_app(signer.jwks() if signer else None), access_log=None)
+        self._peppers = Peppers.from_settings(identity.api_key, settings.data)
+        books = _books(self._store) if settings.billing.stripe is not None else None
+        mint = partial(new_key, self._peppers, identity.api_key.brand)
+        self._payments = open_payments(lambda: self.snapshot, books, mint, self._clock)
+        pages = self._payments.routes() if self._payments else []
+        public = web.AppRunner(make_public_app(signer.jwks() if signer else None, pages), access_log=None)
         await public.setup()
         self._rooms.push_async_callback(public.cleanup)
         assert public.server is not None
@@ -158,7 +165,6 @@ class App:
                 serve_unbilled=settings.journal.on_full == "serve_unbilled",
             ),
         )
-        self._peppers = Peppers.from_settings(identity.api_key, settings.data)
         self._resolver: Resolver[Account] = Resolver(
             identity,
             self._store,
@@ -167,10 +173,14 @@ class App:
             lambda: self.snapshot.tenants,
             self._clock,
             await self._fetcher(bool(identity.jwt)),
+            accounts=books,
         )
         self._rooms.push_async_callback(self._resolver.close)
         await self._resolver.poll()  # the first one forgets everything, so it comes before the first request
         self._lane.resolver = self._resolver
+        if self._payments is not None:
+            self._rooms.push_async_callback(self._payments.close)
+            self._payments.start()
         self._background(self._lane.sweeping(self._sweep_pools))
         self._background(self._poll())
         self._background(HealthChecks(list(self._pools.values())).run())
@@ -259,6 +269,7 @@ class App:
             build=lambda: build,
             currency=lambda: self.snapshot.costs.currency,
             margin=self._margin.read,
+            payments=self._payments.counts.read if self._payments else PaymentCounts,
         )
 
 
@@ -335,6 +346,11 @@ def _open_sqlite(path: Path, data: Path) -> SqliteStore:
     return SqliteStore.open(path)
 
 
+def _books(store: Store) -> SqliteStore | None:
+    """The store, where it holds accounts."""
+    return store if isinstance(store, SqliteStore) else None
+
+
 async def _close(store: Store) -> None:
     if isinstance(store, PostgresStore):
         await store.close()
@@ -344,18 +360,12 @@ async def _close(store: Store) -> None:
 
 def _open_journal(snapshot: Snapshot, clock: Clock) -> Journal:
     settings = snapshot.settings
-    return Journal(Path(settings.data) / "journal", settings.journal, clock, extra=_done_extra(snapshot))
+    return Journal(Path(settings.data) / "journal", settings.journal, clock, extra=done_extra(snapshot.meters))
 
 
 def _shipper_of(settings: Settings, journal: Journal, store: Store, clock: Clock) -> Shipper:
     keep = Retention(settings.raw_events_ns, settings.minute_sums_ns, settings.hour_sums_ns)
     return Shipper(journal, store, clock, keep=keep)
-
-
-def _done_extra(snapshot: Snapshot) -> int:
-    """By how many bytes a done record may be longer than its intent: an outcome, nine numbers of up to 20 digits, and
-    each meter once with a value and once as an anomaly."""
-    return 256 + sum(2 * len(name) + 32 for name in snapshot.meters)
 
 
 def _operations(
@@ -367,7 +377,7 @@ def _operations(
     flush: Callable[[], Awaitable[None]],
 ) -> Operations:
     mint = partial(new_key, peppers, snapshot.settings.identity.api_key.brand)
-    return Operations(store, store, lambda: snapshot, mint, clock, changed, flush)
+    return Operations(store, store, lambda: snapshot, mint, clock, changed, flush, _books(store))
 
 
 def _bound(runner: web.BaseRunner) -> str:

@@ -331,6 +331,38 @@ _MARGIN = (
     ),
 )
 
+_PAYMENTS = (
+    Family(
+        "webhooks_total",
+        "counter",
+        ("result",),
+        "Deliveries of Stripe: stored, known, or why they were refused.",
+        lambda r: [((result,), count) for result, count in r.payments.webhooks.items()],
+    ),
+    Family(
+        "payment_events_total",
+        "counter",
+        ("result",),
+        "Events of Stripe: done, postponed, or found by polling.",
+        lambda r: [((result,), count) for result, count in r.payments.events.items()],
+    ),
+    Family(
+        "access_changes_total",
+        "counter",
+        ("access",),
+        "Changes of a tenant's access or plan that followed from payment, by the new access.",
+        lambda r: [((access,), count) for access, count in r.payments.changes.items()],
+    ),
+    Family(
+        "notices_total",
+        "counter",
+        ("channel", "result"),
+        "Attempts to tell somebody: sent, failed (tried again), given_up.",
+        by_pair(lambda r: r.payments.notices),
+    ),
+    Family("stripe_failures_total", "counter", (), "Readings that Stripe failed.", one(lambda r: r.payments.failures)),
+)
+
 _BUILD = (
     Family(
         "build",
@@ -341,4 +373,4 @@ _BUILD = (
     ),
 )
 
-FAMILIES = _TRAFFIC + _ADMISSION + _LEDGER + _UPSTREAM + _MARGIN + _BUILD
+FAMILIES = _TRAFFIC + _ADMISSION + _LEDGER + _UPSTREAM + _MARGIN + _PAYMENTS + _BUILD

@@ -12,6 +12,7 @@ from typing import Any, Protocol
 from sidecar.admin import shapes
 from sidecar.admin.reports import Reports
 from sidecar.admin.usage import check_page
+from sidecar.core.accounts import AccountSource
 from sidecar.core.clock import Clock
 from sidecar.core.errors import Conflict, NotFound
 from sidecar.core.names import check_key_name, check_scope, check_tenant_name
@@ -58,9 +59,11 @@ class Operations(Reports):
         clock: Clock,
         changed: Callable[[str | None, str | None], None],
         flush: Callable[[], Awaitable[None]],
+        accounts: AccountSource | None = None,
     ) -> None:
         super().__init__(store, ledger, snapshot, clock, flush)
         self._mint = mint
+        self._accounts = accounts
         self._changed = changed
 
     async def tenants_add(self, name: str, plan: str, *, actor: str) -> dict[str, Any]:
@@ -89,9 +92,10 @@ class Operations(Reports):
         return {"tenants": rows, "next": None}
 
     async def tenants_show(self, name: str) -> dict[str, Any]:
-        """NotFound when there is no such tenant."""
+        """NotFound when there is no such tenant. ``payment``: its account at the payee, None where there is none."""
         tenant, source = await self._tenant(name)
-        return shapes.tenant(tenant, source)
+        account = None if self._accounts is None else await self._accounts.account(name)
+        return shapes.tenant(tenant, source) | {"payment": None if account is None else shapes.payment(account)}
 
     async def tenants_set(
         self, name: str, *, plan: str | None = None, state: str | None = None, actor: str

@@ -5,6 +5,7 @@ from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import Any
 
+from sidecar.core.accounts import Account
 from sidecar.core.clock import NS_PER_S
 from sidecar.core.latency import quantile_us
 from sidecar.core.ports import UsageReport, UsageRow
@@ -50,6 +51,22 @@ def tenant(value: Tenant, source: str) -> dict[str, Any]:
         "stripe_customer": value.stripe_customer,
         "created": _time_or_none(value.created_ns or None),
         "source": source,
+    }
+
+
+def payment(value: Account) -> dict[str, Any]:
+    """``plan``: what payment makes of it, None: the tenant's own; ``until``: when the access changes by itself."""
+    second = 10**9
+    return {
+        "customer": value.customer,
+        "subscription": value.subscription,
+        "status": value.status or None,
+        "access": str(value.access),
+        "plan": value.plan,
+        "since": _time_or_none(value.since_ns or None),
+        "until": _time_or_none(value.until_ns),
+        "trial_until": _time_or_none(None if value.trial_until_s is None else value.trial_until_s * second),
+        "ends": _time_or_none(None if value.ends_s is None else value.ends_s * second),
     }
 
 

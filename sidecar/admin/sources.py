@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
 
+from sidecar.core.accounts import PaymentCounts
 from sidecar.metering import TallyReading
 
 
@@ -122,6 +123,7 @@ class Readings:
     build: Build
     currency: str
     margin: MarginReading = MarginReading()
+    payments: PaymentCounts = field(default_factory=PaymentCounts)
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,6 +138,7 @@ class Sources:
     build: Callable[[], Build]
     currency: Callable[[], str]  # of the costs
     margin: Callable[[], MarginReading] = MarginReading
+    payments: Callable[[], PaymentCounts] = PaymentCounts
 
     def read(self) -> Readings:
         """All readings, now."""
@@ -148,4 +151,5 @@ class Sources:
             self.build(),
             self.currency(),
             self.margin(),
+            self.payments(),
         )

@@ -35,7 +35,7 @@ def quota_keys(plan: Plan | Refused, principal: Principal) -> list[QuotaKey]:
 def demand(snapshot: Snapshot, principal: Principal, route: Route, quotas: Quotas) -> Demand:
     """What this principal's requests at this route must satisfy."""
     plan = plan_of(snapshot, principal)
-    refused, refused_writes = state_refusals(principal)
+    refused, refused_writes = state_refusals(principal, snapshot.settings.billing.access.pay_url)
     if isinstance(plan, Refused):
         return Demand(route, principal.plan, principal.sandbox, barred=refused or plan, barred_writes=refused_writes)
     return Demand(

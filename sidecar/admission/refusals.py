@@ -81,17 +81,24 @@ def barred(code: str, detail: str, *, upgrade: str | None = None) -> Refused:
     return Refused(problem(code, _with_way_out(detail, upgrade), extra={"upgrade": upgrade} if upgrade else None))
 
 
-def state_refusals(principal: Principal) -> tuple[Refused | None, Refused | None]:
-    """What the tenant's access state refuses: any method, and methods that are not safe."""
+def state_refusals(principal: Principal, pay_url: str | None) -> tuple[Refused | None, Refused | None]:
+    """What the tenant's access state refuses: any method, and methods that are not safe. ``pay_url`` is the way to pay,
+    the member ``pay`` of a 402."""
     state, tenant = principal.state, principal.tenant
     if state is AccessState.CLOSED:
         return barred("tenant_closed", f"The account {tenant!r} is closed."), None
     if state is AccessState.SUSPENDED:
-        return barred("payment_required", f"The account {tenant!r} is suspended until what is due is paid."), None
+        return _unpaid(f"The account {tenant!r} is suspended until what is due is paid.", pay_url), None
     if state is AccessState.READ_ONLY:
         detail = f"The account {tenant!r} is read-only until what is due is paid: GET, HEAD and OPTIONS pass."
-        return None, barred("payment_required", detail)
+        return None, _unpaid(detail, pay_url)
     return None, None
+
+
+def _unpaid(detail: str, pay_url: str | None) -> Refused:
+    if pay_url is None:
+        return barred("payment_required", detail)
+    return Refused(problem("payment_required", f"{detail} Pay at {pay_url}", extra={"pay": pay_url}))
 
 
 def _detail(violation: Violation, units: int) -> str:

@@ -1,13 +1,16 @@
-"""What operators do with the catalogue at Stripe; each call opens a client and closes it."""
+"""What operators do with Stripe, each call with a client of its own; and what the app runs."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
+from sidecar.core.accounts import Notice
+from sidecar.core.clock import Clock
 from sidecar.core.errors import SidecarError
 from sidecar.core.policy import Snapshot
 
 if TYPE_CHECKING:
+    from sidecar.billing.access import Mint, Payments, PaymentStore
     from sidecar.billing.catalogue import Difference
     from sidecar.billing.stripe import StripeClient
 
@@ -26,6 +29,90 @@ async def apply_catalogue(snapshot: Snapshot) -> "Difference":
 
     async with _client(snapshot) as (client, prefix):
         return await apply(client, snapshot, prefix)
+
+
+def open_payments(
+    snapshot: Callable[[], Snapshot], store: "PaymentStore | None", mint: "Mint", clock: Clock
+) -> "Payments | None":
+    """What keeps access true to payment, not started yet. None where Stripe is not configured, or no store can hold
+    accounts."""
+    settings = snapshot().settings.billing.stripe
+    if settings is None or store is None:
+        return None
+    from sidecar.billing.access import Payments
+
+    return Payments(settings, snapshot, store, mint, clock)
+
+
+async def make_checkout(
+    snapshot: Snapshot,
+    tenant: str,
+    plan: str,
+    *,
+    customer: str | None = None,
+    success_url: str | None = None,
+    trial_days: int | None = None,
+) -> str:
+    """A link to buy the plan for the tenant. SidecarError."""
+    from sidecar.billing.access import checkout_link
+
+    async with _client(snapshot) as (client, prefix):
+        return await checkout_link(
+            client,
+            snapshot,
+            prefix,
+            tenant,
+            plan,
+            customer=customer,
+            success_url=success_url,
+            trial_days=trial_days,
+        )
+
+
+async def make_portal(snapshot: Snapshot, customer: str) -> str:
+    """A link to Stripe's customer portal. SidecarError."""
+    from sidecar.billing.access import portal_link
+
+    async with _client(snapshot) as (client, _):
+        return await portal_link(client, snapshot, customer)
+
+
+def preview_notices(snapshot: Snapshot, kind: str, tenant: str, clock: Clock) -> dict[str, str]:
+    """Channel to what would go out, headers too. SidecarError when there is no such kind or nobody is told."""
+    from sidecar.billing.notices import mail_of, request_of
+
+    settings = snapshot.settings.billing.notices
+    shown = {}
+    for notice in _examples(snapshot, kind, tenant, clock):
+        if settings.mail is not None and notice.channel == "email":
+            shown["email"] = mail_of(notice, settings.mail).as_string()
+        elif settings.webhook is not None:
+            headers, body = request_of(notice, settings.secret or "", clock.wall_ns())
+            lines = [f"POST {settings.webhook}", *(f"{name}: {value}" for name, value in headers.items())]
+            shown["webhook"] = "\n".join([*lines, "", body.decode()])
+    return shown
+
+
+async def send_notices(snapshot: Snapshot, kind: str, tenant: str, clock: Clock) -> dict[str, str]:
+    """Sends them now, once: channel to why it failed, empty when it was taken. SidecarError as above."""
+    from sidecar.billing.notices import NoticeSender
+
+    sender = NoticeSender(None, snapshot.settings.billing.notices, clock, {})
+    try:
+        return {notice.channel: await sender.send(notice) for notice in _examples(snapshot, kind, tenant, clock)}
+    finally:
+        await sender.close()
+
+
+def _examples(snapshot: Snapshot, kind: str, tenant: str, clock: Clock) -> list[Notice]:
+    from sidecar.billing.notices import KINDS, example
+
+    channels = snapshot.settings.billing.notices.channels
+    if not channels:
+        raise SidecarError("nobody is told; write billing.notices.webhook or billing.notices.mail")
+    if kind not in KINDS:
+        raise SidecarError(f"there is no notice {kind}; write one of {', '.join(KINDS)}")
+    return [example(kind, tenant, channel, clock.wall_ns()) for channel in channels]
 
 
 @asynccontextmanager

@@ -25,7 +25,8 @@ def make_parser() -> argparse.ArgumentParser:
     _add_usage(commands)
     _add_export(commands)
     _add_margin(commands)
-    _add_stripe(_group(commands, "stripe", "the catalogue at Stripe: plan, apply, drift"))
+    _add_stripe(_group(commands, "stripe", "Stripe: plan, apply, drift of the catalogue; checkout, portal"))
+    _add_notify(commands)
     version = commands.add_parser("version", help="print the version")
     version.set_defaults(command="version")
     version.add_argument("--json", action="store_true", help="print JSON")
@@ -134,6 +135,21 @@ def _add_stripe(group: _Commands) -> None:
     _command(group, "stripe plan", "plan", "print what apply would change at Stripe")
     _command(group, "stripe apply", "apply", "make meters, products and prices at Stripe what the policies say")
     _command(group, "stripe drift", "drift", "exit code 1 and the differences when Stripe does not hold what they say")
+
+    checkout = _command(group, "stripe checkout", "checkout", "print a link to buy a plan for a tenant, new or not")
+    checkout.add_argument("tenant", metavar="TENANT")
+    checkout.add_argument("--plan", required=True)
+    checkout.add_argument("--trial-days", metavar="N", type=int, help="nothing is due for so many days")
+    checkout.add_argument("--success-url", metavar="URL", help="where to go then (default: the sidecar's welcome page)")
+    portal = _command(group, "stripe portal", "portal", "print a link where a tenant looks after its subscription")
+    portal.add_argument("tenant", metavar="TENANT")
+
+
+def _add_notify(commands: _Commands) -> None:
+    notify = _command(commands, "notify", "notify", "send an example of a notice by every channel, or show it")
+    notify.add_argument("--dry-run", action="store_true", help="print what would go out, send nothing")
+    notify.add_argument("--kind", default="access.read_only", help="which notice (access.read_only)")
+    notify.add_argument("--tenant", metavar="TENANT", default="acme", help="about whom (acme)")
 
 
 def _add_range(parser: argparse.ArgumentParser, since: str | None) -> None:

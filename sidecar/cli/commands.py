@@ -274,6 +274,8 @@ def _show_tenant(options: argparse.Namespace, tenant: dict[str, Any]) -> int:
         output.out_json(tenant)
     else:
         output.tenants([tenant])
+        if tenant.get("payment") is not None:
+            output.out(output.payment(tenant["payment"]))
     return 0
 
 

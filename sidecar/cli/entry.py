@@ -31,6 +31,9 @@ _COMMANDS: dict[str, Callable[[argparse.Namespace], int]] = {
     "stripe plan": stripe.plan,
     "stripe apply": stripe.apply,
     "stripe drift": stripe.drift,
+    "stripe checkout": stripe.checkout,
+    "stripe portal": stripe.portal,
+    "notify": stripe.notify,
 }
 _CLOSED_PIPE = 141  # 128 + SIGPIPE, what a shell shows for a program that the signal ended
 

@@ -42,6 +42,14 @@ def tenants(rows: Sequence[dict[str, Any]]) -> None:
     table([column.upper() for column in columns], [[row[column] for column in columns] for row in rows])
 
 
+def payment(account: dict[str, Any]) -> str:
+    """One line on what follows from payment."""
+    parts = [f"payment: {account['access']}", f"subscription {account['status'] or 'none'}"]
+    parts += [f"plan {account['plan']}"] if account["plan"] else []
+    parts += [f"until {account['until']}"] if account["until"] else []
+    return ", ".join([*parts, f"customer {account['customer']}"])
+
+
 def keys(rows: Sequence[dict[str, Any]]) -> None:
     """A line per key."""
     table(

@@ -1,7 +1,7 @@
 """A paying tenant's account, as the payee has it, and what follows from it."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 from sidecar.core.billing import Period
@@ -63,9 +63,36 @@ class Notice:
     next_ns: int = 0
 
 
-class Standing(Protocol):
-    """What payment makes of a tenant."""
+@dataclass(slots=True)
+class PaymentCounts:
+    """What happened so far, for the metrics. Every label is one of a few words. ``webhooks`` and ``events`` by result,
+    ``changes`` by the new access, ``notices`` by channel and result; ``failures``: readings that the payee failed."""
 
-    async def standing(self, tenant: Tenant) -> Tenant:
-        """The tenant with the account's plan, where it has one, and the worse of both access states."""
-        ...
+    webhooks: dict[str, int] = field(default_factory=dict)
+    events: dict[str, int] = field(default_factory=dict)
+    changes: dict[str, int] = field(default_factory=dict)
+    notices: dict[tuple[str, str], int] = field(default_factory=dict)
+    failures: int = 0
+
+    def read(self) -> "PaymentCounts":
+        """A copy that stays as it is."""
+        return PaymentCounts(
+            dict(self.webhooks), dict(self.events), dict(self.changes), dict(self.notices), self.failures
+        )
+
+
+class AccountSource(Protocol):
+    """Where accounts are looked up; core.billing_store.Accounts is one."""
+
+    async def account(self, tenant: str) -> Account | None: ...
+
+
+_WORSE = tuple(AccessState)
+
+
+def standing(tenant: Tenant, account: Account | None) -> Tenant:
+    """The tenant with the account's plan, where it has one, and the worse of both access states."""
+    if account is None:
+        return tenant
+    state = max(tenant.state, account.access, key=_WORSE.index)
+    return replace(tenant, plan=account.plan or tenant.plan, state=state)

@@ -2,14 +2,18 @@
 
 from dataclasses import dataclass, field
 
+DAY_NS = 86_400_000_000_000
+
 
 @dataclass(frozen=True, slots=True)
 class StripeSettings:
     """How Stripe is reached. ``api``: the base address (a stand-in's in tests). ``prefix`` begins the lookup keys of
-    everything that is ours there. ``timeout_ns``: of one request, its reply included.
+    everything that is ours there. ``timeout_ns``: of one request, its reply included. ``webhook_secrets``: of every
+    destination, new and old ones while they are rotated.
     """
 
     api_key: str = field(repr=False)
+    webhook_secrets: tuple[str, ...] = field(default=(), repr=False)
     api: str = "https://api.stripe.com"
     prefix: str = "sidecar"
     timeout_ns: int = 20_000_000_000
@@ -26,7 +30,53 @@ class CloudEventsSink:
 
 
 @dataclass(frozen=True, slots=True)
+class AccessPolicy:
+    """What unpaid means, step by step: ``grace_ns`` served in full, ``read_only_ns`` read only, then suspended.
+
+    ``fallback_plan``: what a tenant gets instead of read-only and suspension. ``closed_ns``: after the end of a
+    subscription the access is closed; None: never. ``pay_url``: where a 402 sends people. ``public_url``: where
+    callers reach this sidecar, for the page that shows a new customer's first key.
+    """
+
+    grace_ns: int = 7 * DAY_NS
+    read_only_ns: int = 30 * DAY_NS
+    fallback_plan: str | None = None
+    closed_ns: int | None = None
+    pay_url: str | None = None
+    public_url: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Mail:
+    """The SMTP server and the addresses of notices. ``security``: ``starttls``, ``tls`` or ``none``."""
+
+    host: str
+    sender: str
+    to: tuple[str, ...]
+    port: int = 587
+    security: str = "starttls"
+    user: str | None = None
+    password: str | None = field(default=None, repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Notices:
+    """Who is told. ``secret`` signs the webhook (Standard Webhooks: ``whsec_`` and base64)."""
+
+    webhook: str | None = None
+    secret: str | None = field(default=None, repr=False)
+    mail: Mail | None = None
+
+    @property
+    def channels(self) -> tuple[str, ...]:
+        """Those that a notice goes out by."""
+        return ("webhook",) * (self.webhook is not None) + ("email",) * (self.mail is not None)
+
+
+@dataclass(frozen=True, slots=True)
 class Billing:
-    """Who is asked for the money. ``stripe`` None: nobody there."""
+    """Who is asked for the money, what follows from payment, who is told. ``stripe`` None: nobody is asked there."""
 
     stripe: StripeSettings | None = None
+    access: AccessPolicy = AccessPolicy()
+    notices: Notices = Notices()

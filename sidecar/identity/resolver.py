@@ -7,6 +7,8 @@ from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from hashlib import blake2b
 from typing import Any, Generic, TypeVar
 
+from sidecar.core.accounts import Account as PayingAccount
+from sidecar.core.accounts import AccountSource, standing
 from sidecar.core.clock import NS_PER_S, Clock
 from sidecar.core.errors import StoreError, Unauthenticated
 from sidecar.core.policy import Identity
@@ -53,11 +55,13 @@ class Resolver(Generic[T]):
         clock: Clock,
         fetch: Fetch,
         *,
+        accounts: AccountSource | None = None,
         seats: int = 50_000,
         refusals: int = 4096,
         flights: int = 1024,
     ) -> None:
-        """``seat`` makes what the lane keeps per principal. ``tenants``: the declared ones; they win over the store."""
+        """``seat`` makes what the lane keeps per principal. ``tenants``: the declared ones; they win over the store.
+        ``accounts``: what payment makes of tenants, declared ones too; None: nobody pays."""
         self._brand = identity.api_key.brand
         self._cache_ns = min(identity.api_key.cache_ns, MAX_CACHE_NS)
         self._stale_ns = identity.api_key.stale_ns
@@ -65,6 +69,7 @@ class Resolver(Generic[T]):
         self._peppers = peppers
         self._seat = seat
         self._tenants = tenants
+        self._accounts = accounts
         self._clock = clock
         self._wall_ns = clock.wall_ns
         self._monotonic_ns = clock.monotonic_ns
@@ -217,7 +222,7 @@ class Resolver(Generic[T]):
             raise Unauthenticated("key_revoked", "The API key was revoked. Use another one.")
         if row.expires_ns is not None and self._wall_ns() >= row.expires_ns:
             raise Unauthenticated("key_expired", "The API key has expired. Use a newer one.")
-        tenant = await self._tenant(row.tenant)
+        tenant = standing(*await self._tenant(row.tenant))
         scopes = frozenset(row.scopes) if row.scopes is not None else None
         return Principal(tenant.name, row.id, tenant.plan, tenant.state, row.sandbox, scopes, row.expires_ns)
 
@@ -225,15 +230,17 @@ class Resolver(Generic[T]):
         if self._tokens is None:
             raise Unauthenticated("token_invalid", "Tokens are not accepted here.")
         claims = await self._tokens.verify(token)
-        tenant = await self._tenant(claims.tenant)
-        plan = claims.plan if claims.plan is not None else tenant.plan
+        own, account = await self._tenant(claims.tenant)
+        tenant, plan = standing(own, account), claims.plan
+        if plan is None or (account is not None and account.plan is not None):
+            plan = tenant.plan  # what was bought (or is left of it) wins over what the issuer believes
         return Principal(tenant.name, claims.key_id, plan, tenant.state, False, claims.scopes, claims.ends_ns)
 
-    async def _tenant(self, name: str) -> Tenant:
+    async def _tenant(self, name: str) -> tuple[Tenant, PayingAccount | None]:
         tenant = self._tenants().get(name) or await self._store.tenant(name)
         if tenant is None:
             raise Unauthenticated("tenant_unknown", "The account of these credentials is not known here.")
-        return tenant
+        return tenant, None if self._accounts is None else await self._accounts.account(name)
 
 
 def scopes_allow(principal: Principal, wanted: frozenset[str]) -> bool:

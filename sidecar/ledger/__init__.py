@@ -1,7 +1,8 @@
 """Writes usage down so that it cannot be lost: the journal on the hot path, the shipper that moves it to the ledger."""
 
+from sidecar.ledger.factory import done_extra
 from sidecar.ledger.journal import Journal
 from sidecar.ledger.readings import JournalReadings, ShipperReadings
 from sidecar.ledger.shipper import Retention, Shipper
 
-__all__ = ["Journal", "JournalReadings", "Retention", "Shipper", "ShipperReadings"]
+__all__ = ["Journal", "JournalReadings", "Retention", "Shipper", "ShipperReadings", "done_extra"]

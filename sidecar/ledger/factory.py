@@ -1,5 +1,6 @@
 """Where a journal's segments come from: new files, or old ones used again."""
 
+from collections.abc import Iterable
 from pathlib import Path
 
 from sidecar.ledger.segment import EMPTYING, Segment
@@ -33,3 +34,9 @@ class SegmentFactory:
         except OSError:
             old.delete()
             return self.create(number)
+
+
+def done_extra(meters: Iterable[str]) -> int:
+    """By how many bytes a done record may be longer than its intent: an outcome, nine numbers of up to 20 digits, and
+    each meter once with a value and once as an anomaly."""
+    return 256 + sum(2 * len(name) + 32 for name in meters)

@@ -24,7 +24,7 @@ async def test_a_tenant_is_added_shown_and_changed(world: Any) -> None:
         "created": "2025-10-09T08:53:20Z",
         "source": "store",
     }
-    assert await world.operations.tenants_show("acme") == added
+    assert await world.operations.tenants_show("acme") == added | {"payment": None}
     changed = await world.operations.tenants_set("acme", plan="pro", state="suspended", actor="me")
     assert (changed["plan"], changed["state"]) == ("pro", "suspended")
     assert world.changes == [("acme", None), ("acme", None)]

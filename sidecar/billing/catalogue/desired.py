@@ -38,6 +38,11 @@ def lookup_key(prefix: str, plan: str, meter: str | None) -> str:
     return f"{prefix}:{plan}:base" if meter is None else f"{prefix}:{plan}:{meter}" + (":meter" * (meter == "base"))
 
 
+def lookup_keys(snapshot: Snapshot, prefix: str, plan: str) -> list[str]:
+    """Of the prices of one plan."""
+    return [price.key for price in wanted(snapshot, prefix).prices.values() if price.plan == plan]
+
+
 def wanted(snapshot: Snapshot, prefix: str) -> Wanted:
     """A product for each plan that has a base fee or a price of a meter with a ``stripe_event``, and their prices."""
     meters = tuple(meter for meter in snapshot.meters.values() if meter.stripe_event is not None)

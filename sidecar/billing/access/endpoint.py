@@ -1,0 +1,142 @@
+"""The two pages of payment on the public port: where Stripe posts, and where a new customer sees the first key."""
+
+import asyncio
+import html
+import logging
+from collections.abc import Awaitable, Callable, Sequence
+
+from aiohttp import web
+
+from sidecar.billing.access.newcomers import SESSION, Newcomers, Welcome
+from sidecar.billing.access.webhooks import MOST_BODY, Malformed, verified
+from sidecar.billing.stripe import StripeFault
+from sidecar.core.accounts import Arrival
+from sidecar.core.clock import Clock
+from sidecar.core.errors import StoreError
+from sidecar.core.problems import Problem
+
+WEBHOOK, WELCOME = "/_sidecar/webhooks/stripe", "/_sidecar/welcome"
+AT_ONCE = 32  # deliveries, so that at most 16 MiB of them are held
+READ_S = 10
+WELCOMES = 4  # readings of sessions at once
+log = logging.getLogger("sidecar.billing")
+
+
+class WebhookEndpoint:
+    """Verifies, writes down and answers; nothing else happens before the answer."""
+
+    def __init__(
+        self,
+        receive: Callable[[Arrival], Awaitable[bool]],
+        secrets: Sequence[str],
+        clock: Clock,
+        counts: dict[str, int],
+        arrived: Callable[[], None],
+    ) -> None:
+        self._receive = receive
+        self._secrets = secrets
+        self._clock = clock
+        self._counts = counts
+        self._arrived = arrived
+        self._held = 0
+
+    async def answer(self, request: web.Request) -> web.Response:
+        """200 when it is written down (or was before), 400 when it is malformed, 503 when it is to be sent again."""
+        if self._held >= AT_ONCE:
+            return self._said("busy", 503, "too many deliveries at once")
+        self._held += 1
+        try:
+            body = await _read(request)
+            signature = ",".join(request.headers.getall("Stripe-Signature", []))
+            arrival = verified(body, signature, self._secrets, self._clock.wall_ns())
+            new = await self._receive(arrival)
+        except Malformed as fault:
+            return self._said(fault.reason, 400, str(fault))
+        except StoreError as error:
+            log.error("a webhook could not be written down: %s", error)
+            return self._said("store_failed", 503, "it cannot be written down now")
+        finally:
+            self._held -= 1
+        self._arrived()
+        return self._said("stored" if new else "known", 200, "")
+
+    def _said(self, result: str, status: int, detail: str) -> web.Response:
+        self._counts[result] = self._counts.get(result, 0) + 1
+        if status == 200:
+            return web.Response(text="ok\n")
+        code, title = ("webhook_malformed", "The delivery cannot be used") if status == 400 else ("busy", "Try again")
+        document = Problem(status, code, title, detail, f"urn:sidecar:webhook:{code}")
+        headers = {"Retry-After": "5"} if status == 503 else {}
+        return web.Response(
+            body=document.body(), status=status, content_type="application/problem+json", headers=headers
+        )
+
+
+async def _read(request: web.Request) -> bytes:
+    body = b""
+    try:
+        async with asyncio.timeout(READ_S):
+            async for chunk in request.content.iter_any():
+                body += chunk
+                if len(body) > MOST_BODY:
+                    raise Malformed("too_large", f"the body is larger than {MOST_BODY // 1024} KiB")
+    except TimeoutError:
+        raise Malformed("too_slow", f"the body took more than {READ_S} s") from None
+    return body
+
+
+class WelcomePage:
+    """A button first: a preview of the link, or a browser that loads it ahead, must not use up the one time."""
+
+    def __init__(self, newcomers: Newcomers) -> None:
+        self._newcomers = newcomers
+        self._asking = 0
+
+    async def ask(self, request: web.Request) -> web.Response:
+        """The page with the button."""
+        session = request.query.get("session_id", "")
+        if SESSION.fullmatch(session) is None:
+            return _page("This address is not complete.", 404)
+        return _page(_BUTTON.format(session=html.escape(session)))
+
+    async def show(self, request: web.Request) -> web.Response:
+        """The key, once."""
+        if self._asking >= WELCOMES:
+            return _page("Too many people ask at once. Go back and try again.", 503)
+        self._asking += 1
+        try:
+            form = await request.post()
+            return _welcome(await self._newcomers.first_key(str(form.get("session_id", ""))))
+        except (StripeFault, StoreError) as error:
+            log.warning("the welcome page could not be made: %s", error)
+            return _page("This cannot be shown now. Go back and try again in a minute.", 503)
+        finally:
+            self._asking -= 1
+
+
+_BUTTON = (
+    'Thank you. Your API key is shown once. Have a safe place ready for it.<form method="post">'
+    '<input type="hidden" name="session_id" value="{session}"><button>Show my API key</button></form>'
+)
+_TEXTS = {
+    "shown": "Your account is ready. Its key was shown before and cannot be shown again; ask for another one.",
+    "pending": "Your payment is on its way. Reload this page when it has arrived.",
+    "unknown": "This checkout is not known here, or it is too long ago.",
+}
+
+
+def _welcome(found: Welcome) -> web.Response:
+    if found.state != "key":
+        return _page(_TEXTS[found.state], 404 if found.state == "unknown" else 200)
+    return _page(
+        f"Your API key, shown this once: <pre>{html.escape(found.key)}</pre>"
+        f"Send it as <code>X-API-Key</code>. Your account is <code>{html.escape(found.tenant)}</code>."
+    )
+
+
+def _page(text: str, status: int = 200) -> web.Response:
+    document = (
+        '<!doctype html><html lang="en"><meta charset="utf-8"><meta name="robots" content="noindex">'
+        f"<title>Welcome</title><main>{text}</main></html>\n"
+    )
+    return web.Response(text=document, status=status, content_type="text/html")

@@ -1,0 +1,152 @@
+"""From a completed checkout to a tenant, and to its first key, which is shown once.
+
+Who the tenant is stands in the session's metadata, which only the holder of the Stripe key can write. The
+``client_reference_id`` is not read: on a payment link the buyer writes it, into the address.
+"""
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from sidecar.billing.access.keeper import ACTOR, Keeper, PaymentStore, notices_of
+from sidecar.billing.access.subscriptions import MARK, PLAN, TENANT
+from sidecar.billing.stripe import StripeClient, StripeFault, ask
+from sidecar.core.clock import NS_PER_S, Clock
+from sidecar.core.errors import Conflict
+from sidecar.core.names import check_tenant_name
+from sidecar.core.policy import Snapshot
+from sidecar.core.values import ApiKey, Tenant
+
+READ_SESSIONS = "Checkout Sessions: Read"
+SESSION = re.compile(r"cs_[A-Za-z0-9_]{8,200}")
+SHOWN_FOR_S = 48 * 3600  # after the session was made; it can be paid for 24 h
+_LIVE = frozenset({"active", "trialing", "past_due"})
+
+
+class Mint(Protocol):
+    """Makes a key: identity.new_key with peppers and brand filled in."""
+
+    def __call__(
+        self,
+        *,
+        tenant: str,
+        name: str,
+        sandbox: bool,
+        scopes: tuple[str, ...] | None,
+        expires_ns: int | None,
+        now_ns: int,
+    ) -> tuple[ApiKey, Any]: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Welcome:
+    """``state``: ``key`` (this once), ``shown`` (before), ``pending`` (not paid yet), ``unknown``."""
+
+    state: str
+    tenant: str = ""
+    key: str = field(default="", repr=False)
+
+
+class Newcomers:
+    """One per process."""
+
+    def __init__(
+        self,
+        store: PaymentStore,
+        client: StripeClient,
+        keeper: Keeper,
+        snapshot: Callable[[], Snapshot],
+        mint: Mint,
+        clock: Clock,
+    ) -> None:
+        self._store = store
+        self._client = client
+        self._keeper = keeper
+        self._snapshot = snapshot
+        self._mint = mint
+        self._clock = clock
+
+    async def provide(self, session_id: str) -> tuple[str, str]:
+        """Makes the tenant of a session that is paid for, once: (state, tenant), state one of ``ready``, ``pending``,
+        ``unknown``, ``taken``. StripeFault, StoreError."""
+        session = await self._session(session_id)
+        metadata = _map(session.get("metadata"))
+        customer, settings = session.get("customer"), self._snapshot().settings.billing
+        prefix = settings.stripe.prefix if settings.stripe is not None else ""
+        if metadata.get(MARK) != prefix or session.get("mode") != "subscription" or not isinstance(customer, str):
+            return ("pending" if metadata.get(MARK) == prefix and session.get("status") == "open" else "unknown"), ""
+        if session.get("status") != "complete" or session.get("payment_status") == "unpaid":
+            return "pending", ""
+        name = str(metadata.get(TENANT) or customer)
+        try:
+            check_tenant_name(name)
+        except ValueError:
+            return "unknown", ""
+        account = await self._store.account(name)
+        if account is not None and account.customer != customer and account.status in _LIVE:
+            await self._tell("checkout.taken", name, session_id, customer)
+            return "taken", name
+        created = await self._make(name, customer, metadata)
+        await self._keeper.refresh(name, customer)
+        if created:
+            await self._tell("tenant.created", name, session_id, customer)
+        return "ready", name
+
+    async def first_key(self, session_id: str) -> Welcome:
+        """The key's text is in what is returned, and nowhere else. One first key for a tenant, ever."""
+        if SESSION.fullmatch(session_id) is None:
+            return Welcome("unknown")
+        try:
+            session = await self._session(session_id)
+        except StripeFault as fault:
+            if fault.http in (400, 404):
+                return Welcome("unknown")
+            raise
+        created = session.get("created")
+        now = self._clock.wall_ns()
+        if type(created) is not int or now // NS_PER_S - created > SHOWN_FOR_S:
+            return Welcome("unknown")
+        state, tenant = await self.provide(session_id)
+        if state != "ready":
+            return Welcome("pending" if state == "pending" else "unknown")
+        claim = f"first-key:{tenant}"
+        if await self._store.keys(tenant, limit=1) or not await self._store.claim(claim, tenant, at_ns=now):
+            return Welcome("shown", tenant)
+        try:
+            row, minted = self._mint(
+                tenant=tenant, name="first", sandbox=False, scopes=None, expires_ns=None, now_ns=now
+            )
+            await self._store.add_key(row, actor=ACTOR)
+        except BaseException:
+            await self._store.unclaim(claim)
+            raise
+        return Welcome("key", tenant, minted.text)
+
+    async def _session(self, session_id: str) -> Mapping[str, Any]:
+        found = await ask(self._client, self._client.v1.checkout.sessions.retrieve_async(session_id), READ_SESSIONS)
+        return _map(found.to_dict() if hasattr(found, "to_dict") else None)
+
+    async def _make(self, name: str, customer: str, metadata: Mapping[str, Any]) -> bool:
+        snapshot = self._snapshot()
+        if name in snapshot.tenants or await self._store.tenant(name) is not None:
+            return False
+        plan = snapshot.settings.billing.access.fallback_plan or str(metadata.get(PLAN) or "")
+        if plan not in snapshot.plans:
+            raise StripeFault(f"the checkout of {name} names no plan that is known; set its metadata {PLAN}")
+        tenant = Tenant(name, plan, stripe_customer=customer, created_ns=self._clock.wall_ns())
+        try:
+            await self._store.add_tenant(tenant, actor=ACTOR)
+        except Conflict:
+            return False
+        return True
+
+    async def _tell(self, kind: str, tenant: str, session_id: str, customer: str) -> None:
+        facts: dict[str, str | int] = {"tenant": tenant, "customer": customer}
+        channels = self._snapshot().settings.billing.notices.channels
+        id = f"{kind}:{tenant}:{customer}"
+        await self._store.notify(notices_of(id, kind, tenant, facts, channels, self._clock.wall_ns()))
+
+
+def _map(value: Any) -> Mapping[str, Any]:
+    return value if isinstance(value, dict) else {}

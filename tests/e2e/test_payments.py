@@ -1,0 +1,165 @@
+"""Money and access end to end: the real process, the fake Stripe, curl."""
+
+import json
+import re
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.e2e.api import Api
+from tests.e2e.conftest import Make
+from tests.e2e.process import PATIENCE_S, Sidecar, write_config
+from tests.e2e.stripe import SECRET, Stripe
+
+POLICIES = """\
+meters: {requests: {count: requests, stripe_event: api_requests}}
+routes: [{name: all, match: {path: "/{rest...}"}}]
+plans:
+  free: {limits: [{name: slow, limit: 1000, window: 1m, scope: [tenant]}]}
+  pro:
+    price: {base: "29.00 USD", meters: {requests: {amount: "0.01 USD"}}}
+    limits: [{name: fast, limit: 5000, window: 1m, scope: [tenant]}]
+tenants: {}
+"""
+
+
+@pytest.fixture
+def stripe() -> Iterator[Stripe]:
+    stripe = Stripe()
+    yield stripe
+    stripe.stop()
+
+
+def billing(stripe: Stripe, access: str = "grace: 3s, read_only: 1h") -> str:
+    return (
+        f"billing:\n  stripe: {{api_key: '${{STRIPE_KEY}}', webhook_secrets: ['${{HOOK}}'], api: '{stripe.url}'}}\n"
+        f"  access: {{{access}, pay_url: 'https://pay.example/acme', public_url: 'http://127.0.0.1:1'}}\n"
+    )
+
+
+def curl(*words: str) -> tuple[int, str]:
+    """Status and body, by the real curl."""
+    done = subprocess.run(
+        ["curl", "-sS", "-w", "\n%{http_code}", *words], capture_output=True, text=True, timeout=PATIENCE_S, check=True
+    )
+    body, _, status = done.stdout.rpartition("\n")
+    return int(status), body
+
+
+def until(wanted: int, *words: str) -> str:
+    """The body once curl gets this status."""
+    got: tuple[int, str] = (0, "")
+    end = time.monotonic() + PATIENCE_S
+    while time.monotonic() < end:
+        got = curl(*words)
+        if got[0] == wanted:
+            return got[1]
+        time.sleep(0.1)
+    raise AssertionError(f"never {wanted}, at last {got}")
+
+
+@pytest.fixture
+def sidecar(make: Make, api: Api, stripe: Stripe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Sidecar:
+    monkeypatch.setenv("STRIPE_KEY", "sk_test_fake")
+    monkeypatch.setenv("HOOK", SECRET)
+    sidecar = make(*write_config(tmp_path, api.url, POLICIES, billing(stripe)))
+    sidecar.cli("stripe", "apply")
+    sidecar.start()
+    stripe.hook(f"{sidecar.base}/_sidecar/webhooks/stripe")
+    return sidecar
+
+
+def buy(sidecar: Sidecar, stripe: Stripe, tenant: str) -> str:
+    """The session in which somebody bought pro for the tenant."""
+    link = sidecar.cli("stripe", "checkout", tenant, "--plan", "pro").stdout.strip()
+    session = link.rpartition("/")[2]
+    stripe.do(lambda fake: fake.sessions.complete(session))
+    return session
+
+
+def test_an_unpaid_invoice_makes_read_only_and_a_payment_opens_again(sidecar: Sidecar, stripe: Stripe) -> None:
+    """Checkout, first key once, unpaid, grace, read-only with the way to pay, paid, active: by webhooks."""
+    session = buy(sidecar, stripe, "acme")
+    page = f"{sidecar.base}/_sidecar/welcome?session_id={session}"
+    assert "Show my API key" in until(200, page)
+    shown = until(200, "-d", f"session_id={session}", f"{sidecar.base}/_sidecar/welcome")
+    match = re.search(r"<pre>(\S+)</pre>", shown)
+    assert match is not None
+    key = match[1]
+    again = until(200, "-d", f"session_id={session}", f"{sidecar.base}/_sidecar/welcome")
+    assert key not in again
+    assert "shown before" in again
+    read = ("-H", f"X-API-Key: {key}", f"{sidecar.base}/echo")
+    write = ("-d", "x", *read)
+    until(200, *read)
+    until(200, *write)
+    account = json.loads(sidecar.cli("tenants", "show", "acme", "--json").stdout)["payment"]
+    assert (account["access"], account["plan"], account["status"]) == ("active", "pro", "active")
+    stripe.do(lambda fake: fake.knobs.payments.update({account["customer"]: "fail"}))
+    invoice = stripe.bill(account["subscription"])
+    problem = json.loads(until(402, *write))
+    assert problem["code"] == "payment_required"
+    assert problem["pay"] == "https://pay.example/acme"
+    assert curl(*read)[0] == 200
+    assert json.loads(sidecar.cli("tenants", "show", "acme", "--json").stdout)["payment"]["access"] == "read_only"
+    stripe.do(lambda fake: fake.knobs.payments.clear())
+    stripe.do(lambda fake: fake.invoices.act(invoice["id"], "pay"))
+    until(200, *write)
+    assert sidecar.cli("stripe", "portal", "acme").stdout.startswith("http")
+    assert sidecar.stop() == 0
+    assert key not in sidecar.errors
+    assert session not in sidecar.errors
+    assert "Traceback" not in sidecar.errors
+
+
+def test_lost_webhooks_are_found_by_polling(
+    make: Make, api: Api, stripe: Stripe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing is ever delivered (gitpod-io/gitpod#18810); a tenant of the policies follows its customer all the same,
+    and falls back to a smaller plan."""
+    monkeypatch.setenv("STRIPE_KEY", "sk_test_fake")
+    monkeypatch.setenv("HOOK", SECRET)
+    customer = stripe.do(lambda fake: fake.customer())
+    policies = POLICIES.replace("tenants: {}", f"tenants: {{acme: {{plan: free, stripe_customer: {customer}}}}}")
+    more = billing(stripe, "grace: 1s, fallback_plan: free").replace("webhook_secrets: ['${HOOK}'], ", "")
+    sidecar = make(*write_config(tmp_path, api.url, policies, more))
+    sidecar.cli("stripe", "apply")
+    key = sidecar.another_key("acme")
+    sidecar.start()
+    read = ("-i", "-H", f"X-API-Key: {key}", f"{sidecar.base}/echo")
+    assert 'name="slow"' in until(200, *read) or '"slow"' in until(200, *read)
+    price = stripe.do(lambda fake: next(p for p in fake.world.prices.values() if p["lookup_key"].endswith("base")))
+    sub = stripe.do(lambda fake: fake.subscriptions.create({"customer": customer, "items": [{"price": price["id"]}]}))
+    limited_by(sidecar, read, "fast")
+    stripe.do(lambda fake: fake.knobs.payments.update({customer: "fail"}))
+    stripe.bill(sub["id"])
+    limited_by(sidecar, read, "slow")
+
+
+def limited_by(sidecar: Sidecar, read: tuple[str, ...], name: str) -> None:
+    end = time.monotonic() + PATIENCE_S
+    while f'"{name}"' not in until(200, *read):
+        assert time.monotonic() < end, sidecar.errors
+        time.sleep(0.2)
+
+
+def test_malformed_deliveries_are_400(sidecar: Sidecar) -> None:
+    """By curl: no signature, wrong one, no UTF-8, too large; each counted, none a 500."""
+    hook = f"{sidecar.base}/_sidecar/webhooks/stripe"
+    assert curl("-d", "{}", hook)[0] == 400
+    assert curl("-d", "{}", "-H", "Stripe-Signature: t=1,v1=ab", hook)[0] == 400
+    assert curl("-d", "{}", "-H", "Stripe-Signature: t=1,v1=\u00e4", hook)[0] == 400
+    assert curl("--data-binary", _file(sidecar, bytes([255] * 10)), hook)[0] == 400
+    assert curl("--data-binary", _file(sidecar, b" " * 600_000), "-H", "Expect:", hook)[0] == 400
+    metrics = curl(f"{sidecar.admin}/metrics")[1]
+    assert 'sidecar_webhooks_total{result="bad_header"}' in metrics
+    assert 'sidecar_webhooks_total{result="too_large"} 1' in metrics
+
+
+def _file(sidecar: Sidecar, data: bytes) -> str:
+    path = sidecar.folder / "body"
+    path.write_bytes(data)
+    return f"@{path}"
