@@ -85,6 +85,23 @@ class Window:
         self._open_units = n
         self._open_until = now + self.cell_ns
 
+    def give_back(self, now: int, at: int, n: int) -> None:
+        """Forgets up to ``n`` units that were taken at ``at`` and never used; nothing when they no longer count."""
+        if at + self.window_ns <= now:
+            return
+        older = self._older
+        if older is not None:
+            for i in range(0, len(older), 2):
+                if older[i] >= at + self.window_ns:  # the first cell whose last unit is not older than ``at``
+                    back = min(n, older[i + 1])
+                    older[i + 1] -= back
+                    self.used -= back
+                    return
+        if at <= self._last_ns:
+            back = min(n, self._open_units)
+            self._open_units -= back
+            self.used -= back
+
     def used_at(self, now: int) -> int:
         """Units that count now."""
         self.expire(now)

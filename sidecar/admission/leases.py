@@ -1,0 +1,256 @@
+"""The node's side of a leased limit: what is in hand, what to ask for, what an answer means. Pure; time is an argument.
+
+To the gate a lease is a window whose ``limit`` is what was granted and whose ``used`` is what was spent of it. Slices
+are spent oldest first and end T after they were sent for; what is then unspent goes back with the next call.
+
+Bounds: ``_MAX_SLICES`` slices in hand and ``_MAX_RETURNS`` waiting to go back per lease; beyond that, the oldest are
+counted as spent, which is tighter and never looser.
+"""
+
+import random
+from collections.abc import Sequence
+from typing import Final
+
+from sidecar.core.clock import NS_PER_MS, NS_PER_US
+from sidecar.core.leases import NEVER, Answer, Ask, CounterAsk, Standing, life_us, page_us
+from sidecar.core.windows import Window
+
+FAR_NS: Final = 2**62
+_MAX_SLICES: Final = 8
+_MAX_RETURNS: Final = 16
+_EXACT_LIFE_NS: Final = 250 * NS_PER_MS  # an exact unit that nobody waits for any more is not kept longer
+_FIRST_AHEAD: Final = 4
+_GROWTH: Final = 4  # a slice is at most four times the last one
+
+
+class Page:
+    """What a node knows of the store's page for one hash tag."""
+
+    __slots__ = ("epoch", "seq", "tag")
+
+    def __init__(self, tag: str) -> None:
+        self.tag = tag
+        self.epoch = 0
+        self.seq = 0
+
+
+class Lease(Window):
+    """One counter of a shared store. ``ceiling`` is the policy's limit; ``window_ns`` its window; ``exact``: nothing
+    is held ahead. ``share`` counts what is decided without the store."""
+
+    __slots__ = (
+        "_ahead",
+        "_asked_ns",
+        "_head",
+        "_slices",
+        "_spent",
+        "ceiling",
+        "closed_ns",
+        "closed_units",
+        "exact",
+        "flights",
+        "key",
+        "life_ns",
+        "memory",
+        "page",
+        "reset_at_ns",
+        "retry_ns",
+        "returns",
+        "share",
+        "store_left",
+    )
+
+    def __init__(self, key: str, page: Page, ceiling: int, window_ns: int, exact: bool, now: int) -> None:
+        super().__init__(0, window_ns, now)
+        self.next_ns = FAR_NS
+        self.key = key
+        self.page = page
+        self.ceiling = ceiling
+        self.exact = exact
+        self.life_ns = 0 if exact else life_us(window_ns // NS_PER_US) * NS_PER_US
+        # What this node was granted and may count still: the grant is older than its arrival, so this counts longer.
+        self.memory = Window(FAR_NS, page_us((window_ns + self.life_ns) // NS_PER_US) * NS_PER_US, now)
+        self.share: Window | None = None
+        self.returns: list[tuple[int, int]] = []
+        self.store_left = ceiling
+        self.reset_at_ns = now
+        self.closed_ns = now  # until then a request of ``closed_units`` or more is refused without asking
+        self.closed_units = 0
+        self.retry_ns = now  # when such a request may pass; FAR_NS: never
+        self.flights = 0
+        self._slices: list[list[int]] = []  # [ends, granted at (store), units, came at]
+        self._head = 0  # units left of the first slice
+        self._ahead = 0
+        self._spent = 0
+        self._asked_ns = now
+
+    @property
+    def left(self) -> int:
+        """Units in hand."""
+        return self.limit - self.used
+
+    def expire(self, now: int) -> bool:
+        """Ends slices whose life is over; what is unspent waits to go back. False when this lease was retired."""
+        if self.limit < 0:
+            return False
+        slices = self._slices
+        while slices and slices[0][0] <= now:
+            _, at, units, came = slices.pop(0)
+            self.limit -= units
+            self.used -= units - self._head
+            self._drop(now, at, self._head, came)
+            self._head = slices[0][2] if slices else 0
+        self.next_ns = slices[0][0] if slices else FAR_NS
+        return True
+
+    def take(self, now: int, n: int) -> None:
+        """Spends ``n`` units in hand; the caller has checked that they are."""
+        self.used += n
+        self._spent += n
+        while n > self._head:
+            n -= self._head
+            slices = self._slices
+            spent = slices.pop(0)
+            self.limit -= spent[2]
+            self.used -= spent[2]
+            self._head = slices[0][2]
+            self.next_ns = slices[0][0]
+        self._head -= n
+
+    def low(self) -> bool:
+        """Whether it is time to fetch the next slice: half of this one is spent, and no call is out."""
+        return not self.exact and not self.flights and 2 * (self.limit - self.used) <= self._ahead
+
+    def closed(self, now: int, units: int) -> bool:
+        """Whether the store's last refusal still holds for a request of ``units``."""
+        return now < self.closed_ns and units >= self.closed_units
+
+    def request(self, now: int) -> CounterAsk:
+        """What to say of this counter in a call that is sent now."""
+        self.expire(now)
+        going, self.returns = tuple(self.returns), []
+        return CounterAsk(
+            self.key,
+            self.ceiling,
+            self.window_ns // NS_PER_US,
+            self.life_ns // NS_PER_US,
+            self.limit - self.used,
+            self._demand(now),
+            self.memory.used_at(now),
+            going,
+        )
+
+    def granted(self, standing: Standing, at_us: int, units: int, sent_ns: int, now: int) -> None:
+        """Takes what the store answered to the call that was sent at ``sent_ns`` for requests of ``units``."""
+        self.store_left = max(0, standing.left)
+        self.reset_at_ns = now + standing.reset_us * NS_PER_US
+        if standing.retry_us:
+            # From the answer's arrival: the store's own moment is before that, never after.
+            self.closed_units = units
+            self.closed_ns = FAR_NS if standing.ask_us == NEVER else now + standing.ask_us * NS_PER_US
+            self.retry_ns = FAR_NS if standing.retry_us == NEVER else now + standing.retry_us * NS_PER_US
+        else:
+            self.closed_ns = self.retry_ns = now
+        if not standing.granted:
+            return
+        self.memory.take(now, standing.granted)
+        ends = sent_ns + (self.life_ns or _EXACT_LIFE_NS)
+        if ends <= now:
+            self._drop(now, at_us, standing.granted, now)
+            return
+        if len(self._slices) == _MAX_SLICES:
+            self._forget_first()
+        self._slices.append([ends, at_us, standing.granted, now])
+        self.limit += standing.granted
+        if len(self._slices) == 1:
+            self._head = standing.granted
+            self.next_ns = ends
+
+    def give_up(self, now: int) -> None:
+        """Ends every slice now, so that all that is unspent can go back."""
+        for piece in self._slices:
+            piece[0] = now
+        self.expire(now)
+
+    def change(self, ceiling: int, window_ns: int, exact: bool, now: int) -> None:
+        """Another limit or window: the store is asked again before anything is refused; what is in hand goes back."""
+        if (ceiling, window_ns, exact) == (self.ceiling, self.window_ns, self.exact):
+            return
+        self.give_up(now)
+        self.ceiling = ceiling
+        self.exact = exact
+        self.window_ns = window_ns
+        self.life_ns = 0 if exact else life_us(window_ns // NS_PER_US) * NS_PER_US
+        self.memory.reshape(page_us((window_ns + self.life_ns) // NS_PER_US) * NS_PER_US, now)
+        self.closed_ns = now
+        self.share = None
+
+    def used_at(self, now: int) -> int:
+        """Units of the limit that are used, on all nodes, as far as this one knows."""
+        return max(0, self.ceiling - self.store_left - (self.limit - self.used))
+
+    def retry_at_ns(self, now: int, n: int) -> int | None:
+        """As Window: what the store said last, for a request that was refused."""
+        if n <= self.limit - self.used or not self.closed(now, n):
+            return now
+        return None if self.retry_ns >= FAR_NS else self.retry_ns
+
+    def reset_ns(self, now: int) -> int:
+        """As Window, as the store said last."""
+        return max(0, self.reset_at_ns - now)
+
+    def idle(self, now: int) -> bool:
+        """Whether nothing is in hand, on its way or remembered."""
+        share = self.share is None or self.share.idle(now)
+        return not self.flights and not self._slices and not self.returns and self.memory.idle(now) and share
+
+    def _demand(self, now: int) -> int:
+        """Units to hold ahead: what is spent in half a life at the rate since the last call. ``take`` counts, so a
+        node that nobody calls asks for nothing."""
+        took = max(1, now - self._asked_ns)
+        rate = self._spent * self.life_ns // (2 * took)
+        self._ahead = min(rate, _GROWTH * max(self._ahead, _FIRST_AHEAD), self.ceiling)
+        self._spent = 0
+        self._asked_ns = now
+        return 0 if self.exact else self._ahead
+
+    def _drop(self, now: int, at: int, units: int, came: int) -> None:
+        if not units:
+            return
+        if len(self.returns) == _MAX_RETURNS:
+            self.returns.pop(0)
+        self.returns.append((at, units))
+        self.memory.give_back(now, came, units)
+
+    def _forget_first(self) -> None:
+        gone = self._slices.pop(0)
+        self.limit -= gone[2]
+        self.used -= gone[2] - self._head
+        self._head = self._slices[0][2]
+        self.next_ns = self._slices[0][0]
+
+
+def ask_for(page: Page, leases: Sequence[Lease], units: int, requests: int, now: int) -> Ask:
+    """The call for ``requests`` of ``units`` that all need these leases, which are of this page."""
+    for lease in leases:
+        lease.flights += 1
+    new_epoch = random.getrandbits(48) + 1
+    counters = tuple(lease.request(now) for lease in leases)
+    return Ask(page.tag, units, requests, page.epoch, page.seq, new_epoch, counters)
+
+
+def answered(page: Page, leases: Sequence[Lease], ask: Ask, answer: Answer, sent_ns: int, now: int) -> None:
+    """Takes the answer to ``ask``, sent at ``sent_ns`` and here ``now``."""
+    if answer.epoch != page.epoch:
+        page.epoch, page.seq = answer.epoch, answer.seq
+    elif answer.seq > page.seq:  # answers of calls that were out together may come in any order
+        page.seq = answer.seq
+    for lease, standing in zip(leases, answer.counters, strict=True):
+        lease.flights -= 1
+        lease.granted(standing, answer.now_us, ask.units, sent_ns, now)
+
+
+def unanswered(leases: Sequence[Lease]) -> None:
+    """The call failed, or nobody knows. What it returned is not sent again: it may have arrived."""
+    for lease in leases:
+        lease.flights -= 1
