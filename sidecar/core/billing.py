@@ -6,8 +6,20 @@ from typing import Protocol
 # The states of a row. ``pending``: never attempted. ``sent``: attempted, the outcome is unknown or was to be retried.
 # ``accepted``: the payee said so. ``verified``: seen in the payee's own sums. ``rejected``, ``conflict``, ``expired``
 # and ``held`` wait for a person: refused by the payee; its sums contradict us; too old to be taken; its period is
-# closed. ``superseded``: a newer total of the same hour took its place.
-ROW_STATES = ("pending", "sent", "accepted", "verified", "rejected", "conflict", "expired", "held", "superseded")
+# closed. ``superseded``: a newer total of the same hour, or the row that it was carried into, took its place.
+# ``dropped``: a person wrote it off.
+ROW_STATES = (
+    "pending",
+    "sent",
+    "accepted",
+    "verified",
+    "rejected",
+    "conflict",
+    "expired",
+    "held",
+    "superseded",
+    "dropped",
+)
 OPEN_STATES = ("pending", "sent")
 
 

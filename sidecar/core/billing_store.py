@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from typing import Protocol
 
 from sidecar.core.accounts import Account, Arrival, Notice
-from sidecar.core.billing import OutboxRow, Parity, RowQuery, Window
+from sidecar.core.billing import OutboxRow, Parity, Period, RowQuery, Window
 
 
 class Accounts(Protocol):
@@ -110,7 +110,14 @@ class Outbox(Protocol):
         note: str = "",
     ) -> OutboxRow:
         """What became of an attempt or of a reading; ``rounds`` are added to ``round``. ``settled_ns`` is set by states
-        that are not open, ``verified_ns`` by ``verified``. Audit row for the states that wait for a person. NotFound.
+        that are not open, ``verified_ns`` by ``verified``. Audit row for the states that wait for a person and
+        for ``dropped``. NotFound.
+        """
+        ...
+
+    async def carry(self, row_id: int, period: Period, *, at_ns: int, note: str) -> OutboxRow:
+        """In one transaction: the row, which has to wait for a person, is superseded by a new one of the same usage
+        with a stamp in ``period``. NotFound; Conflict when it does not wait, is an hour's total, or no stamp is left.
         """
         ...
 
@@ -129,7 +136,7 @@ class Outbox(Protocol):
 
     async def forget_billed(self, *, before: int, at_most: int) -> int:
         """Raises the floor to the Unix minute ``before`` and deletes at most ``at_most`` of what lies wholly before it:
-        verified and superseded rows, assigned minutes, marks, parities. How many."""
+        verified, superseded and dropped rows, assigned minutes, marks, parities. How many."""
         ...
 
     async def save_parity(self, parity: Parity) -> None:

@@ -167,6 +167,21 @@ async def test_an_attempt_is_written_down_and_what_became_of_it(books: Books) ->
     assert await books.row_counts() == {"verified": (1, 9)}
 
 
+async def test_a_row_that_waits_for_a_person_is_carried_into_another_period(books: Books) -> None:
+    row = await one_row(books)
+    later = Period(60_000, 90_000)
+    with pytest.raises(Conflict, match="pending"):
+        await books.carry(row.id, later, at_ns=20, note="by hand")
+    await books.settle(row.id, "held", at_ns=9)
+    carried = await books.carry(row.id, later, at_ns=20, note="by hand")
+    assert (carried.value, carried.state, carried.period, carried.note) == (7, "pending", later, "by hand")
+    assert (carried.begin, carried.end, carried.minute) == (row.begin, row.end, 1000)
+    old = (await books.rows(RowQuery()))[0]
+    assert (old.state, old.note) == ("superseded", f"carried into row {carried.id}")
+    with pytest.raises(NotFound):
+        await books.carry(99, later, at_ns=20, note="")
+
+
 async def test_what_is_not_there_is_not_attempted(books: Books) -> None:
     with pytest.raises(NotFound):
         await books.attempt(77, at_ns=1)

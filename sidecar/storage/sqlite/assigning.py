@@ -7,9 +7,9 @@ from collections.abc import Mapping
 
 import apsw
 
-from sidecar.core.billing import OutboxRow, Window
+from sidecar.core.billing import OutboxRow, Period, Window
 from sidecar.core.errors import Conflict
-from sidecar.storage.sqlite import outbox
+from sidecar.storage.sqlite import outbox, tenants
 from sidecar.storage.sqlite.connection import transaction
 
 _USED = (
@@ -79,6 +79,23 @@ def assign(
                 made.append(outbox.row(connection, row_id))
         unmark(connection, window.tenant, window.begin, window.end)
     return made
+
+
+def carry(connection: apsw.Connection, row_id: int, period: Period, at_ns: int, note: str) -> OutboxRow:
+    with transaction(connection):
+        name, floor = connection.execute("SELECT name, floor FROM books").get
+        old = outbox.row(connection, row_id)
+        if old.state not in outbox.WAITING or old.hourly:
+            raise Conflict(f"row {row_id} of the outbox is {old.state}: only one that waits for a person is carried")
+        window = Window(old.tenant, old.customer, old.begin, old.end, period)
+        _, minute = _place(connection, window, old.event_name, floor)
+        identifier = _identifier(name, old.event_name, old.customer, minute, 0)
+        new_id = outbox.insert(
+            connection, window, old.meter, old.event_name, minute, 0, old.value, identifier, "pending", at_ns, note
+        )
+        outbox.replace(connection, row_id, f"carried into row {new_id}", at_ns)
+        tenants.audit(connection, at_ns, "billing", "outbox.carried", old.tenant, row=str(row_id), note=note)
+        return outbox.row(connection, new_id)
 
 
 def _take(connection: apsw.Connection, window: Window, meter: str) -> int:

@@ -4,7 +4,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 
 from sidecar.core.accounts import Account, Arrival, Notice
-from sidecar.core.billing import OutboxRow, Parity, RowQuery, Window
+from sidecar.core.billing import OutboxRow, Parity, Period, RowQuery, Window
 from sidecar.storage.sqlite import accounts, assigning, inbox, outbox
 from sidecar.storage.sqlite.connection import ConnectionThread
 
@@ -88,6 +88,9 @@ class SqliteBilling(ABC):
         note: str = "",
     ) -> OutboxRow:
         return await self._writing.run(outbox.settle, row_id, state, at_ns, next_ns, rounds, http, request_id, note)
+
+    async def carry(self, row_id: int, period: Period, *, at_ns: int, note: str) -> OutboxRow:
+        return await self._writing.run(assigning.carry, row_id, period, at_ns, note)
 
     async def rows(self, query: RowQuery) -> list[OutboxRow]:
         return await self._reports.run(outbox.rows, query)

@@ -15,11 +15,11 @@ _ROW = (
     " note, settled_ns, verified_ns FROM outbox"
 )
 _OPEN = "state IN ('pending', 'sent')"
-_WAITS = ("rejected", "conflict", "expired", "held")  # for a person
+WAITING = ("rejected", "conflict", "expired", "held")  # for a person
 # What lies wholly before the floor, in the order in which it may go: a row goes before its minutes, which say of what
 # is left of the ledger that it was billed.
 _FORGET = (
-    "DELETE FROM outbox WHERE id IN (SELECT id FROM outbox WHERE state IN ('verified', 'superseded')"
+    "DELETE FROM outbox WHERE id IN (SELECT id FROM outbox WHERE state IN ('verified', 'superseded', 'dropped')"
     " AND minute < :before AND end_minute <= :before ORDER BY id LIMIT :at_most)",
     "DELETE FROM assigned_minutes WHERE (tenant, meter, minute) IN (SELECT tenant, meter, minute FROM assigned_minutes"
     " WHERE minute < :before LIMIT :at_most)",
@@ -63,6 +63,12 @@ def supersede(connection: apsw.Connection, event_name: str, customer: str, minut
         " AND attempts = 0 AND state IN ('pending', 'held')"
     )
     connection.execute(sql, (event_name, customer, minute))
+
+
+def replace(connection: apsw.Connection, row_id: int, note: str, at_ns: int) -> None:
+    """Another row took its place; within the caller's transaction."""
+    sql = "UPDATE outbox SET state = 'superseded', note = ?, settled_ns = ? WHERE id = ?"
+    connection.execute(sql, (note, at_ns, row_id))
 
 
 def row(connection: apsw.Connection, row_id: int) -> OutboxRow:
@@ -110,7 +116,7 @@ def settle(
             " settled_ns = ?, verified_ns = ? WHERE id = ?"
         )
         connection.execute(sql, (state, next_ns, rounds, http, request_id, note, settled, verified, row_id))
-        if state in _WAITS and state != before.state:
+        if state in (*WAITING, "dropped") and state != before.state:
             facts = {"row": str(row_id), "identifier": before.identifier, "note": note}
             tenants.audit(connection, at_ns, "billing", f"outbox.{state}", before.tenant, **facts)
         return row(connection, row_id)

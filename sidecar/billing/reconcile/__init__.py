@@ -1,0 +1,8 @@
+"""The ledger against the outbox against the payee's own sums."""
+
+from sidecar.billing.reconcile.differences import KINDS, Difference
+from sidecar.billing.reconcile.ledger import heal_ledger
+from sidecar.billing.reconcile.report import Book, Line, Report, Reporter
+from sidecar.billing.reconcile.verifier import Verifier
+
+__all__ = ["KINDS", "Book", "Difference", "Line", "Report", "Reporter", "Verifier", "heal_ledger"]

@@ -1,0 +1,179 @@
+"""A report over a billing period that somebody can sign: what was used, sent, taken, and where these differ.
+
+Everything is read anew, nothing is changed: ledger, outbox, and the payee's sums, first of the whole period, then of
+its hours where that differs, then of our rows' minutes in those hours.
+"""
+
+import hashlib
+import json
+from collections.abc import AsyncIterator, Mapping
+from dataclasses import asdict, dataclass
+from typing import Any, Protocol
+
+from sidecar.billing.reconcile.differences import Difference
+from sidecar.billing.reconcile.drill import THERE, UNDER_WAY, Pair, drill, rows_of
+from sidecar.core.accounts import Account
+from sidecar.core.billing import OutboxRow, Period, RowQuery, Sums
+from sidecar.core.billing_store import BillingStore
+from sidecar.core.clock import NS_PER_S, Clock
+from sidecar.core.errors import SidecarError, StoreError
+
+_WAITING = {"rejected": "rejected", "expired": "expired", "held": "late", "conflict": "conflict"}
+_STATES = (*THERE, *UNDER_WAY, *_WAITING)
+
+
+class Book(BillingStore, Protocol):
+    """A billing store that holds the ledger too."""
+
+    async def meter_total(self, tenant: str, meter: str, *, since_us: int, until_us: int, sandbox: bool) -> int: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """One meter of one tenant in one period, in units of the meter. ``under_way``: not yet answered, or the outcome is
+    unknown. ``waiting``: for a person. ``payee`` None: it could not be read, or has no sums. These five are the
+    customer's, of all its tenants."""
+
+    tenant: str
+    customer: str
+    meter: str
+    event_name: str
+    period: Period
+    ledger: int
+    assigned: int
+    under_way: int
+    accepted: int
+    verified: int
+    waiting: int
+    payee: int | None
+    differences: tuple[Difference, ...]
+
+    @property
+    def agrees(self) -> bool:
+        return not self.differences
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """``digest``: SHA-256 over everything else as JSON with sorted keys."""
+
+    at_s: int
+    instance: str
+    lines: tuple[Line, ...]
+
+    def as_dict(self) -> dict[str, Any]:
+        body = {"at_s": self.at_s, "instance": self.instance, "lines": [_plain(line) for line in self.lines]}
+        text = json.dumps(body, sort_keys=True, separators=(",", ":"))
+        return body | {"digest": hashlib.sha256(text.encode()).hexdigest()}
+
+
+class Reporter:
+    """``meters``: meter to event name. ``sums`` None: the payee has none, so that the book is compared with itself."""
+
+    def __init__(self, store: Book, sums: Sums | None, meters: Mapping[str, str], clock: Clock) -> None:
+        self._store = store
+        self._sums = sums
+        self._meters = meters
+        self._clock = clock
+
+    async def report(self, accounts: AsyncIterator[Account], chosen: "Choice") -> Report:
+        """Of those periods of the accounts that ``chosen`` picks. StoreError."""
+        now_s = self._clock.wall_ns() // NS_PER_S
+        lines = [
+            await self.line(account, meter, event_name, period, now_s)
+            async for account in accounts
+            for period in chosen(account, now_s)
+            for meter, event_name in self._meters.items()
+        ]
+        return Report(now_s, await self._store.instance(), tuple(lines))
+
+    async def line(self, account: Account, meter: str, event_name: str, period: Period, now_s: int) -> Line:
+        """Usage of the last half hour is left to the assigner and the sender."""
+        tenant, customer = account.tenant, account.customer
+        end = max(period.first_minute, min(period.end_minute, now_s // 60 - 30))
+        of_states = {state: await self._of_state(customer, event_name, period, state) for state in _STATES}
+        ledger, assigned = await self._held(tenant, meter, period, end)
+        found: list[Difference] = []
+        if ledger != assigned:
+            kind = "unassigned" if ledger > assigned else "overassigned"
+            found.append(Difference(kind, tenant, customer, meter, ledger, assigned))
+        found += await self._strays(account, meter, event_name, period)
+        ours = sum(of_states[state] for state in THERE)
+        under_way = sum(of_states[state] for state in UNDER_WAY)
+        payee, told = await self._at_payee(Pair(tenant, customer, meter, event_name, period), ours, under_way)
+        return Line(
+            tenant=tenant,
+            customer=customer,
+            meter=meter,
+            event_name=event_name,
+            period=period,
+            ledger=ledger,
+            assigned=assigned,
+            under_way=under_way,
+            accepted=of_states["accepted"],
+            verified=of_states["verified"],
+            waiting=sum(of_states[state] for state in _WAITING),
+            payee=payee,
+            differences=(*found, *told),
+        )
+
+    async def _held(self, tenant: str, meter: str, period: Period, end: int) -> tuple[int, int]:
+        begin = period.first_minute
+        since_us, until_us = begin * 60_000_000, end * 60_000_000
+        ledger = await self._store.meter_total(tenant, meter, since_us=since_us, until_us=until_us, sandbox=False)
+        return ledger, await self._store.assigned(tenant, meter, begin=begin, end=end)
+
+    async def _of_state(self, customer: str, event_name: str, period: Period, state: str) -> int:
+        stamps = period.stamps
+        sums = await self._store.row_sums(
+            customer=customer, event_name=event_name, begin=stamps.start, end=stamps.stop, states=(state,)
+        )
+        return sum(sums.values())
+
+    async def _strays(self, account: Account, meter: str, event_name: str, period: Period) -> list[Difference]:
+        """Rows of the tenant that stand for another customer, or that were carried here."""
+        found = []
+        stamps = period.stamps
+        async for row in rows_of(
+            self._store, RowQuery(tenant=account.tenant, event_name=event_name, since=stamps.start, until=stamps.stop)
+        ):
+            kind = _stray_kind(row, account, period)
+            if kind and row.state in (*THERE, *UNDER_WAY):
+                found.append(Difference(kind, row.tenant, row.customer, meter, row.value, None, row.minute, row.note))
+            elif row.state in _WAITING:
+                note = f"row {row.id}: {row.note}"
+                kind = _WAITING[row.state]
+                found.append(Difference(kind, row.tenant, row.customer, meter, row.value, None, row.minute, note))
+        return found
+
+    async def _at_payee(self, pair: Pair, ours: int, under_way: int) -> tuple[int | None, list[Difference]]:
+        if self._sums is None:
+            return None, []
+        stamps = pair.period.stamps
+        try:
+            theirs = await self._sums.total(pair.event_name, pair.customer, stamps.start, stamps.stop)
+            if ours <= theirs <= ours + under_way:
+                return theirs, []
+            return theirs, await drill(self._store, self._sums, pair)
+        except StoreError:
+            raise
+        except SidecarError as error:
+            return None, [pair.difference("unreadable", ours, None, note=str(error))]
+
+
+def _stray_kind(row: OutboxRow, account: Account, period: Period) -> str:
+    if row.customer != account.customer:
+        return "wrong_customer"
+    inside = period.first_minute <= row.begin and row.end <= period.end_minute
+    return "" if inside or row.hourly else "wrong_period"
+
+
+class Choice(Protocol):
+    """Which of an account's periods."""
+
+    def __call__(self, account: Account, now_s: int) -> tuple[Period, ...]: ...
+
+
+def _plain(line: Line) -> dict[str, Any]:
+    differences = [asdict(difference) | {"action": difference.action} for difference in line.differences]
+    return asdict(line) | {"agrees": line.agrees, "differences": differences}

@@ -1,0 +1,153 @@
+"""One installation on a virtual clock: a real store, the real assigner and sender, a payee that may be cruel."""
+
+import itertools
+import random
+from collections.abc import Iterable
+from pathlib import Path
+
+from sidecar.billing.outbox import Assigner, Events, Rules, Sender
+from sidecar.core.accounts import Account
+from sidecar.core.billing import OutboxRow, Period, RowQuery
+from sidecar.core.clock import NS_PER_S, ManualClock
+from sidecar.core.ports import Position
+from sidecar.core.records import UsageRecord, encode_record
+from sidecar.storage import SqliteStore
+from tests.billing.payee import Killed, Payee
+
+START_S = 1_760_000_000 // 60 * 60
+PERIOD = Period(START_S - 1_111_111, START_S + 4_444_444)
+EVENT = "acme_tokens"
+
+
+class Books:
+    """``now`` is a whole number of seconds; usage is that of the tenant ``acme`` unless told otherwise."""
+
+    def __init__(
+        self,
+        path: Path,
+        *,
+        seed: int = 0,
+        rules: Rules | None = None,
+        events: Events | None = None,
+        periods: tuple[Period, ...] = (PERIOD,),
+    ) -> None:
+        self.clock = ManualClock(wall_ns=START_S * NS_PER_S)
+        self.random = random.Random(seed)
+        self.payee = Payee(self.clock, self.random)
+        self.rules = rules or Rules()
+        self.events = events or Events(added={"tokens": EVENT})
+        self.periods = periods
+        self.path = path
+        self.used: dict[tuple[str, str], dict[int, int]] = {}
+        self._numbers = itertools.count(1)
+        self.customers: dict[str, str] = {}
+        for event_name in self.events.added.values():
+            self.payee.stripe.meter(event_name)
+        for event_name in self.events.hourly.values():
+            self.payee.stripe.meter(event_name, window="hour")
+        self.begin()
+
+    @property
+    def now_s(self) -> int:
+        return self.clock.wall_ns() // NS_PER_S
+
+    def begin(self) -> None:
+        """A process starts (again): nothing of the last one's memory is left."""
+        self.store = SqliteStore.open(self.path)
+        self.assigner = Assigner(self.store, self.events, self.rules.terms, self.clock)
+        self.sender = Sender(
+            self.store,
+            self.payee,
+            self.payee if self.rules.gate_s is not None else None,
+            self.clock,
+            rules=self.rules,
+            rate=1000,
+            sleep=_at_once,
+            jitter=self.random.random,
+        )
+
+    def end(self) -> None:
+        self.store.close()
+
+    async def open_account(self, tenant: str = "acme", customer: str | None = None) -> None:
+        found = customer or self.payee.stripe.customer(name=tenant)
+        self.customers[tenant] = found
+        await self.set_periods(tenant, self.periods)
+
+    async def set_periods(self, tenant: str, periods: tuple[Period, ...], status: str = "active") -> None:
+        account = Account(tenant, self.customers[tenant], "sub_1", status, periods=periods, read_ns=1)
+        await self.store.save_account(account, actor="test", at_ns=self.clock.wall_ns())
+
+    async def use(
+        self, tokens: int, tenant: str = "acme", *, ago_s: int = 0, meter: str = "tokens", sandbox: bool = False
+    ) -> None:
+        at_s = self.now_s - ago_s
+        record = UsageRecord(
+            event_id=f"0193a5f0-0000-7000-8000-{next(self._numbers):012x}",
+            started_us=at_s * 1_000_000,
+            tenant=tenant,
+            key_id="k1",
+            plan="pro",
+            sandbox=sandbox,
+            route="search",
+            method="GET",
+            status=200,
+            outcome="ok",
+            units=1,
+            cost=1,
+            bytes_in=1,
+            bytes_out=1,
+            total_us=5,
+            upstream_us=1,
+            first_byte_us=1,
+            meters={meter: tokens},
+        )
+        position = await self.store.position()
+        await self.store.append([encode_record(record)], Position(position.segment + 1, 16))
+        if not sandbox:
+            minutes = self.used.setdefault((tenant, meter), {})
+            minutes[at_s // 60] = minutes.get(at_s // 60, 0) + tokens
+
+    async def round(self) -> None:
+        """What the process does every now and then; it may die in it, and another one begins."""
+        try:
+            await self.assigner.assign()
+            await self.sender.send()
+        except Killed:
+            self.end()
+            self.begin()
+
+    async def settle(self, rounds: int = 600) -> None:
+        """Fair weather, until nothing is open any more."""
+        self.payee.fault_share, self.payee.out = 0.0, False
+        for _ in range(rounds):
+            self.payee.advance(300)
+            await self.round()
+            if not await self.open_rows() and not await self.store.marks(before=self.now_s):
+                return
+        raise AssertionError(f"still open: {await self.open_rows()}")
+
+    async def open_rows(self) -> list[OutboxRow]:
+        return await self.rows("pending", "sent")
+
+    async def rows(self, *states: str) -> list[OutboxRow]:
+        return await self.store.rows(RowQuery(states=states, limit=100_000))
+
+    def billed(self, tenant: str = "acme", periods: Iterable[Period] | None = None, event: str = EVENT) -> list[int]:
+        """The payee's own sums per period, without any lag."""
+        customer = self.customers[tenant]
+        far_ns = self.clock.wall_ns() + 10**18
+        summary = self.payee.stripe.summary
+        return [int(summary(event, customer, p.start_s, p.end_s, far_ns)) for p in periods or self.periods]
+
+    def served(self, tenant: str = "acme", periods: Iterable[Period] | None = None, meter: str = "tokens") -> list[int]:
+        """What was used in the minutes of each period."""
+        used = self.used.get((tenant, meter), {})
+        return [
+            sum(tokens for minute, tokens in used.items() if p.first_minute <= minute < p.end_minute)
+            for p in periods or self.periods
+        ]
+
+
+async def _at_once(seconds: float) -> None:
+    return None
