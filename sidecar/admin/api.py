@@ -38,6 +38,7 @@ def make_admin_app(
     app.add_routes(_tenant_routes(operations))
     app.add_routes(_key_routes(operations))
     app.add_routes(_report_routes(operations))
+    app.add_routes(_billing_routes(operations))
     return app
 
 
@@ -145,4 +146,36 @@ def _report_routes(operations: Operations) -> list[web.RouteDef]:
         web.get("/api/v1/usage/{tenant}", usage),
         web.get("/api/v1/margin", margin),
         web.get("/api/v1/export", export),
+    ]
+
+
+def _billing_routes(operations: Operations) -> list[web.RouteDef]:
+    async def reconcile(request: web.Request) -> web.Response:
+        return json_reply(
+            await operations.desk.reconcile(**query_fields(request, "period", "tenant", "after", "limit"))
+        )
+
+    async def rows(request: web.Request) -> web.Response:
+        fields = query_fields(request, "state", "tenant", "after", "limit")
+        return json_reply(await operations.desk.outbox_list(**fields))
+
+    async def retry(request: web.Request) -> web.Response:
+        await body_fields(request, required={}, optional={})
+        return json_reply(await operations.desk.outbox_retry(request.match_info["row"], actor=actor_of(request)))
+
+    async def carry(request: web.Request) -> web.Response:
+        await body_fields(request, required={}, optional={})
+        return json_reply(await operations.desk.outbox_carry(request.match_info["row"], actor=actor_of(request)))
+
+    async def drop(request: web.Request) -> web.Response:
+        fields = await body_fields(request, required={"reason": str}, optional={})
+        row = request.match_info["row"]
+        return json_reply(await operations.desk.outbox_drop(row, **fields, actor=actor_of(request)))
+
+    return [
+        web.get("/api/v1/reconcile", reconcile),
+        web.get("/api/v1/outbox", rows),
+        web.post("/api/v1/outbox/{row}/retry", retry),
+        web.post("/api/v1/outbox/{row}/carry", carry),
+        web.post("/api/v1/outbox/{row}/drop", drop),
     ]

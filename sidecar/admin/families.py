@@ -1,12 +1,10 @@
 """The table of metrics: name, kind, labels, help, and where the numbers come from. docs/metrics.md is its twin."""
 
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
-
+from sidecar.admin.billing_families import BILLING
+from sidecar.admin.family import Family
 from sidecar.admin.rows import (
     DURATION_BOUNDS_US,
     OVERHEAD_BOUNDS_US,
-    Row,
     breakers,
     by_pair,
     by_route,
@@ -20,20 +18,6 @@ from sidecar.admin.rows import (
     margin_side,
     one,
 )
-from sidecar.admin.sources import Readings
-
-
-@dataclass(frozen=True, slots=True)
-class Family:
-    """One metric without its prefix ``sidecar_``. ``read`` gives label values and the number of every sample."""
-
-    name: str
-    kind: str
-    labels: tuple[str, ...]
-    help: str
-    read: Callable[[Readings], Iterable[Row]]
-    unit: str = ""
-
 
 _ROUTE = ("route",)
 _SERIES = ("route", "plan", "status")
@@ -373,4 +357,4 @@ _BUILD = (
     ),
 )
 
-FAMILIES = _TRAFFIC + _ADMISSION + _LEDGER + _UPSTREAM + _MARGIN + _PAYMENTS + _BUILD
+FAMILIES = _TRAFFIC + _ADMISSION + _LEDGER + _UPSTREAM + _MARGIN + _PAYMENTS + BILLING + _BUILD

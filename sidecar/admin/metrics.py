@@ -16,7 +16,8 @@ from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 from prometheus_client.samples import Sample
 
-from sidecar.admin.families import FAMILIES, Family
+from sidecar.admin.families import FAMILIES
+from sidecar.admin.family import Family
 from sidecar.admin.sources import Readings, Sources
 
 _PACE = 20  # samples, about 7 us each

@@ -10,11 +10,12 @@ from heapq import merge
 from typing import Any, Protocol
 
 from sidecar.admin import shapes
+from sidecar.admin.desk import Desk
 from sidecar.admin.reports import Reports
 from sidecar.admin.usage import check_page
 from sidecar.core.accounts import AccountSource
 from sidecar.core.clock import Clock
-from sidecar.core.errors import Conflict, NotFound
+from sidecar.core.errors import Conflict, NotFound, SidecarError
 from sidecar.core.names import check_key_name, check_scope, check_tenant_name
 from sidecar.core.policy import Snapshot
 from sidecar.core.ports import Ledger, TenantStore
@@ -48,7 +49,8 @@ class Mint(Protocol):
 
 class Operations(Reports):
     """Changes, and the questions of Reports. ``changed(tenant, key_id)`` is called after a change so that caches forget
-    (None: all of them); ``flush`` waits until the ledger holds every call that has ended."""
+    (None: all of them); ``flush`` waits until the ledger holds every call that has ended; ``desk``: what concerns
+    billing."""
 
     def __init__(
         self,
@@ -60,11 +62,20 @@ class Operations(Reports):
         changed: Callable[[str | None, str | None], None],
         flush: Callable[[], Awaitable[None]],
         accounts: AccountSource | None = None,
+        desk: Desk | None = None,
     ) -> None:
         super().__init__(store, ledger, snapshot, clock, flush)
+        self._desk = desk
         self._mint = mint
         self._accounts = accounts
         self._changed = changed
+
+    @property
+    def desk(self) -> Desk:
+        """SidecarError where there is none."""
+        if self._desk is None:
+            raise SidecarError("this store does not hold what billing needs")
+        return self._desk
 
     async def tenants_add(self, name: str, plan: str, *, actor: str) -> dict[str, Any]:
         """A new tenant in the store. Conflict when the name is taken, there or in the policies."""

@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterable, Mapping
 from itertools import chain
 
 from sidecar.admin.sources import Readings
+from sidecar.billing import BillingReading
 from sidecar.core.money import MICROS
 from sidecar.metering import Histogram
 
@@ -108,3 +109,28 @@ def margin_once(number: Callable[[Readings], float | None]) -> Callable[[Reading
         return [] if value is None or readings.margin.age_s is None else [((), value)]
 
     return read
+
+
+def billing_once(number: Callable[[BillingReading], float | None]) -> Callable[[Readings], Iterable[Row]]:
+    """One number, where usage is reported to somebody."""
+
+    def read(readings: Readings) -> Iterable[Row]:
+        value = None if readings.billing is None else number(readings.billing)
+        return [] if value is None else [((), value)]
+
+    return read
+
+
+def billing_rows(place: int) -> Callable[[Readings], Iterable[Row]]:
+    """0: how many by state, 1: the age of the oldest."""
+
+    def read(readings: Readings) -> Iterable[Row]:
+        rows = readings.billing.rows if readings.billing is not None else {}
+        return (((state,), values[place]) for state, values in rows.items())
+
+    return read
+
+
+def billing_outcomes(readings: Readings) -> Iterable[Row]:
+    outcomes = readings.billing.outcomes if readings.billing is not None else {}
+    return (((outcome,), count) for outcome, count in outcomes.items())

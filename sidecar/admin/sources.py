@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
 
+from sidecar.billing import BillingReading
 from sidecar.core.accounts import PaymentCounts
 from sidecar.metering import TallyReading
 
@@ -124,6 +125,7 @@ class Readings:
     currency: str
     margin: MarginReading = MarginReading()
     payments: PaymentCounts = field(default_factory=PaymentCounts)
+    billing: BillingReading | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,6 +141,7 @@ class Sources:
     currency: Callable[[], str]  # of the costs
     margin: Callable[[], MarginReading] = MarginReading
     payments: Callable[[], PaymentCounts] = PaymentCounts
+    billing: Callable[[], BillingReading | None] = lambda: None  # None: usage is reported to nobody
 
     def read(self) -> Readings:
         """All readings, now."""
@@ -152,4 +155,5 @@ class Sources:
             self.currency(),
             self.margin(),
             self.payments(),
+            self.billing(),
         )

@@ -9,12 +9,21 @@ from sidecar.billing.operations import (
     preview_notices,
     send_notices,
 )
+from sidecar.billing.payees import Payee, payee_of
+from sidecar.billing.reconcile import Book, Reporter
+from sidecar.billing.reporting import BillingReading, Reporting
 
 __all__ = [
+    "BillingReading",
+    "Book",
+    "Payee",
+    "Reporter",
+    "Reporting",
     "apply_catalogue",
     "make_checkout",
     "make_portal",
     "open_payments",
+    "payee_of",
     "plan_catalogue",
     "preview_notices",
     "send_notices",

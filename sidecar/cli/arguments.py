@@ -25,6 +25,8 @@ def make_parser() -> argparse.ArgumentParser:
     _add_usage(commands)
     _add_export(commands)
     _add_margin(commands)
+    _add_reconcile(commands)
+    _add_outbox(_group(commands, "outbox", "usage on its way to the payee: list, retry, carry, drop"))
     _add_stripe(_group(commands, "stripe", "Stripe: plan, apply, drift of the catalogue; checkout, portal"))
     _add_notify(commands)
     version = commands.add_parser("version", help="print the version")
@@ -129,6 +131,33 @@ def _add_margin(commands: _Commands) -> None:
     margin.add_argument("--buffer", metavar="PERCENT", help="of the price floor on the cost, such as 30%%")
     margin.add_argument("--after", metavar="CURSOR", help="with --by tenant: the page after this cursor")
     margin.add_argument("--limit", metavar="N", type=int, help="with --by tenant: at most so many, up to 1000 (100)")
+
+
+def _add_reconcile(commands: _Commands) -> None:
+    reconcile = _command(commands, "reconcile", "reconcile", "compare ledger, outbox and the payee's own sums")
+    reconcile.add_argument(
+        "--period",
+        metavar="PERIOD",
+        default="current",
+        help="current, previous, or the month in which it began (2026-10); default: current",
+    )
+    reconcile.add_argument("--tenant", metavar="TENANT", help="of this one alone")
+    reconcile.add_argument("--after", metavar="TENANT", default="", help="start after this one")
+    reconcile.add_argument("--limit", metavar="N", type=int, default=100, help="at most so many tenants, up to 1000")
+
+
+def _add_outbox(group: _Commands) -> None:
+    listing = _command(group, "outbox list", "list", "list rows that wait for a person, or those of a state")
+    listing.add_argument("--state", metavar="STATE", help="rows in this state, such as sent or verified")
+    listing.add_argument("--tenant", metavar="TENANT", help="of this one alone")
+    listing.add_argument("--after", metavar="ROW", default="0", help="start after this one")
+    listing.add_argument("--limit", metavar="N", type=int, default=100, help="at most so many, up to 1000")
+    retry = _command(group, "outbox retry", "retry", "send a row again, with the same identifier")
+    carry = _command(group, "outbox carry", "carry", "ask for a row's usage in the open period")
+    drop = _command(group, "outbox drop", "drop", "write a row off: its usage is not billed")
+    for parser in (retry, carry, drop):
+        parser.add_argument("row", metavar="ROW", help="its number, as list shows it")
+    drop.add_argument("--reason", required=True, help="kept with the row")
 
 
 def _add_stripe(group: _Commands) -> None:

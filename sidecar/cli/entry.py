@@ -5,7 +5,7 @@ import os
 import sys
 from collections.abc import Callable, Sequence
 
-from sidecar.cli import commands, stripe
+from sidecar.cli import billing, commands, stripe
 from sidecar.cli.arguments import make_parser
 from sidecar.core.errors import ConfigError, SidecarError
 
@@ -28,6 +28,11 @@ _COMMANDS: dict[str, Callable[[argparse.Namespace], int]] = {
     "usage": commands.usage,
     "export": commands.export,
     "margin": commands.margin,
+    "reconcile": billing.reconcile,
+    "outbox list": billing.outbox_list,
+    "outbox retry": billing.outbox_retry,
+    "outbox carry": billing.outbox_carry,
+    "outbox drop": billing.outbox_drop,
     "stripe plan": stripe.plan,
     "stripe apply": stripe.apply,
     "stripe drift": stripe.drift,

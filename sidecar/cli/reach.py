@@ -11,6 +11,7 @@ import json
 import os
 import re
 from collections.abc import Callable
+from operator import attrgetter
 from pathlib import Path
 from threading import Event
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -26,7 +27,10 @@ _DEFAULT_DATA = "data"
 _TRIES = 50
 _PAUSE_S = 0.1
 _NEVER = Event()  # waiting for it is a pause that Ctrl-C ends
-_READ_ONLY = frozenset({"tenants_list", "tenants_show", "keys_list", "usage", "usage_by", "margin"})
+_READ_ONLY = frozenset({"tenants_list", "tenants_show", "keys_list", "usage", "usage_by", "margin"}) | {
+    "desk.reconcile",
+    "desk.outbox_list",
+}
 Result = TypeVar("Result")
 
 
@@ -160,7 +164,7 @@ def _offline(snapshot: "Snapshot", operation: str, arguments: dict[str, Any]) ->
     async def work() -> dict[str, Any]:
         async with open_offline(snapshot) as operations:
             actor = {} if operation in _READ_ONLY else {"actor": _actor()}
-            result: dict[str, Any] = await getattr(operations, operation)(**arguments, **actor)
+            result: dict[str, Any] = await attrgetter(operation)(operations)(**arguments, **actor)
             return result
 
     return asyncio.run(work())

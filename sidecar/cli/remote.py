@@ -26,8 +26,15 @@ _CALLS = {
     "usage_by": ("GET", "/api/v1/usage"),
     "margin": ("GET", "/api/v1/margin"),
     "export": ("GET", "/api/v1/export"),
+    "desk.reconcile": ("GET", "/api/v1/reconcile"),
+    "desk.outbox_list": ("GET", "/api/v1/outbox"),
+    "desk.outbox_retry": ("POST", "/api/v1/outbox/{row}/retry"),
+    "desk.outbox_carry": ("POST", "/api/v1/outbox/{row}/carry"),
+    "desk.outbox_drop": ("POST", "/api/v1/outbox/{row}/drop"),
 }
-_SLOW = frozenset({"usage_by", "margin", "export"})  # they may read the sums of every tenant
+_SLOW = frozenset(
+    {"usage_by", "margin", "export", "desk.reconcile"}
+)  # they may read the sums of every tenant, there or at the payee
 SLOW_TIMEOUT_S = 600.0
 _PIECE = 64 * 1024  # bytes
 _ANY_TO_LOOPBACK = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - an address to connect to, not to bind

@@ -2,11 +2,13 @@
 
 import base64
 import binascii
+from dataclasses import replace
 from typing import Any
 
 from sidecar.config.kinds import SecretKind, choice, duration, integer, name, text
+from sidecar.config.reading import Scalar, quoted
 from sidecar.config.tables import Field, ListOf, Record, Table
-from sidecar.core.billing_settings import DAY_NS, AccessPolicy, Billing, Mail, Notices, StripeSettings
+from sidecar.core.billing_settings import DAY_NS, AccessPolicy, Billing, CloudEventsSink, Mail, Notices, StripeSettings
 
 _URL = text("an address", r"https?://[!-~]+", hint="one such as https://example.com/pay", most=1000)
 _ADDRESS = text("an e-mail address", r"[!-;=?-~]+@[A-Za-z0-9.-]+", hint="one such as ops@example.com", most=254)
@@ -54,6 +56,9 @@ STRIPE = Table(
             "prefix",
             text("a prefix", r"[a-z0-9][a-z0-9_]{0,31}", hint="up to 32 of a-z, 0-9 and _", most=32),
             "What the lookup keys and product ids of this installation begin with; whatever does not is left alone.",
+        ),
+        Field(
+            "rate", integer(1, 1000), "Events per second, at most.", absent="100 with a live key, 15 with a test key"
         ),
         Field(
             "api",
@@ -128,14 +133,66 @@ NOTICES = Table(
     ),
     of=Notices,
 )
+CLOUD_EVENTS = Table(
+    "cloud_events",
+    "Takes usage as CloudEvents over HTTP, instead of Stripe's meters.",
+    CloudEventsSink,
+    (
+        Field(
+            "url",
+            text(
+                "an address", r"https?://[!-~]+", hint="one such as https://openmeter.example/api/v1/events", most=500
+            ),
+            "Where events are POSTed. It has to drop a second event of the same `source` and `id`.",
+            required=True,
+        ),
+        Field("token", SecretKind(8), "Sent as `Authorization: Bearer`.", absent="not sent"),
+        Field(
+            "source", text("a source", r"[!-~]{1,100}", hint="a word or an address", most=100), "The events' source."
+        ),
+        Field("rate", integer(1, 10_000), "Events per second, at most."),
+    ),
+)
+_MINUTE_NS = 60_000_000_000
+
+
+def _parse_window(scalar: Scalar) -> int:
+    window_ns: int = duration(_MINUTE_NS, 60 * _MINUTE_NS).parse(scalar)
+    if window_ns % _MINUTE_NS or (60 * _MINUTE_NS) % window_ns:
+        raise ValueError(f"{quoted(scalar.text)} does not divide an hour into whole minutes; write 1m, 5m, 15m or 1h")
+    return window_ns
+
+
+_WINDOW = replace(duration(_MINUTE_NS, 60 * _MINUTE_NS), parse=_parse_window)
+
+
+def _make_billing(**given: Any) -> Billing:
+    if given.get("cloud_events") is not None and given.get("stripe") is not None:
+        raise ValueError("usage goes to one place; write stripe or cloud_events, not both")
+    return Billing(**given)
+
+
 BILLING = Table(
     "billing",
     "Who is asked for the money, what follows from payment, who is told.",
-    Billing,
+    _make_billing,
     (
         Field("stripe", Record(STRIPE), "Stripe.", absent="not used"),
+        Field("cloud_events", Record(CLOUD_EVENTS), "Another receiver of usage.", absent="not used"),
         Field("access", Record(ACCESS), "What follows from payment."),
         Field("notices", Record(NOTICES), "Who is told."),
+        Field("window", _WINDOW, "Usage of so many minutes becomes one event.", attr="window_ns"),
+        Field(
+            "late",
+            choice("hold", "carry"),
+            "Usage that becomes known after its invoice: `hold` it for a person, or `carry` it into the open period.",
+        ),
+        Field(
+            "invoice_grace",
+            duration(60 * _MINUTE_NS, 72 * 60 * _MINUTE_NS),
+            "How long after its end a period's invoice still takes usage, as it is set at Stripe.",
+            attr="invoice_grace_ns",
+        ),
     ),
 )
-TABLES = (BILLING, STRIPE, ACCESS, NOTICES, MAIL)
+TABLES = (BILLING, STRIPE, CLOUD_EVENTS, ACCESS, NOTICES, MAIL)

@@ -8,14 +8,16 @@ DAY_NS = 86_400_000_000_000
 @dataclass(frozen=True, slots=True)
 class StripeSettings:
     """How Stripe is reached. ``api``: the base address (a stand-in's in tests). ``prefix`` begins the lookup keys of
-    everything that is ours there. ``timeout_ns``: of one request, its reply included. ``webhook_secrets``: of every
-    destination, new and old ones while they are rotated.
+    everything that is ours there. ``rate``: events per second, None: 100 for a live key, 15 for a test key.
+    ``timeout_ns``: of one request, its reply included. ``webhook_secrets``: of every destination, new and old ones
+    while they are rotated.
     """
 
     api_key: str = field(repr=False)
     webhook_secrets: tuple[str, ...] = field(default=(), repr=False)
     api: str = "https://api.stripe.com"
     prefix: str = "sidecar"
+    rate: int | None = None
     timeout_ns: int = 20_000_000_000
 
 
@@ -26,6 +28,7 @@ class CloudEventsSink:
     url: str
     token: str | None = field(default=None, repr=False)
     source: str = "sidecar"
+    rate: int = 100
     timeout_ns: int = 20_000_000_000
 
 
@@ -75,8 +78,23 @@ class Notices:
 
 @dataclass(frozen=True, slots=True)
 class Billing:
-    """Who is asked for the money, what follows from payment, who is told. ``stripe`` None: nobody is asked there."""
+    """Who is asked for the money, what follows from payment, who is told. ``stripe`` None: nobody is asked there.
+    ``cloud_events``: who takes usage instead of Stripe.
+
+    ``window_ns``: how much usage goes into one event, whole minutes. ``late``: what happens to usage whose period is
+    invoiced when it becomes known: ``hold`` it for a person, or ``carry`` it into the open period.
+    ``invoice_grace_ns``: how long after its end a period's invoice takes usage; as it is set at Stripe.
+    """
 
     stripe: StripeSettings | None = None
+    cloud_events: CloudEventsSink | None = None
     access: AccessPolicy = AccessPolicy()
     notices: Notices = Notices()
+    window_ns: int = 300_000_000_000
+    late: str = "hold"
+    invoice_grace_ns: int = 3_600_000_000_000
+
+    @property
+    def reports(self) -> bool:
+        """Whether usage goes anywhere."""
+        return self.stripe is not None or self.cloud_events is not None

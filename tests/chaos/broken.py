@@ -20,7 +20,7 @@ from typing import Any
 
 import apsw
 
-import sidecar.app
+from sidecar.app import parts
 from sidecar.cli.entry import main
 from sidecar.core.errors import StoreError
 from sidecar.core.ids import EventIds
@@ -115,5 +115,5 @@ SEAMS: dict[str, tuple[str, Any]] = {
 
 if __name__ == "__main__":
     name, replacement = SEAMS[sys.argv[1]]
-    setattr(sidecar.app, name, replacement)
+    setattr(parts, name, replacement)
     sys.exit(main(sys.argv[2:]))

@@ -176,6 +176,8 @@ def _check_seen(snapshot: Snapshot, reading: Reading) -> None:
     """Field bug 21: a meter that can never match, or that nothing looks at, is an error and not a silent no-op."""
     seen = {quota.meter for plan in snapshot.plans.values() for quota in plan.quotas}
     seen |= {price.meter for plan in snapshot.plans.values() if plan.price for price in plan.price.meters}
+    if snapshot.settings.billing.cloud_events is not None:  # whoever takes the events puts a price on them
+        seen |= {meter.name for meter in snapshot.meters.values() if meter.stripe_event is not None}
     for meter in snapshot.meters.values():
         if meter.name not in seen and meter.origin.line:
             message = (

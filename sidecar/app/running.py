@@ -14,14 +14,12 @@
 import asyncio
 import contextlib
 import logging
+import os
 import platform
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import Awaitable, Callable
 from functools import partial
 from hashlib import sha256
 from importlib.metadata import version
-from pathlib import Path
-from typing import TypeAlias
-from urllib.parse import unquote, urlsplit
 
 import aiohttp
 from aiohttp import web
@@ -29,7 +27,6 @@ from aiohttp import web
 from sidecar.admin import (
     Build,
     Connections,
-    Operations,
     RunningMargin,
     Sources,
     make_admin_app,
@@ -40,19 +37,17 @@ from sidecar.admin import (
     read_upstreams,
 )
 from sidecar.admission import Admission
-from sidecar.billing import open_payments
+from sidecar.app.parts import books_of, close_store, open_journal, open_store, operations, payee_for, shipper_of
+from sidecar.billing import Payee, Reporting, open_payments
 from sidecar.core.accounts import PaymentCounts
 from sidecar.core.clock import NS_PER_S, Clock, SystemClock
 from sidecar.core.errors import StoreDown, StoreError
 from sidecar.core.policy import Settings, Snapshot
 from sidecar.gateway import Account, JournalUse, Lane, LaneRunner, Rules
 from sidecar.identity import Peppers, Resolver, UpstreamSigner, admin_token, fetch_jwks, new_key, signing_key
-from sidecar.ledger import Journal, Retention, Shipper, done_extra
 from sidecar.metering import CostModel, Tallies
-from sidecar.storage import PostgresStore, SqliteStore, migrate_schema, move, schema_state
 from sidecar.upstream import HealthChecks, UpstreamPool
 
-Store: TypeAlias = SqliteStore | PostgresStore
 _POLL_S = 1.0  # a key revoked in the store by somebody else stops within this
 _CATCH_UP_S = 5.0
 _FAILING_S = 60  # a ledger that takes nothing for so long is worth a warning; calls go on
@@ -70,6 +65,8 @@ class App:
         self._pools: dict[str, UpstreamPool] = {}
         self._draining = False
         self._tallies = Tallies()
+        self._payee: Payee | None = None
+        self._reporting: Reporting | None = None
 
     async def start(self) -> None:
         """Opens the store, recovers the journal, and listens. SidecarError or OSError says what is in the way."""
@@ -77,6 +74,7 @@ class App:
             self._rooms = rooms
             await self._open_stores(self.snapshot.settings)
             await self._open_lane(self.snapshot)
+            self._open_billing()
             await self._open_admin(self.snapshot.settings)
             await self._listen(self.snapshot.settings)
             self._rooms = rooms.pop_all()
@@ -92,7 +90,7 @@ class App:
         return _bound(self._lane_runner), _bound(self._admin_runner)
 
     async def _open_stores(self, settings: Settings) -> None:
-        self._journal = _open_journal(self.snapshot, self._clock)
+        self._journal = open_journal(self.snapshot, self._clock)
         self._rooms.callback(self._journal.close)
         try:
             await self._reach_store(settings)
@@ -103,9 +101,9 @@ class App:
 
     async def _reach_store(self, settings: Settings) -> None:
         async with contextlib.AsyncExitStack() as rooms:
-            self._store = await _open_store(settings, self._journal.identity)
-            rooms.push_async_callback(_close, self._store)
-            self._shipper = _shipper_of(settings, self._journal, self._store, self._clock)
+            self._store = await open_store(settings, self._journal.identity)
+            rooms.push_async_callback(close_store, self._store)
+            self._shipper = shipper_of(settings, self._journal, self._store, self._clock)
             await self._shipper.recover()
             self._rooms.push_async_callback(rooms.pop_all().aclose)
 
@@ -138,7 +136,7 @@ class App:
         if identity.upstream_jwt is not None:
             signer = UpstreamSigner(identity.upstream_jwt, signing_key(settings.data), self._clock)
         self._peppers = Peppers.from_settings(identity.api_key, settings.data)
-        books = _books(self._store) if settings.billing.stripe is not None else None
+        books = books_of(self._store) if settings.billing.stripe is not None else None
         mint = partial(new_key, self._peppers, identity.api_key.brand)
         self._payments = open_payments(lambda: self.snapshot, books, mint, self._clock)
         pages = self._payments.routes() if self._payments else []
@@ -185,13 +183,24 @@ class App:
         self._background(self._poll())
         self._background(HealthChecks(list(self._pools.values())).run())
 
+    def _open_billing(self) -> None:
+        self._payee = payee_for(self.snapshot, self._store, self._clock)
+        books = books_of(self._store)
+        if self._payee is not None and books is not None:
+            self._rooms.push_async_callback(self._payee.parts.close)
+            node = f"{self._journal.identity}/{os.getpid()}"
+            self._reporting = Reporting(books, self._payee.parts, node, self._clock)
+            self._rooms.push_async_callback(self._reporting.close)
+            self._background(self._reporting.run())
+
     async def _open_admin(self, settings: Settings) -> None:
         token = settings.admin.token or admin_token(settings.data)
-        operations = _operations(self.snapshot, self._store, self._peppers, self._clock, self._changed, self._caught_up)
+        snapshot, keys = self.snapshot, self._peppers
+        doing = operations(snapshot, self._store, keys, self._clock, self._changed, self._caught_up, self._payee)
         self._margin = RunningMargin(self._store, self._store, lambda: self.snapshot, self._clock)
         self._background(self._margin.run())
         sources = self._sources()
-        admin = make_admin_app(operations, sources, self._unready, token, settings.admin, self._warnings)
+        admin = make_admin_app(doing, sources, self._unready, token, settings.admin, self._warnings)
         self._admin_runner = web.AppRunner(admin, access_log=None, shutdown_timeout=2.0)
         await self._admin_runner.setup()
         self._rooms.push_async_callback(self._admin_runner.cleanup)
@@ -254,7 +263,10 @@ class App:
     def _warnings(self) -> list[str]:
         since_ns = self._shipper.readings().failing_since_ns
         failing_s = 0 if since_ns is None else (self._clock.monotonic_ns() - since_ns) // NS_PER_S
-        return [f"the ledger has taken nothing for {failing_s} s; see the log"] if failing_s >= _FAILING_S else []
+        told = [f"the ledger has taken nothing for {failing_s} s; see the log"] if failing_s >= _FAILING_S else []
+        if self._reporting is not None:
+            told += [f"usage is not reported: {fault}" for fault in self._reporting.read().faults]
+        return told
 
     def _sources(self) -> Sources:
         policy = sha256(repr((self.snapshot.routes, self.snapshot.plans)).encode()).hexdigest()[:12]
@@ -270,123 +282,13 @@ class App:
             currency=lambda: self.snapshot.costs.currency,
             margin=self._margin.read,
             payments=self._payments.counts.read if self._payments else PaymentCounts,
+            billing=lambda: None if self._reporting is None else self._reporting.read(),
         )
-
-
-@contextlib.asynccontextmanager
-async def open_offline(snapshot: Snapshot) -> AsyncIterator[Operations]:
-    """The operations on the store itself, for commands while no sidecar runs. StoreLocked when one does.
-
-    What a killed sidecar left in its journal is moved to the ledger first, so that usage is whole.
-    """
-    settings, clock = snapshot.settings, SystemClock()
-    async with contextlib.AsyncExitStack() as rooms:
-        journal = _open_journal(snapshot, clock)
-        rooms.callback(journal.close)
-        store = await _open_store(settings, journal.identity)
-        rooms.push_async_callback(_close, store)
-        if journal.leftovers:
-            await _shipper_of(settings, journal, store, clock).recover()
-        peppers = Peppers.from_settings(settings.identity.api_key, settings.data)
-        yield _operations(snapshot, store, peppers, clock, lambda tenant, key_id: None, _nothing)
-
-
-async def apply_schema(snapshot: Snapshot, owner_url: str) -> list[int]:
-    """Brings the PostgreSQL schema to this version as its owner, for the role that ``storage:`` logs in as.
-
-    The numbers of the migrations that were applied. StoreError.
-    """
-    return await migrate_schema(owner_url, _postgresql_user(snapshot.settings))
-
-
-async def show_schema(snapshot: Snapshot) -> tuple[int, tuple[int, ...]]:
-    """The PostgreSQL schema's number and those of the migrations to be applied. StoreError."""
-    _postgresql_user(snapshot.settings)
-    state = await schema_state(snapshot.settings.storage)
-    return state.version, state.pending
-
-
-async def move_storage(snapshot: Snapshot, source: str, say: Callable[[str], None]) -> bool:
-    """Moves the installation ``sqlite:///PATH`` to the PostgreSQL that ``storage:`` names, while no sidecar runs.
-
-    What is left in the journal goes along. ``say`` gets lines for people. False: it was moved before. StoreError, also
-    when it was interrupted or anybody uses either side; the same call goes on where it stopped.
-    """
-    settings, clock = snapshot.settings, SystemClock()
-    _postgresql_user(settings)
-    if not source.startswith("sqlite:///"):
-        raise StoreError("only a SQLite file can be moved; name it as sqlite:///data/sidecar.db")
-    async with contextlib.AsyncExitStack() as rooms:
-        journal = _open_journal(snapshot, clock)
-        rooms.callback(journal.close)
-        store = SqliteStore.open(Path(source.removeprefix("sqlite:///")), moving=True)
-        rooms.callback(store.close)
-        if journal.leftovers and await store.moved_to() is None:
-            await _shipper_of(settings, journal, store, clock).recover()
-        return await move(store, settings.storage, journal.identity, say)
-
-
-def _postgresql_user(settings: Settings) -> str:
-    user = None if settings.storage.startswith("sqlite:") else urlsplit(settings.storage).username
-    if user is None:
-        raise StoreError("storage: is no PostgreSQL URL; a SQLite file gets its schema when it is opened")
-    return unquote(user)
-
-
-async def _open_store(settings: Settings, journal: str) -> Store:
-    """The store that ``storage:`` names, opened for the journal of that identity. StoreError."""
-    if not settings.storage.startswith("sqlite:"):
-        return await PostgresStore.open(settings.storage, journal=journal)
-    return _open_sqlite(Path(settings.storage.removeprefix("sqlite:///")), Path(settings.data))
-
-
-def _open_sqlite(path: Path, data: Path) -> SqliteStore:
-    if not path.exists() and (data / "pepper").exists():
-        _log.warning("the database %s is missing; a new one is made, without tenants, keys and usage", path)
-    return SqliteStore.open(path)
-
-
-def _books(store: Store) -> SqliteStore | None:
-    """The store, where it holds accounts."""
-    return store if isinstance(store, SqliteStore) else None
-
-
-async def _close(store: Store) -> None:
-    if isinstance(store, PostgresStore):
-        await store.close()
-    else:
-        store.close()
-
-
-def _open_journal(snapshot: Snapshot, clock: Clock) -> Journal:
-    settings = snapshot.settings
-    return Journal(Path(settings.data) / "journal", settings.journal, clock, extra=done_extra(snapshot.meters))
-
-
-def _shipper_of(settings: Settings, journal: Journal, store: Store, clock: Clock) -> Shipper:
-    keep = Retention(settings.raw_events_ns, settings.minute_sums_ns, settings.hour_sums_ns)
-    return Shipper(journal, store, clock, keep=keep)
-
-
-def _operations(
-    snapshot: Snapshot,
-    store: Store,
-    peppers: Peppers,
-    clock: Clock,
-    changed: Callable[[str | None, str | None], None],
-    flush: Callable[[], Awaitable[None]],
-) -> Operations:
-    mint = partial(new_key, peppers, snapshot.settings.identity.api_key.brand)
-    return Operations(store, store, lambda: snapshot, mint, clock, changed, flush, _books(store))
 
 
 def _bound(runner: web.BaseRunner) -> str:
     host, port = runner.addresses[0][:2]
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
-
-
-async def _nothing() -> None:
-    return None
 
 
 async def _no_fetch(url: str) -> bytes:

@@ -1,0 +1,78 @@
+"""What a running sidecar and an offline command are both made of."""
+
+import logging
+from collections.abc import Awaitable, Callable
+from functools import partial
+from pathlib import Path
+from typing import TypeAlias
+
+from sidecar.admin import Desk, Operations
+from sidecar.billing import Payee, payee_of
+from sidecar.core.clock import Clock
+from sidecar.core.policy import Settings, Snapshot
+from sidecar.identity import Peppers, new_key
+from sidecar.ledger import Journal, Retention, Shipper, done_extra
+from sidecar.storage import PostgresStore, SqliteStore
+
+Store: TypeAlias = SqliteStore | PostgresStore
+_log = logging.getLogger("sidecar")
+
+
+async def open_store(settings: Settings, journal: str) -> Store:
+    """The store that ``storage:`` names, opened for the journal of that identity. StoreError."""
+    if not settings.storage.startswith("sqlite:"):
+        return await PostgresStore.open(settings.storage, journal=journal)
+    return _open_sqlite(Path(settings.storage.removeprefix("sqlite:///")), Path(settings.data))
+
+
+def _open_sqlite(path: Path, data: Path) -> SqliteStore:
+    if not path.exists() and (data / "pepper").exists():
+        _log.warning("the database %s is missing; a new one is made, without tenants, keys and usage", path)
+    return SqliteStore.open(path)
+
+
+async def close_store(store: Store) -> None:
+    if isinstance(store, PostgresStore):
+        await store.close()
+    else:
+        store.close()
+
+
+def open_journal(snapshot: Snapshot, clock: Clock) -> Journal:
+    settings = snapshot.settings
+    return Journal(Path(settings.data) / "journal", settings.journal, clock, extra=done_extra(snapshot.meters))
+
+
+def shipper_of(settings: Settings, journal: Journal, store: Store, clock: Clock) -> Shipper:
+    keep = Retention(settings.raw_events_ns, settings.minute_sums_ns, settings.hour_sums_ns)
+    return Shipper(journal, store, clock, keep=keep)
+
+
+def books_of(store: Store) -> SqliteStore | None:
+    """The store, where it holds what billing needs."""
+    return store if isinstance(store, SqliteStore) else None
+
+
+def payee_for(snapshot: Snapshot, store: Store, clock: Clock) -> Payee | None:
+    """Who is told of usage; None: nobody."""
+    books = books_of(store)
+    if books is None:
+        if snapshot.settings.billing.reports:
+            _log.warning("usage is not reported: a PostgreSQL store does not hold the outbox yet")
+        return None
+    return payee_of(snapshot, books, clock)
+
+
+def operations(
+    snapshot: Snapshot,
+    store: Store,
+    peppers: Peppers,
+    clock: Clock,
+    changed: Callable[[str | None, str | None], None],
+    flush: Callable[[], Awaitable[None]],
+    payee: Payee | None,
+) -> Operations:
+    mint = partial(new_key, peppers, snapshot.settings.identity.api_key.brand)
+    books = books_of(store)
+    desk = None if books is None else Desk(books, None if payee is None else payee.reporter, clock)
+    return Operations(store, store, lambda: snapshot, mint, clock, changed, flush, books, desk)

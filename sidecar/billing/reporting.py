@@ -1,0 +1,186 @@
+"""Usage reaches the payee while the sidecar runs: assigning, sending, verifying, each at its own pace.
+
+One node of an installation does it at a time. A node that stops says so; one that dies is followed within a minute.
+Nothing here is on the way of a request: when the payee, the key or the catalogue is wrong, calls are served, usage
+waits in the ledger, and the readings say what is wrong.
+"""
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+
+from sidecar.billing.outbox import Assigner, Events, Sender
+from sidecar.billing.reconcile import Book, Verifier, heal_ledger
+from sidecar.core.clock import NS_PER_S, Clock
+from sidecar.core.errors import SidecarError
+
+TICK_S = 5.0
+LEAD_NS = 60 * NS_PER_S
+# How often each part is done, seconds.
+EVERY_S = {"lead": 15, "check": 60, "assign": 30, "send": 0, "verify": 60, "heal": 900, "forget": 60, "count": 60}
+RECHECK_S = 86_400  # of a catalogue that was right
+KEEP_S = 400 * 86_400  # rows that were verified, and what they stand for
+_FORGET_AT_MOST = 10_000  # rows: 14 million a day
+_log = logging.getLogger("sidecar.billing")
+
+
+@dataclass(frozen=True, slots=True)
+class BillingReading:
+    """``rows``: state to (rows, age of the oldest in seconds). ``faults``: what is wrong with the payee's side, in
+    sentences: while there are any nothing is sent. ``outcomes``: of attempts. ``drift``: differences between the
+    policies and the payee's catalogue, None: not known."""
+
+    leads: bool = False
+    rows: dict[str, tuple[int, float]] = field(default_factory=dict)
+    outcomes: dict[str, int] = field(default_factory=dict)
+    faults: tuple[str, ...] = ()
+    read_back: int = 0
+    missing: int = 0
+    foreign: int = 0
+    healed: int = 0
+    skew_s: int = 0
+    failures: int = 0
+    drift: int | None = None
+
+
+@dataclass(slots=True)
+class Parts:
+    """What a payee needs: ``check`` says in sentences why it could not be billed right; ``drift`` counts differences of
+    the catalogue; ``prepare`` is done before assigning. ``verifier`` None: the payee has no sums."""
+
+    assigner: Assigner
+    sender: Sender
+    verifier: Verifier | None
+    events: Events
+    check: Callable[[], Awaitable[list[str]]]
+    drift: Callable[[], Awaitable[int | None]]
+    prepare: Callable[[], Awaitable[None]]
+    close: Callable[[], Awaitable[None]]
+
+
+class Reporting:
+    """``run`` until it is cancelled, then ``close``. ``node`` names this process among those of the store."""
+
+    def __init__(self, store: Book, parts: Parts, node: str, clock: Clock) -> None:
+        self._store = store
+        self._parts = parts
+        self._node = node
+        self._clock = clock
+        self._done_ns: dict[str, int] = {}
+        self._checked_ns: int | None = None
+        self._faults: tuple[str, ...] = ("the payee was not asked yet",)
+        self._rows: dict[str, tuple[int, int]] = {}
+        self._leads = False
+        self._healed = 0
+        self._failures = 0
+        self._drift: int | None = None
+
+    async def run(self) -> None:
+        while True:
+            await self.tick()
+            await asyncio.sleep(TICK_S)
+
+    async def tick(self) -> None:
+        """Everything whose time has come. No error leaves it: the next tick tries again."""
+        for name, work in (
+            ("lead", self._lead),
+            ("count", self._count),
+            ("check", self._check),
+            ("assign", self._assign),
+            ("send", self._send),
+            ("verify", self._verify),
+            ("heal", self._heal),
+            ("forget", self._forget),
+        ):
+            if not self._is_due(name):
+                continue
+            try:
+                await work()
+            except SidecarError as error:
+                self._failures += 1
+                _log.warning("billing could not %s: %s", name, error)
+
+    async def close(self) -> None:
+        """Lets another node follow at once."""
+        try:
+            if self._leads:
+                await self._store.yield_lead("reporting", self._node)
+        except SidecarError as error:
+            _log.warning("billing is left to another node after a minute: %s", error)
+        finally:
+            await self._parts.close()
+
+    def read(self) -> BillingReading:
+        now_ns = self._clock.wall_ns()
+        sender, verifier = self._parts.sender.readings, self._parts.verifier
+        stopped = (sender.stopped,) if sender.stopped else ()
+        unreadable = (verifier.unreadable,) if verifier is not None and verifier.unreadable else ()
+        stuck = tuple(f"{tenant}: {text}" for tenant, text in self._parts.assigner.stuck.items())
+        return BillingReading(
+            leads=self._leads,
+            rows={state: (count, (now_ns - oldest) / NS_PER_S) for state, (count, oldest) in self._rows.items()},
+            outcomes=dict(sender.outcomes),
+            faults=(*self._faults, *stopped, *unreadable, *stuck) if self._leads else (),
+            read_back=sender.read_back,
+            missing=verifier.missing if verifier is not None else 0,
+            foreign=len(verifier.foreign) if verifier is not None else 0,
+            healed=self._healed,
+            skew_s=sender.skew_s,
+            failures=self._failures,
+            drift=self._drift,
+        )
+
+    def _is_due(self, name: str) -> bool:
+        if name not in ("lead", "count") and not self._leads:
+            return False
+        if name == "send" and self._faults:
+            return False
+        now_ns, last_ns = self._clock.monotonic_ns(), self._done_ns.get(name)
+        if last_ns is not None and now_ns - last_ns < EVERY_S[name] * NS_PER_S:
+            return False
+        self._done_ns[name] = now_ns
+        return True
+
+    async def _lead(self) -> None:
+        now_ns = self._clock.wall_ns()
+        self._leads = await self._store.lead("reporting", self._node, ttl_ns=LEAD_NS, at_ns=now_ns)
+
+    async def _count(self) -> None:
+        self._rows = await self._store.row_counts()
+
+    async def _check(self) -> None:
+        now_ns = self._clock.monotonic_ns()
+        if not self._faults and self._checked_ns is not None and now_ns - self._checked_ns < RECHECK_S * NS_PER_S:
+            return
+        found = tuple(await self._parts.check())
+        for fault in found:
+            if fault not in self._faults:
+                _log.error("usage is not reported: %s", fault)
+        if self._faults and not found:
+            _log.info("usage is reported")
+        self._faults, self._checked_ns = found, now_ns
+        self._drift = await self._parts.drift()
+
+    async def _assign(self) -> None:
+        await self._parts.prepare()
+        await self._parts.assigner.assign()
+
+    async def _send(self) -> None:
+        while await self._parts.sender.send():
+            if self._is_due("lead"):
+                await self._lead()
+            if not self._leads:
+                return
+
+    async def _verify(self) -> None:
+        if self._parts.verifier is not None:
+            await self._parts.verifier.verify()
+
+    async def _heal(self) -> None:
+        names = (*self._parts.events.added, *self._parts.events.hourly)
+        self._healed += await heal_ledger(self._store, names, self._clock.wall_ns())
+
+    async def _forget(self) -> None:
+        before = (self._clock.wall_ns() // NS_PER_S - KEEP_S) // 60
+        await self._store.forget_billed(before=before, at_most=_FORGET_AT_MOST)

@@ -1,0 +1,143 @@
+"""The parts of reporting, at their own pace, on one node at a time."""
+
+from pathlib import Path
+
+import pytest
+
+from sidecar.billing.outbox import Events
+from sidecar.billing.payees import months
+from sidecar.billing.reconcile import Verifier
+from sidecar.billing.reporting import Parts, Reporting
+from sidecar.core.errors import SidecarError
+from tests.billing.books import EVENT, Books
+
+
+async def nothing() -> None:
+    return None
+
+
+class Node:
+    """One process's reporting; ``faults``: what the payee's side has against it."""
+
+    def __init__(self, books: Books, name: str) -> None:
+        self.faults: list[str] = []
+        self.unreachable = False
+        self.checks = 0
+        parts = Parts(
+            assigner=books.assigner,
+            sender=books.sender,
+            verifier=Verifier(books.store, books.payee, books.clock),
+            events=Events(added={"tokens": EVENT}),
+            check=self.check,
+            drift=_none,
+            prepare=nothing,
+            close=nothing,
+        )
+        self.reporting = Reporting(books.store, parts, name, books.clock)
+
+    async def check(self) -> list[str]:
+        self.checks += 1
+        if self.unreachable:
+            raise SidecarError("Stripe cannot be reached")
+        return self.faults
+
+
+async def _none() -> int | None:
+    return 3
+
+
+@pytest.fixture
+def books(tmp_path: Path) -> Books:
+    return Books(tmp_path / "a.db")
+
+
+async def ticks(books: Books, node: Node, times: int, seconds: int = 60) -> None:
+    for _ in range(times):
+        books.payee.advance(seconds)
+        await node.reporting.tick()
+
+
+async def test_usage_goes_all_the_way_by_itself(books: Books) -> None:
+    node = Node(books, "a")
+    await books.open_account()
+    await books.use(5)
+    await ticks(books, node, 15)
+    assert books.billed() == [5]
+    await ticks(books, node, 130)
+    read = node.reporting.read()
+    assert (read.leads, read.faults, read.drift, read.outcomes) == (True, (), 3, {"accepted": 1})
+    assert {state: count for state, (count, _) in read.rows.items()} == {"verified": 1}
+    books.end()
+
+
+async def test_one_node_reports_and_another_follows_it(books: Books) -> None:
+    first, second = Node(books, "a"), Node(books, "b")
+    await first.reporting.tick()
+    await second.reporting.tick()
+    assert (first.reporting.read().leads, second.reporting.read().leads) == (True, False)
+    await first.reporting.close()
+    books.payee.advance(20)
+    await second.reporting.tick()
+    assert second.reporting.read().leads
+    books.payee.advance(61)  # dead, without having said so
+    await first.reporting.tick()
+    assert first.reporting.read().leads
+    await second.reporting.tick()
+    assert not second.reporting.read().leads
+    books.end()
+
+
+async def test_nothing_is_sent_while_it_could_not_be_billed_right(
+    books: Books, caplog: pytest.LogCaptureFixture
+) -> None:
+    node = Node(books, "a")
+    node.faults = ['the meter "acme_tokens" at Stripe is inactive']
+    await books.open_account()
+    await books.use(5)
+    await ticks(books, node, 15)
+    assert books.payee.requests == 0
+    assert node.reporting.read().faults == tuple(node.faults)
+    assert caplog.text.count("is inactive") == 1, "said once, not every minute"
+    node.faults = []
+    await ticks(books, node, 3)
+    assert books.billed() == [5]
+    checks = node.checks
+    await ticks(books, node, 30)
+    assert node.checks == checks, "a catalogue that was right is looked at once a day"
+    books.end()
+
+
+async def test_a_payee_that_cannot_be_asked_at_the_start_is_waited_for(books: Books) -> None:
+    node = Node(books, "a")
+    node.unreachable = True
+    await ticks(books, node, 5)
+    assert node.reporting.read().faults == ("the payee was not asked yet",)
+    assert node.reporting.read().failures == 5
+    node.unreachable = False
+    await ticks(books, node, 1)
+    assert node.reporting.read().faults == ()
+    books.end()
+
+
+async def test_a_store_that_fails_stops_nothing_for_good(books: Books) -> None:
+    node = Node(books, "a")
+    await books.open_account()
+    await books.use(5)
+    await node.reporting.tick()
+    books.store.close()
+    await ticks(books, node, 2)
+    assert node.reporting.read().failures > 0
+    await node.reporting.close()
+
+
+@pytest.mark.parametrize(
+    ("now", "edges"),
+    [
+        (1_796_083_199, (1_790_812_800, 1_793_491_200, 1_796_083_200)),  # 2026-11-30T23:59:59Z
+        (1_767_225_600, (1_764_547_200, 1_767_225_600, 1_769_904_000)),  # 2026-01-01T00:00:00Z
+        (1_709_164_800, (1_704_067_200, 1_706_745_600, 1_709_251_200)),  # 2024-02-29, a leap year
+    ],
+)
+def test_calendar_months(now: int, edges: tuple[int, int, int]) -> None:
+    before, this = months(now)
+    assert (before.start_s, before.end_s, this.start_s, this.end_s) == (edges[0], edges[1], edges[1], edges[2])
