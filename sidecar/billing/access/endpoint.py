@@ -4,8 +4,9 @@ import asyncio
 import html
 import logging
 from collections.abc import Awaitable, Callable, Sequence
+from urllib.parse import parse_qs
 
-from aiohttp import web
+from aiohttp import ClientError, web
 
 from sidecar.billing.access.newcomers import SESSION, Newcomers, Welcome
 from sidecar.billing.access.webhooks import MOST_BODY, Malformed, verified
@@ -18,6 +19,7 @@ from sidecar.core.problems import Problem
 WEBHOOK, WELCOME = "/_sidecar/webhooks/stripe", "/_sidecar/welcome"
 AT_ONCE = 32  # deliveries, so that at most 16 MiB of them are held
 READ_S = 10
+MOST_FORM = 4096  # bytes
 WELCOMES = 4  # readings of sessions at once
 log = logging.getLogger("sidecar.billing")
 
@@ -72,16 +74,18 @@ class WebhookEndpoint:
         )
 
 
-async def _read(request: web.Request) -> bytes:
+async def _read(request: web.Request, most: int = MOST_BODY) -> bytes:
     body = b""
     try:
         async with asyncio.timeout(READ_S):
             async for chunk in request.content.iter_any():
                 body += chunk
-                if len(body) > MOST_BODY:
-                    raise Malformed("too_large", f"the body is larger than {MOST_BODY // 1024} KiB")
+                if len(body) > most:
+                    raise Malformed("too_large", f"the body is larger than {most // 1024} KiB")
     except TimeoutError:
         raise Malformed("too_slow", f"the body took more than {READ_S} s") from None
+    except (ClientError, OSError, web.HTTPException):
+        raise Malformed("cut", "the body ended too early") from None
     return body
 
 
@@ -105,8 +109,10 @@ class WelcomePage:
             return _page("Too many people ask at once. Go back and try again.", 503)
         self._asking += 1
         try:
-            form = await request.post()
-            return _welcome(await self._newcomers.first_key(str(form.get("session_id", ""))))
+            form = parse_qs((await _read(request, MOST_FORM)).decode("latin-1"), max_num_fields=10)
+            return _welcome(await self._newcomers.first_key(form.get("session_id", [""])[0]))
+        except (Malformed, ValueError):
+            return _page(_TEXTS["unknown"], 400)
         except (StripeFault, StoreError) as error:
             log.warning("the welcome page could not be made: %s", error)
             return _page("This cannot be shown now. Go back and try again in a minute.", 503)

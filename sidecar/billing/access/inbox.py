@@ -12,13 +12,16 @@ from sidecar.core.clock import NS_PER_S, Clock
 from sidecar.core.errors import SidecarError
 from sidecar.core.policy import Snapshot
 
-BATCH = 100
+BATCH = 50  # arrivals or steps in a round: about five seconds of readings
+SWEPT = 20  # accounts in a round of a sweep, so that it holds up nothing
 READ_EVENTS = "Events: Read"
 EVENTS_S = (10, 60)  # how often events are polled for: without webhooks, with them
 OVERLAP_S = 120  # an event may be listed a little after its time
 SWEEP_S = 6 * 3600  # every account is read again
 WAIT_NS = (5 * NS_PER_S, 3600 * NS_PER_S)  # before an arrival is tried again: the first time, the longest
+MISSED_S = 3 * 86_400  # what happened while nobody ran is listed from so long ago on, as long as Stripe tries
 MOST_SEEN = 10_000  # ids of polled events that need not be written again
+# What may change an account. Every change of a subscription has an event of its own; of invoices two are read besides.
 TYPES = (
     "checkout.session.completed",
     "checkout.session.async_payment_succeeded",
@@ -28,18 +31,16 @@ TYPES = (
     "customer.subscription.deleted",
     "customer.subscription.paused",
     "customer.subscription.resumed",
-    "invoice.created",
-    "invoice.finalized",
+    "customer.subscription.pending_update_applied",
+    "customer.subscription.pending_update_expired",
     "invoice.paid",
     "invoice.payment_failed",
-    "invoice.marked_uncollectible",
-    "invoice.voided",
 )
 log = logging.getLogger("sidecar.billing")
 
 
 class Inbox:
-    """The work of the one node that leads. Each method returns when there is nothing more to do now."""
+    """The work of the one node that leads, in rounds of some seconds: a lead lasts 30."""
 
     def __init__(
         self,
@@ -58,33 +59,32 @@ class Inbox:
         self._snapshot = snapshot
         self._clock = clock
         self._counts = counts
-        self._since_s = clock.wall_ns() // NS_PER_S - 3600
+        self._since_s = clock.wall_ns() // NS_PER_S - MISSED_S
         self._next_events_ns = self._next_sweep_ns = 0
+        self._swept: str | None = None  # the last tenant of a sweep that is under way
         self._seen: dict[str, None] = {}
         self._not_before: dict[str, int] = {}
 
     async def round(self) -> None:
-        """Arrivals, steps, polled events, and now and then everybody. SidecarError when the store fails."""
-        await self.work_off()
-        await self.take_steps()
+        """Polled events, arrivals, steps, and now and then everybody. SidecarError when the store fails."""
         now = self._clock.monotonic_ns()
         if now >= self._next_events_ns:
             stripe = self._snapshot().settings.billing.stripe
             hooked = stripe is not None and bool(stripe.webhook_secrets)
             self._next_events_ns = now + EVENTS_S[hooked] * NS_PER_S
             await self.poll_events()
+        await self.work_off()
+        await self.take_steps()
         if now >= self._next_sweep_ns:
             self._next_sweep_ns = now + SWEEP_S * NS_PER_S
-            await self.sweep()
+            self._swept = ""
+        await self.sweep()
 
     async def work_off(self) -> None:
         """A customer that several events are about is read once for all of them."""
-        while batch := await self._store.arrivals(at_ns=self._clock.wall_ns(), limit=BATCH):
-            done: dict[str, str] = {}
-            for arrival in batch:
-                await self._work(arrival, done)
-            if len(batch) < BATCH:
-                return
+        done: dict[str, str] = {}
+        for arrival in await self._store.arrivals(at_ns=self._clock.wall_ns(), limit=BATCH):
+            await self._work(arrival, done)
 
     async def _work(self, arrival: Arrival, done: dict[str, str]) -> None:
         about = _about(arrival)
@@ -111,9 +111,8 @@ class Inbox:
     async def take_steps(self) -> None:
         """Grace, read-only and suspension that have come."""
         now = self._clock.wall_ns()
-        for account in await self._store.accounts_due(at_ns=now, limit=BATCH):
-            if self._not_before.get(account.tenant, 0) > now:
-                continue
+        due = await self._store.accounts_due(at_ns=now, limit=MOST_SEEN)
+        for account in [one for one in due if self._not_before.get(one.tenant, 0) <= now][:BATCH]:
             try:
                 await self._keeper.step(account)
                 self._not_before.pop(account.tenant, None)
@@ -128,7 +127,7 @@ class Inbox:
         params = {"created": {"gte": self._since_s - OVERLAP_S}, "types": list(TYPES)}
         now_s = self._clock.wall_ns() // NS_PER_S
         try:
-            found = await listed(self._client, self._client.v1.events.list_async, params, READ_EVENTS, most=2000)
+            found = await listed(self._client, self._client.v1.events.list_async, params, READ_EVENTS)
         except StripeFault as error:
             self._counts.failures += 1
             log.warning("Stripe's events cannot be listed: %s", error)
@@ -144,17 +143,20 @@ class Inbox:
         while len(self._seen) > MOST_SEEN:
             del self._seen[next(iter(self._seen))]
         self._since_s = now_s
-        await self.work_off()
 
     async def sweep(self) -> None:
-        """Reads everybody again: what was lost everywhere is found here."""
-        async for tenant, customer in self._keeper.everybody():
+        """Reads the next few of everybody again: what was lost everywhere is found here."""
+        if self._swept is None:
+            return
+        some = await self._keeper.some(after=self._swept, limit=SWEPT)
+        self._swept = some[-1][0] if some else None
+        for tenant, customer in some:
             try:
                 await self._keeper.refresh(tenant, customer)
             except StripeFault as error:
                 log.warning("the account of %s cannot be read: %s", tenant, error)
                 if error.stop or error.http == 0:
-                    self._next_sweep_ns = self._clock.monotonic_ns() + 60 * NS_PER_S
+                    self._swept, self._next_sweep_ns = None, self._clock.monotonic_ns() + 60 * NS_PER_S
                     return
 
     def _count(self, result: str) -> None:
@@ -163,6 +165,8 @@ class Inbox:
 
 def _about(arrival: Arrival) -> str:
     """The checkout session or the customer that is to be read again; empty when there is neither."""
+    if arrival.type not in TYPES:
+        return ""
     if arrival.type.startswith("checkout.session."):
         return arrival.object_id
     return arrival.object_id if arrival.object_id.startswith("cus_") else hint(arrival, "customer")

@@ -1,0 +1,85 @@
+"""Who has bought gets a tenant and a first key, each once; who has not gets neither."""
+
+import asyncio
+
+import pytest
+
+from sidecar.core.errors import StoreError
+from tests.billing.access.conftest import House
+
+
+def bought(house: House, **metadata: str) -> str:
+    session = house.checkout(**({"sidecar": "sidecar"} | metadata))
+    house.fake.sessions.complete(session["id"])
+    return str(session["id"])
+
+
+async def test_a_tenant_and_its_first_key_once(house: House) -> None:
+    session = bought(house, sidecar_tenant="acme", sidecar_plan="pro")
+    found = await asyncio.gather(*(house.newcomers.first_key(session) for _ in range(10)))
+    assert sorted(one.state for one in found) == ["key"] + ["shown"] * 9
+    key = next(one.key for one in found if one.key)
+    assert all(key not in repr(one) for one in found)
+    assert await house.access_of() == ("active", "pro")
+    assert len(await house.store.keys("acme")) == 1
+    assert await house.told() == ["tenant.created"]
+
+
+async def test_the_key_is_not_used_up_by_a_store_that_fails(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    session = bought(house, sidecar_tenant="acme", sidecar_plan="pro")
+    whole = house.newcomers._mint
+    monkeypatch.setattr(house.newcomers, "_mint", _fails)
+    with pytest.raises(StoreError):
+        await house.newcomers.first_key(session)
+    monkeypatch.setattr(house.newcomers, "_mint", whole)
+    assert (await house.newcomers.first_key(session)).state == "key"
+
+
+def _fails(**_: object) -> None:
+    raise StoreError("the disk is full")
+
+
+async def test_a_tenant_that_has_keys_is_shown_none(house: House) -> None:
+    """A second purchase must not hand out a key to somebody else's account."""
+    session = bought(house, sidecar_tenant="acme", sidecar_plan="pro")
+    assert (await house.newcomers.first_key(session)).state == "key"
+    other = bought(house, sidecar_tenant="acme", sidecar_plan="pro")
+    assert (await house.newcomers.first_key(other)).state == "unknown"
+    assert "checkout.taken" in await house.told()
+    assert len(await house.store.keys("acme")) == 1
+
+
+@pytest.mark.parametrize(
+    "metadata", [{"sidecar": "other"}, {"sidecar": ""}, {"sidecar_tenant": "../x", "sidecar_plan": "pro"}]
+)
+async def test_sessions_that_are_not_ours(house: House, metadata: dict[str, str]) -> None:
+    session = bought(house, **metadata)
+    assert (await house.newcomers.first_key(session)).state == "unknown"
+    assert await house.store.tenants() == []
+
+
+async def test_the_buyers_reference_is_not_believed(house: House) -> None:
+    """On a payment link the buyer writes client_reference_id: it must not open another tenant's account."""
+    params = {"mode": "subscription", "line_items": [{"price": house.price}], "metadata": {"sidecar": "sidecar"}}
+    session = house.fake.sessions.create({**params, "client_reference_id": "acme"})
+    house.fake.sessions.complete(session["id"])
+    house.access(fallback_plan="free")
+    found = await house.newcomers.first_key(session["id"])
+    assert found.tenant == house.fake.world.sessions[session["id"]]["customer"]
+
+
+async def test_open_unpaid_and_old_sessions(house: House) -> None:
+    session = house.checkout(sidecar="sidecar", sidecar_tenant="acme", sidecar_plan="pro")
+    assert (await house.newcomers.first_key(session["id"])).state == "pending"
+    house.fake.sessions.complete(session["id"])
+    house.fake.world.sessions[session["id"]]["payment_status"] = "unpaid"
+    assert (await house.newcomers.first_key(session["id"])).state == "pending"
+    assert await house.store.tenants() == []
+    house.fake.world.sessions[session["id"]]["payment_status"] = "paid"
+    house.clock.advance(49 * 3600)
+    assert (await house.newcomers.first_key(session["id"])).state == "unknown"
+
+
+@pytest.mark.parametrize("session", ["", "cs_", "cs_../../customers", "cs_test_nobody123456", "sub_1", "x" * 10_000])
+async def test_addresses_that_are_made_up(house: House, session: str) -> None:
+    assert (await house.newcomers.first_key(session)).state == "unknown"
