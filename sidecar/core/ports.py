@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+from sidecar.core.leases import Answer, Ask
 from sidecar.core.records import UsageRecord
 from sidecar.core.values import AccessState, ApiKey, Tenant
 
@@ -198,3 +199,17 @@ class Ledger(Protocol):
         """Deletes at most ``at_most`` rows of sums per minute and per hour older than the given times. The sums per
         hour go on answering for whole hours of which the minutes are gone. Returns how many went."""
         ...
+
+
+class LimitStore(Protocol):
+    """Who counts the limits that nodes share; ``core.leases`` says what is asked and what an answer means."""
+
+    async def lease(self, ask: Ask) -> Answer:
+        """Decides one call, all or nothing. StoreDown: no answer in time; the call may have been counted."""
+        ...
+
+    async def ready(self) -> None:
+        """Whether it answers; finds it again where it has moved. StoreDown."""
+        ...
+
+    async def close(self) -> None: ...

@@ -1,0 +1,124 @@
+"""The store of shared limits on Redis: one script, one round trip per call, never repeated.
+
+A call whose answer did not come is not sent again: it may have been counted. Then its units are lost until the window
+has passed, which is tighter and never looser.
+
+A user of an ACL needs ``~sidecar:* -@all +evalsha +eval +get +mget +set +time +ping +hello +client
++select``, in a cluster ``+cluster|slots +cluster|shards +cluster|nodes +readonly +asking`` too.
+"""
+
+import asyncio
+from collections.abc import Iterator
+from hashlib import sha1
+from importlib.resources import files
+from typing import Any, Final, TypeAlias
+from urllib.parse import quote
+
+from redis.asyncio import Redis, RedisCluster, Sentinel
+from redis.asyncio.cluster import ClusterNode
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
+from redis.exceptions import NoScriptError, RedisClusterException, RedisError
+
+from sidecar.core.errors import StoreDown
+from sidecar.core.leases import Answer, Ask, Standing
+from sidecar.storage.redis.address import Address
+
+Client: TypeAlias = "Redis | RedisCluster"
+_SCRIPT: Final = files("sidecar.storage.redis").joinpath("lease.lua").read_text()
+_SHA: Final = sha1(_SCRIPT.encode(), usedforsecurity=False).hexdigest()  # what EVALSHA goes by
+_CONNECTIONS: Final = 16  # per server: calls are few, one per tenant at a time
+_CONNECT_S: Final = 1.0
+
+
+class RedisLimitStore:
+    """Counts in Redis. ``budget_s``: how long one call may take, waiting for a connection included."""
+
+    def __init__(self, address: Address, *, budget_s: float = 0.05) -> None:
+        self._address = address
+        self._budget_s = budget_s
+        self._watchers: list[Redis] = []  # the clients of the sentinels
+        self._client = self._connect(address)
+
+    async def lease(self, ask: Ask) -> Answer:
+        """Decides one call, all or nothing. StoreDown when no answer came in time; the call may have been counted."""
+        keys, arguments = list(_keys(ask)), list(_arguments(ask))
+        try:
+            async with asyncio.timeout(self._budget_s):
+                reply = await self._run(keys, arguments)
+        except (RedisError, RedisClusterException, OSError, TimeoutError) as error:
+            raise self._down(error) from None
+        return _answer(reply)
+
+    async def ready(self) -> None:
+        """Connects, and finds masters again that have moved. StoreDown; for the one who asks whether it is back."""
+        try:
+            async with asyncio.timeout(_CONNECT_S):
+                await self._client.ping()
+        except (RedisError, RedisClusterException, OSError, TimeoutError) as error:
+            raise self._down(error) from None
+
+    async def close(self) -> None:
+        """Closes every connection."""
+        for client in (self._client, *self._watchers):
+            await client.aclose()
+
+    async def _run(self, keys: list[str], arguments: list[int]) -> list[int]:
+        # The stubs say that a command may or may not be awaitable; these clients' are.
+        client: Any = self._client
+        try:
+            reply: list[int] = await client.evalsha(_SHA, len(keys), *keys, *arguments)
+        except NoScriptError:  # it was not counted: the server is new, or its scripts were flushed
+            reply = await client.eval(_SCRIPT, len(keys), *keys, *arguments)
+        return reply
+
+    def _connect(self, address: Address) -> Client:
+        # A call is made once (see above), so the client's own retries are off.
+        common: dict[str, Any] = {
+            **address.login(),
+            "retry": Retry(NoBackoff(), 0),
+            "max_connections": _CONNECTIONS,
+            "socket_connect_timeout": _CONNECT_S,
+        }
+        if address.kind == "cluster":
+            nodes = [ClusterNode(host, port) for host, port in address.hosts]
+            return RedisCluster(startup_nodes=nodes, **common)
+        if address.kind == "sentinel":
+            sentinels = {"socket_connect_timeout": _CONNECT_S, "socket_timeout": _CONNECT_S}
+            sentinel: Any = Sentinel  # without annotations
+            watchers = sentinel(list(address.hosts), sentinel_kwargs=sentinels)
+            self._watchers = watchers.sentinels
+            master: Redis = watchers.master_for(address.service, db=address.database, **common)
+            return master
+        host, port = address.hosts[0]
+        return Redis(host=host, port=port, db=address.database, **common)
+
+    def _down(self, error: Exception) -> StoreDown:
+        what = f"no answer within {round(self._budget_s * 1000)} ms" if isinstance(error, TimeoutError) else str(error)
+        password = self._address.password
+        if password:
+            what = what.replace(password, "***")
+        return StoreDown(f"Redis at {self._address} does not answer: {what or type(error).__name__}")
+
+
+def _keys(ask: Ask) -> Iterator[str]:
+    """The page's key and each counter's. Only the tag stands in braces, so all of them are in one slot of a cluster;
+    a tag with braces of its own is encoded."""
+    page = "sidecar:{" + quote(ask.tag, safe="") + "}"
+    yield page
+    for counter in ask.counters:
+        yield f"{page}:{counter.key}"
+
+
+def _arguments(ask: Ask) -> Iterator[int]:
+    yield from ask[1:6]
+    for counter in ask.counters:
+        yield from counter[1:7]
+        yield len(counter.returns)
+        for part in counter.returns:
+            yield from part
+
+
+def _answer(reply: list[int]) -> Answer:
+    now, epoch, seq, passed = reply[:4]
+    return Answer(now, epoch, seq, passed, tuple(Standing(*reply[i : i + 5]) for i in range(4, len(reply), 5)))

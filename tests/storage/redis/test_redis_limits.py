@@ -1,0 +1,146 @@
+"""What only a Redis has: expiries, logins, sentinels, its going away, and what a call costs it."""
+
+import os
+import secrets
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack
+
+import pytest
+
+from sidecar.core.errors import StoreDown
+from sidecar.core.leases import Answer, Ask, CounterAsk, life_us
+from sidecar.storage.redis import Address, RedisLimitStore
+from tests.storage.redis.server import Server, running
+
+MINUTE = 60_000_000
+
+
+@pytest.fixture
+def server() -> Iterator[Server]:
+    with running() as one:
+        yield one
+
+
+def call(*keys: str, limit: int = 10, window: int = MINUTE, seen: Answer | None = None, requests: int = 1) -> Ask:
+    counters = tuple(CounterAsk(key, limit, window, life_us(window)) for key in keys or ("steady",))
+    return Ask(
+        "acme", 1, requests, seen.epoch if seen else 0, seen.seq if seen else 0, secrets.randbits(48) + 1, counters
+    )
+
+
+async def test_every_key_has_an_expiry_from_its_first_moment(server: Server) -> None:
+    """Kong/kong#5763: set by the same command that writes the key."""
+    store = RedisLimitStore(Address.parse(server.url), budget_s=5)
+    for requests in (1, 0, 99):
+        await store.lease(call("burst", "steady", requests=requests))
+    await store.close()
+    lives = {key: int(server.cli("PTTL", key)) for key in server.cli("KEYS", "*").split()}
+    assert set(lives) == {"sidecar:{acme}", "sidecar:{acme}:burst", "sidecar:{acme}:steady"}
+    kept_ms = (MINUTE + life_us(MINUTE)) // 1000
+    assert all(kept_ms - 5_000 < life < 3 * kept_ms for life in lives.values())
+
+
+async def test_a_user_of_an_acl_may_do_no_more_than_it_needs(server: Server) -> None:
+    """The rules of ``sidecar.storage.redis.store``."""
+    rules = "on >p@ss:w/rd ~sidecar:* -@all +evalsha +eval +get +mget +set +time +ping +hello +client +select"
+    server.cli("ACL", "SETUSER", "limits", "reset", *rules.split())
+    server.cli("CONFIG", "SET", "requirepass", "other")
+    store = RedisLimitStore(Address.parse(f"redis://limits:p%40ss%3Aw%2Frd@127.0.0.1:{server.port}/0"), budget_s=5)
+    await store.ready()
+    assert (await store.lease(call())).passed == 1
+    await store.close()
+
+
+async def test_a_wrong_password_says_so_without_it(server: Server) -> None:
+    store = RedisLimitStore(Address.parse(f"redis://limits:sesame@127.0.0.1:{server.port}"), budget_s=5)
+    with pytest.raises(StoreDown, match="127") as caught:
+        await store.ready()
+    await store.close()
+    assert "sesame" not in f"{caught.value!r} {store._address!r}"
+
+
+async def test_a_server_that_is_gone_is_said_in_time_and_found_again(server: Server) -> None:
+    """envoyproxy/ratelimit#297: recovers alone. A store that came back empty is told what was granted."""
+    store = RedisLimitStore(Address.parse(server.url), budget_s=1)
+    seen = await store.lease(call(requests=9))
+    server.stop()
+    with pytest.raises(StoreDown, match=f"127.0.0.1:{server.port}"):
+        await store.lease(call())
+    server.start()
+    await store.ready()
+    ask = call(seen=seen, requests=2)
+    again = await store.lease(ask._replace(counters=(ask.counters[0]._replace(own=9),)))
+    await store.close()
+    assert (again.passed, again.counters[0].left) == (1, 0)
+
+
+async def test_a_server_that_hangs_costs_no_more_than_the_budget(server: Server) -> None:
+    """Kong/kong#2382: a call that is never answered ends, and the connection is not used with its late answer."""
+    store = RedisLimitStore(Address.parse(server.url), budget_s=0.2)
+    await store.ready()
+    await store.lease(call(limit=50))
+    server.cli("CLIENT", "PAUSE", "1500")
+    with pytest.raises(StoreDown, match="no answer within 200 ms"):
+        await store.lease(call(limit=50, requests=7))
+    server.cli("CLIENT", "UNPAUSE")
+    patient = RedisLimitStore(Address.parse(server.url), budget_s=5)
+    left = (await patient.lease(call(limit=50, requests=0))).counters[0].left
+    again = await store.lease(call(limit=50))
+    await store.close()
+    await patient.close()
+    assert (again.passed, again.counters[0].left) == (1, left - 1)
+
+
+async def test_sentinels_name_the_master(server: Server) -> None:
+    with ExitStack() as stack:
+        watcher = stack.enter_context(running("--sentinel"))
+        watcher.cli("SENTINEL", "MONITOR", "limits", "127.0.0.1", str(server.port), "1")
+        store = RedisLimitStore(Address.parse(f"redis+sentinel://127.0.0.1:{watcher.port}/limits/3"), budget_s=5)
+        await store.ready()
+        assert (await store.lease(call())).passed == 1
+        await store.close()
+    assert "sidecar:{acme}" in server.cli("-n", "3", "KEYS", "*")
+
+
+async def test_ten_full_limits_in_one_call_stay_in_budget(server: Server) -> None:
+    """What a call costs Redis is printed, with SIDECAR_SHOW_COSTS; asserted is only that it is one command."""
+    store = RedisLimitStore(Address.parse(server.url), budget_s=5)
+    keys = [f"limit-{i}" for i in range(10)]
+    end = time.monotonic() + 1.2
+    while time.monotonic() < end:  # fills all cells
+        await store.lease(call(*keys, limit=10**6, window=900_000))
+    server.cli("CONFIG", "RESETSTAT")
+    for _ in range(500):
+        await store.lease(call(*keys, limit=10**6, window=900_000))
+    await store.close()
+    stats = dict(line.split(":", 1) for line in server.cli("INFO", "commandstats").split() if ":" in line)
+    if os.environ.get("SIDECAR_SHOW_COSTS"):
+        print(stats["cmdstat_evalsha"])
+    assert stats["cmdstat_evalsha"].startswith("calls=500,")
+    assert "cmdstat_eval" not in stats
+
+
+@pytest.mark.parametrize(
+    ("url", "fault"),
+    [
+        ("http://a", "is no URL of Redis"),
+        ("redis://a,b", "more hosts"),
+        ("redis://a/x", "names no database"),
+        ("redis://a:99999", "names no port"),
+        ("redis://", "names no host"),
+        ("redis+sentinel://a", "names no master"),
+        ("redis+cluster://a/1", "longer path"),
+        ("redis://a?ca=x", "unknown option"),
+        ("rediss://a?tls=x", "unknown option"),
+    ],
+)
+def test_an_address_that_means_nothing_is_refused(url: str, fault: str) -> None:
+    with pytest.raises(ValueError, match=fault):
+        Address.parse(url)
+
+
+def test_an_address_says_who_asks_and_by_which_certificates() -> None:
+    address = Address.parse("rediss+sentinel://me:a%2Fb@[::1],b:7/main/2?ca=ca.pem")
+    assert address == Address("sentinel", (("::1", 26379), ("b", 7)), "me", "a/b", "main", 2, True, "ca.pem")
+    assert address.login()["ssl_ca_certs"] == "ca.pem"
