@@ -14,7 +14,7 @@ from pathlib import Path
 import uvloop
 
 from sidecar.app import App
-from sidecar.config import Overrides, load
+from sidecar.config import Configuration, Overrides
 from sidecar.core.errors import SidecarError
 from sidecar.core.policy import Snapshot
 
@@ -25,18 +25,21 @@ _log = logging.getLogger("sidecar")
 
 def run(config: Path | None, overrides: Overrides) -> int:
     """Serves until SIGTERM or SIGINT; the exit code. ConfigError, SidecarError and OSError say why it cannot start."""
-    snapshot = load(config, overrides, os.environ)
+    configuration = Configuration(config, overrides, os.environ)
+    snapshot = configuration.load()
     # The shipper's thread gives the interpreter back within this time when a request waits for it.
     sys.setswitchinterval(_SWITCH_S)
     logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
-    return uvloop.run(_serve(snapshot))
+    return uvloop.run(_serve(snapshot, configuration))
 
 
-async def _serve(snapshot: Snapshot) -> int:
+async def _serve(snapshot: Snapshot, configuration: Configuration) -> int:
     loop, stop = asyncio.get_running_loop(), asyncio.Event()
     for name in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(name, stop.set)
-    app = App(snapshot)
+    app = App(snapshot, configuration=configuration)
+    reloads: set[asyncio.Task[None]] = set()  # one at most that runs and one that waits for it
+    loop.add_signal_handler(signal.SIGHUP, _reload, app, reloads)
     starting, stopping = asyncio.ensure_future(app.start()), asyncio.ensure_future(stop.wait())
     await asyncio.wait({starting, stopping}, return_when=asyncio.FIRST_COMPLETED)
     if not starting.done():  # it waits for its store, and need not any more
@@ -63,12 +66,19 @@ async def _serve(snapshot: Snapshot) -> int:
         listen, admin = app.listening
         _announce(snapshot, listen, admin, note)
         await stop.wait()
-        _log.info("stopping: requests under way have %gs to end", snapshot.settings.drain_ns / 1e9)
+        _log.info("stopping: requests under way have %gs to end", app.snapshot.settings.drain_ns / 1e9)
     finally:
         with suppress(OSError):
             note.unlink()
         await app.stop()
     return 0
+
+
+def _reload(app: App, reloads: "set[asyncio.Task[None]]") -> None:
+    if len(reloads) < 2:
+        task = asyncio.ensure_future(app.reloads.attempt())
+        reloads.add(task)
+        task.add_done_callback(reloads.discard)
 
 
 def _announce(snapshot: Snapshot, listen: str, admin: str, note: Path) -> None:

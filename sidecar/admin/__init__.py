@@ -24,6 +24,7 @@ from sidecar.admin.sources import (
     JournalReading,
     MarginReading,
     Readings,
+    ReloadReading,
     Sources,
     UpstreamReading,
 )
@@ -41,6 +42,7 @@ __all__ = [
     "Operations",
     "Readiness",
     "Readings",
+    "ReloadReading",
     "RunningMargin",
     "Sources",
     "UpstreamReading",

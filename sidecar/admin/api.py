@@ -1,7 +1,7 @@
 """The admin listener: probes, metrics and the operators' API (docs/admin-api.md). No cookies, no CORS."""
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 
 from aiohttp import web
 
@@ -20,6 +20,7 @@ _NARROWED = ("tenant", "plan", "key", "route", "sandbox")
 # unready: calls are served and written down, but somebody should look.
 Readiness = Callable[[], Sequence[str]]
 Warnings = Callable[[], Sequence[str]]
+Reload = Callable[[], Awaitable[str]]  # reads the configuration again; a digest of the policies then in force
 
 
 def make_admin_app(
@@ -29,6 +30,7 @@ def make_admin_app(
     token: str,
     settings: Admin,
     warnings: Warnings = tuple,
+    reload: Reload | None = None,
 ) -> web.Application:
     """The application behind the admin port. ``/api/`` asks for ``token``; ``/livez``, ``/readyz`` and ``/metrics`` ask
     for nothing, because the port is on loopback unless the operator opened it."""
@@ -39,6 +41,8 @@ def make_admin_app(
     app.add_routes(_key_routes(operations))
     app.add_routes(_report_routes(operations))
     app.add_routes(_billing_routes(operations))
+    if reload is not None:
+        app.add_routes([_reload_route(reload)])
     return app
 
 
@@ -58,6 +62,14 @@ def _probe_routes(sources: Sources, readiness: Readiness, warnings: Warnings) ->
         return web.Response(body=body, headers={"Content-Type": content_type})
 
     return [web.get("/livez", livez), web.get("/readyz", readyz), web.get("/metrics", metrics)]
+
+
+def _reload_route(reload: Reload) -> web.RouteDef:
+    async def run(request: web.Request) -> web.Response:
+        await body_fields(request, required={}, optional={})
+        return json_reply({"reloaded": True, "policy": await reload()})
+
+    return web.post("/api/v1/reload", run)
 
 
 def _tenant_routes(operations: Operations) -> list[web.RouteDef]:

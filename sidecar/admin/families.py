@@ -349,6 +349,20 @@ _PAYMENTS = (
 
 _BUILD = (
     Family(
+        "config_reloads_total",
+        "counter",
+        ("result",),
+        "Configurations that were read again: taken, or refused with the last good one kept.",
+        lambda r: [(("taken",), r.reloads.taken), (("refused",), r.reloads.refused)],
+    ),
+    Family(
+        "config_refused",
+        "gauge",
+        (),
+        "1 while the configuration on the disk is one that was refused.",
+        one(lambda r: int(r.reloads.refused_last)),
+    ),
+    Family(
         "build",
         "info",
         ("version", "python", "policy"),

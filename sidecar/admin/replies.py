@@ -7,7 +7,7 @@ from typing import Any
 
 from aiohttp import web
 
-from sidecar.core.errors import Conflict, NotFound, StoreError
+from sidecar.core.errors import ConfigError, Conflict, NotFound, StoreError
 from sidecar.core.problems import Problem
 
 log = logging.getLogger(__name__)
@@ -28,6 +28,7 @@ ADMIN_TITLES: dict[str, tuple[int, str]] = {
     "conflict": (409, "The present state does not allow this"),
     "body_too_large": (413, "The body is too large"),
     "not_json": (415, "The body must be JSON"),
+    "configuration_refused": (422, "The configuration has faults"),
     "host_not_allowed": (421, "This host name is not served here"),
     "internal_error": (500, "The sidecar failed"),
     "store_unavailable": (503, "The store is not available"),
@@ -71,6 +72,8 @@ async def guarded(request: web.Request, handler: Handler) -> web.StreamResponse:
         reply = problem_reply(Refused("not_found", str(error)).problem)
     except Conflict as error:
         reply = problem_reply(Refused("conflict", str(error)).problem)
+    except ConfigError as error:
+        reply = problem_reply(Refused("configuration_refused", str(error)).problem)
     except StoreError as error:
         log.error("admin request failed: %s", error)
         reply = problem_reply(Refused("store_unavailable", str(error)).problem)

@@ -113,6 +113,21 @@ class Build:
 
 
 @dataclass(frozen=True, slots=True)
+class ReloadReading:
+    """How often a new configuration was taken, and refused; ``refused_last``: what is on the disk is not in force."""
+
+    taken: int = 0
+    refused: int = 0
+    refused_last: bool = False
+
+    def taken_once(self) -> "ReloadReading":
+        return ReloadReading(self.taken + 1, self.refused, False)
+
+    def refused_once(self) -> "ReloadReading":
+        return ReloadReading(self.taken, self.refused + 1, True)
+
+
+@dataclass(frozen=True, slots=True)
 class Readings:
     """Everything one scrape shows, at one moment."""
 
@@ -126,6 +141,7 @@ class Readings:
     margin: MarginReading = MarginReading()
     payments: PaymentCounts = field(default_factory=PaymentCounts)
     billing: BillingReading | None = None
+    reloads: ReloadReading = ReloadReading()
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,6 +158,7 @@ class Sources:
     margin: Callable[[], MarginReading] = MarginReading
     payments: Callable[[], PaymentCounts] = PaymentCounts
     billing: Callable[[], BillingReading | None] = lambda: None  # None: usage is reported to nobody
+    reloads: Callable[[], ReloadReading] = ReloadReading
 
     def read(self) -> Readings:
         """All readings, now."""
@@ -156,4 +173,5 @@ class Sources:
             self.margin(),
             self.payments(),
             self.billing(),
+            self.reloads(),
         )

@@ -52,6 +52,11 @@ class Seat:
             gate = self._gates[route.name] = room.compile(self.principal, route)
         return gate
 
+    def renew(self) -> None:
+        """Lets go of the gates, and with them of the snapshot they were compiled from."""
+        self._snapshot = None
+        self._gates = {}
+
     def gates(self) -> list[Gate]:
         """The gates compiled so far from the current snapshot."""
         return list(self._gates.values()) if self._snapshot is self._room.snapshot else []

@@ -2,6 +2,7 @@
 
 import contextlib
 from collections.abc import AsyncIterator, Callable
+from functools import partial
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
@@ -10,7 +11,7 @@ from sidecar.app.parts import close_store, open_journal, open_store, operations,
 from sidecar.core.clock import SystemClock
 from sidecar.core.errors import StoreError
 from sidecar.core.policy import Settings, Snapshot
-from sidecar.identity import Peppers
+from sidecar.identity import Peppers, new_key
 from sidecar.storage import SqliteStore, migrate_schema, move, schema_state
 
 
@@ -32,7 +33,8 @@ async def open_offline(snapshot: Snapshot) -> AsyncIterator[Operations]:
         payee = payee_for(snapshot, store, clock)
         if payee is not None:
             rooms.push_async_callback(payee.parts.close)
-        yield operations(snapshot, store, peppers, clock, lambda tenant, key_id: None, _nothing, payee)
+        mint = partial(new_key, peppers, settings.identity.api_key.brand)
+        yield operations(lambda: snapshot, store, mint, clock, lambda tenant, key_id: None, _nothing, payee)
 
 
 async def apply_schema(snapshot: Snapshot, owner_url: str) -> list[int]:

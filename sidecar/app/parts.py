@@ -2,15 +2,13 @@
 
 import logging
 from collections.abc import Awaitable, Callable
-from functools import partial
 from pathlib import Path
 from typing import TypeAlias
 
-from sidecar.admin import Desk, Operations
+from sidecar.admin import Desk, Mint, Operations
 from sidecar.billing import Payee, payee_of
 from sidecar.core.clock import Clock
 from sidecar.core.policy import Settings, Snapshot
-from sidecar.identity import Peppers, new_key
 from sidecar.ledger import Journal, Retention, Shipper, done_extra
 from sidecar.storage import PostgresStore, SqliteStore
 
@@ -64,15 +62,14 @@ def payee_for(snapshot: Snapshot, store: Store, clock: Clock) -> Payee | None:
 
 
 def operations(
-    snapshot: Snapshot,
+    snapshot: Callable[[], Snapshot],
     store: Store,
-    peppers: Peppers,
+    mint: Mint,
     clock: Clock,
     changed: Callable[[str | None, str | None], None],
     flush: Callable[[], Awaitable[None]],
     payee: Payee | None,
 ) -> Operations:
-    mint = partial(new_key, peppers, snapshot.settings.identity.api_key.brand)
     books = books_of(store)
     desk = None if books is None else Desk(books, None if payee is None else payee.reporter, clock)
-    return Operations(store, store, lambda: snapshot, mint, clock, changed, flush, books, desk)
+    return Operations(store, store, snapshot, mint, clock, changed, flush, books, desk)

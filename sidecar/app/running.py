@@ -1,15 +1,4 @@
-"""The composition root: makes the rooms, connects them, and takes them down in order. The only one that names a store.
-
-::
-
-    data/
-      sidecar.db        tenants, keys, ledger (SQLite); sidecar.db.lock is held by the one process that writes
-      journal/          usage that is not yet in the ledger
-      pepper            what API keys are hashed with
-      admin.token       the admin API's token, unless the configuration names one
-      identity.key      signs the identity for the upstream, when that is switched on
-      run.json          where the running process listens
-"""
+"""One running sidecar: its rooms, opened in order and taken down in the opposite one."""
 
 import asyncio
 import contextlib
@@ -17,9 +6,8 @@ import logging
 import os
 import platform
 from collections.abc import Awaitable, Callable
-from functools import partial
-from hashlib import sha256
 from importlib.metadata import version
+from typing import Any
 
 import aiohttp
 from aiohttp import web
@@ -38,15 +26,18 @@ from sidecar.admin import (
 )
 from sidecar.admission import Admission
 from sidecar.app.parts import books_of, close_store, open_journal, open_store, operations, payee_for, shipper_of
+from sidecar.app.pools import Pools
+from sidecar.app.reloading import Reloads, same_callers
 from sidecar.billing import Payee, Reporting, open_payments
+from sidecar.config import Configuration
 from sidecar.core.accounts import PaymentCounts
 from sidecar.core.clock import NS_PER_S, Clock, SystemClock
-from sidecar.core.errors import StoreDown, StoreError
-from sidecar.core.policy import Settings, Snapshot
+from sidecar.core.errors import Conflict, StoreDown, StoreError
+from sidecar.core.policy import Identity, Settings, Snapshot
 from sidecar.gateway import Account, JournalUse, Lane, LaneRunner, Rules
 from sidecar.identity import Peppers, Resolver, UpstreamSigner, admin_token, fetch_jwks, new_key, signing_key
-from sidecar.metering import CostModel, Tallies
-from sidecar.upstream import HealthChecks, UpstreamPool
+from sidecar.ledger import done_extra
+from sidecar.metering import Tallies
 
 _POLL_S = 1.0  # a key revoked in the store by somebody else stops within this
 _CATCH_UP_S = 5.0
@@ -58,15 +49,20 @@ _log = logging.getLogger("sidecar")
 class App:
     """One running sidecar. ``start`` makes it ready, ``stop`` drains it; both once."""
 
-    def __init__(self, snapshot: Snapshot, clock: Clock | None = None) -> None:
+    def __init__(
+        self, snapshot: Snapshot, clock: Clock | None = None, configuration: Configuration | None = None
+    ) -> None:
+        """``configuration``: where ``snapshot`` came from; None: it stays as it is."""
         self.snapshot = snapshot
         self._clock = clock or SystemClock()
         self._rooms = contextlib.AsyncExitStack()
-        self._pools: dict[str, UpstreamPool] = {}
-        self._draining = False
+        self._pools = Pools(self._clock)
+        self._draining = self._started = False
         self._tallies = Tallies()
         self._payee: Payee | None = None
         self._reporting: Reporting | None = None
+        self._session: aiohttp.ClientSession | None = None
+        self.reloads = Reloads(configuration, self._take, lambda: self.snapshot)
 
     async def start(self) -> None:
         """Opens the store, recovers the journal, and listens. SidecarError or OSError says what is in the way."""
@@ -77,7 +73,9 @@ class App:
             self._open_billing()
             await self._open_admin(self.snapshot.settings)
             await self._listen(self.snapshot.settings)
+            self._background(self.reloads.watch())
             self._rooms = rooms.pop_all()
+        self._started = True
 
     async def stop(self) -> None:
         """Stops listening, lets replies under way end within ``drain``, ships the journal, closes everything."""
@@ -136,22 +134,18 @@ class App:
         if identity.upstream_jwt is not None:
             signer = UpstreamSigner(identity.upstream_jwt, signing_key(settings.data), self._clock)
         self._peppers = Peppers.from_settings(identity.api_key, settings.data)
-        books = books_of(self._store) if settings.billing.stripe is not None else None
-        mint = partial(new_key, self._peppers, identity.api_key.brand)
-        self._payments = open_payments(lambda: self.snapshot, books, mint, self._clock)
+        books = self._books = books_of(self._store) if settings.billing.stripe is not None else None
+        self._payments = open_payments(lambda: self.snapshot, books, self._mint, self._clock)
         pages = self._payments.routes() if self._payments else []
         public = web.AppRunner(make_public_app(signer.jwks() if signer else None, pages), access_log=None)
         await public.setup()
         self._rooms.push_async_callback(public.cleanup)
         assert public.server is not None
-        private = CostModel(snapshot.costs).private
-        self._pools = {
-            name: UpstreamPool(upstream, self._clock, private) for name, upstream in snapshot.upstreams.items()
-        }
-        for pool in self._pools.values():
-            self._rooms.callback(pool.abort)
+        self._rooms.push_async_callback(self._pools.close)
+        pools = self._pools.planned(snapshot)
+        self._pools.use(pools)
         self._lane = Lane(
-            Rules(snapshot, self._pools),
+            Rules(snapshot, pools),
             admission=self._admission,
             journal=self._journal,
             tallies=self._tallies,
@@ -163,25 +157,60 @@ class App:
                 serve_unbilled=settings.journal.on_full == "serve_unbilled",
             ),
         )
-        self._resolver: Resolver[Account] = Resolver(
-            identity,
-            self._store,
-            self._peppers,
-            self._lane.seat,
-            lambda: self.snapshot.tenants,
-            self._clock,
-            await self._fetcher(bool(identity.jwt)),
-            accounts=books,
-        )
-        self._rooms.push_async_callback(self._resolver.close)
-        await self._resolver.poll()  # the first one forgets everything, so it comes before the first request
+        self._resolver = await self._make_resolver(identity, self._peppers)
+        self._rooms.push_async_callback(self._close_resolver)
         self._lane.resolver = self._resolver
         if self._payments is not None:
             self._rooms.push_async_callback(self._payments.close)
             self._payments.start()
         self._background(self._lane.sweeping(self._sweep_pools))
         self._background(self._poll())
-        self._background(HealthChecks(list(self._pools.values())).run())
+
+    async def _make_resolver(self, identity: Identity, peppers: Peppers) -> Resolver[Account]:
+        fetch = await self._fetcher(bool(identity.jwt))
+        tenants, seat = lambda: self.snapshot.tenants, self._lane.seat
+        made: Resolver[Account] = Resolver(
+            identity, self._store, peppers, seat, tenants, self._clock, fetch, accounts=self._books
+        )
+        await made.poll()  # the first one forgets everything, so it comes before the first request
+        return made
+
+    async def _close_resolver(self) -> None:
+        await self._resolver.close()
+
+    async def _take(self, snapshot: Snapshot) -> None:
+        """Brings ``snapshot`` into force, whole or not at all: nothing waits and nothing fails between the swaps.
+
+        What lives on: counters, leases of quotas, metrics, connections of clients, and those of every upstream that
+        stays as it was. Calls under way keep the rules that they began with.
+        """
+        if not self._started:
+            raise Conflict("the sidecar is starting; it has read its configuration already")
+        if not self._journal.widen(done_extra(snapshot.meters)):
+            raise Conflict("the journal has no room for what the new meters need at the moment; try again")
+        old, identity = self.snapshot, snapshot.settings.identity
+        pools = self._pools.planned(snapshot)
+        rules = await asyncio.to_thread(Rules, snapshot, pools)
+        resolver, peppers = self._resolver, self._peppers
+        if identity != old.settings.identity:
+            peppers = Peppers.from_settings(identity.api_key, snapshot.settings.data)
+            resolver = await self._make_resolver(identity, peppers)
+        self.snapshot = snapshot
+        self._admission.load(snapshot)
+        self._lane.use(rules)
+        if resolver is not self._resolver:
+            self._lane.spawn(self._resolver.retire())
+            self._resolver = self._lane.resolver = resolver
+        elif same_callers(old, snapshot):
+            for account in resolver.seats():
+                account.renew()
+        else:
+            resolver.forget_all()
+        self._peppers = peppers
+        self._pools.use(pools)
+
+    def _mint(self, **known: Any) -> Any:
+        return new_key(self._peppers, self.snapshot.settings.identity.api_key.brand, **known)
 
     def _open_billing(self) -> None:
         self._payee = payee_for(self.snapshot, self._store, self._clock)
@@ -195,19 +224,20 @@ class App:
 
     async def _open_admin(self, settings: Settings) -> None:
         token = settings.admin.token or admin_token(settings.data)
-        snapshot, keys = self.snapshot, self._peppers
-        doing = operations(snapshot, self._store, keys, self._clock, self._changed, self._caught_up, self._payee)
+        doing = operations(
+            lambda: self.snapshot, self._store, self._mint, self._clock, self._changed, self._caught_up, self._payee
+        )
         self._margin = RunningMargin(self._store, self._store, lambda: self.snapshot, self._clock)
         self._background(self._margin.run())
-        sources = self._sources()
-        admin = make_admin_app(doing, sources, self._unready, token, settings.admin, self._warnings)
+        told = self._unready, token, settings.admin, self._warnings, self.reloads.now
+        admin = make_admin_app(doing, self._sources(), *told)
         self._admin_runner = web.AppRunner(admin, access_log=None, shutdown_timeout=2.0)
         await self._admin_runner.setup()
         self._rooms.push_async_callback(self._admin_runner.cleanup)
         await web.TCPSite(self._admin_runner, settings.admin.host, settings.admin.port).start()
 
     async def _listen(self, settings: Settings) -> None:
-        self._lane_runner = LaneRunner(self._lane, shutdown_timeout=settings.drain_ns / 1e9)
+        self._lane_runner = LaneRunner(self._lane)
         await self._lane_runner.setup()
         self._rooms.push_async_callback(self._lane_runner.cleanup)
         await web.TCPSite(self._lane_runner, settings.listen_host, settings.listen_port, backlog=1024).start()
@@ -215,9 +245,10 @@ class App:
     async def _fetcher(self, needed: bool) -> "Callable[[str], Awaitable[bytes]]":
         if not needed:
             return _no_fetch
-        session = aiohttp.ClientSession(cookie_jar=aiohttp.DummyCookieJar())
-        self._rooms.push_async_callback(session.close)
-        return fetch_jwks(session)
+        if self._session is None:
+            self._session = aiohttp.ClientSession(cookie_jar=aiohttp.DummyCookieJar())
+            self._rooms.push_async_callback(self._session.close)
+        return fetch_jwks(self._session)
 
     def _background(self, work: "Awaitable[None]") -> None:
         task = asyncio.ensure_future(work)
@@ -252,12 +283,13 @@ class App:
             self._resolver.forget_all()
 
     def _sweep_pools(self, now_ns: int) -> None:
-        for pool in self._pools.values():
-            pool.sweep(now_ns)
+        self._pools.sweep(now_ns)
 
     def _unready(self) -> list[str]:
         reasons = ["the sidecar is shutting down"] if self._draining else []
-        reasons += [f"upstream {name} is not available" for name, pool in self._pools.items() if not pool.available]
+        reasons += [
+            f"upstream {name} is not available" for name, pool in self._pools.current.items() if not pool.available
+        ]
         return reasons
 
     def _warnings(self) -> list[str]:
@@ -266,23 +298,26 @@ class App:
         told = [f"the ledger has taken nothing for {failing_s} s; see the log"] if failing_s >= _FAILING_S else []
         if self._reporting is not None:
             told += [f"usage is not reported: {fault}" for fault in self._reporting.read().faults]
+        if self.reloads.reading().refused_last:
+            told.append("the configuration on the disk was refused and the last good one is in force; see the log")
         return told
 
     def _sources(self) -> Sources:
-        policy = sha256(repr((self.snapshot.routes, self.snapshot.plans)).encode()).hexdigest()[:12]
-        build = Build(version("sidecar"), platform.python_version(), policy)
-        bound = self.snapshot.settings.bounds.max_connections
+        versions = version("sidecar"), platform.python_version()
         return Sources(
             tallies=self._tallies.read,
             admission=lambda: read_admission(self._admission.readings(), self.snapshot.plans),
             journal=lambda: read_journal(self._journal.readings(), self._shipper.readings()),
-            upstreams=lambda: read_upstreams(t for pool in self._pools.values() for t in pool.readings()),
-            connections=lambda: Connections(self._lane.reading().connections, bound),
-            build=lambda: build,
+            upstreams=lambda: read_upstreams(t for pool in self._pools.current.values() for t in pool.readings()),
+            connections=lambda: Connections(
+                self._lane.reading().connections, self.snapshot.settings.bounds.max_connections
+            ),
+            build=lambda: Build(*versions, self.reloads.digest()),
             currency=lambda: self.snapshot.costs.currency,
             margin=self._margin.read,
             payments=self._payments.counts.read if self._payments else PaymentCounts,
             billing=lambda: None if self._reporting is None else self._reporting.read(),
+            reloads=self.reloads.reading,
         )
 
 

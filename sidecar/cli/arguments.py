@@ -18,6 +18,7 @@ def make_parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(metavar="COMMAND", title="commands")
     _add_run(commands)
     _add_config(commands)
+    _add_reload(commands)
     _add_tenants(_group(commands, "tenants", "who pays: add, list, show, set"))
     _add_keys(_group(commands, "keys", "API keys: create, list, revoke, rotate"))
     _add_schema(_group(commands, "schema", "the tables of a PostgreSQL store: apply, show"))
@@ -53,6 +54,10 @@ def _add_config(commands: _Commands) -> None:
     group = _group(commands, "config", "what is in force: show")
     show = _command(group, "config show", "show", "print the configuration in force, secrets masked")
     show.add_argument("--effective", action="store_true", help="with defaults and overrides; this is the only form")
+
+
+def _add_reload(commands: _Commands) -> None:
+    _command(commands, "reload", "reload", "have the running sidecar read its configuration again")
 
 
 def _add_tenants(group: _Commands) -> None:

@@ -11,7 +11,7 @@ from importlib.metadata import version as installed_version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sidecar.cli import output
+from sidecar.cli import output, reach
 from sidecar.cli.files import whole_file
 from sidecar.cli.reach import config_file, fetch, perform
 from sidecar.core.errors import ConfigError, SidecarError
@@ -70,6 +70,16 @@ def config_show(options: argparse.Namespace) -> int:
         output.out_json(yaml.safe_load(text))
     else:
         output.out(text.rstrip("\n"))
+    return 0
+
+
+def reload(options: argparse.Namespace) -> int:
+    """Has the running sidecar read its configuration again."""
+    result = reach.reload(options)
+    if options.json:
+        output.out_json(result)
+    else:
+        output.out(f"reloaded, policy {result['policy']}")
     return 0
 
 

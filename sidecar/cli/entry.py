@@ -13,6 +13,7 @@ _COMMANDS: dict[str, Callable[[argparse.Namespace], int]] = {
     "run": commands.run,
     "check": commands.check,
     "config show": commands.config_show,
+    "reload": commands.reload,
     "version": commands.version,
     "tenants add": commands.tenants_add,
     "tenants list": commands.tenants_list,

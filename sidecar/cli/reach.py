@@ -49,6 +49,15 @@ def perform(
     )
 
 
+def reload(options: argparse.Namespace, pause: Callable[[float], object] = _NEVER.wait) -> dict[str, Any]:
+    """Has the running sidecar read its configuration again. SidecarError when none runs, or it refuses, and why."""
+    return _reach(options, lambda remote: remote.call("reload", {}), _nobody, pause)
+
+
+def _nobody(snapshot: "Snapshot") -> dict[str, Any]:
+    raise SidecarError(f"no sidecar runs on {snapshot.settings.data}")
+
+
 def fetch(
     options: argparse.Namespace,
     operation: str,

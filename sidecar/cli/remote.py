@@ -25,6 +25,7 @@ _CALLS = {
     "usage": ("GET", "/api/v1/usage/{tenant}"),
     "usage_by": ("GET", "/api/v1/usage"),
     "margin": ("GET", "/api/v1/margin"),
+    "reload": ("POST", "/api/v1/reload"),
     "export": ("GET", "/api/v1/export"),
     "desk.reconcile": ("GET", "/api/v1/reconcile"),
     "desk.outbox_list": ("GET", "/api/v1/outbox"),

@@ -12,5 +12,6 @@ from sidecar.config.display import effective
 from sidecar.config.jsonschemas import schemas
 from sidecar.config.loading import Overrides, load
 from sidecar.config.manual import reference
+from sidecar.config.reloading import Configuration
 
-__all__ = ["Overrides", "effective", "load", "reference", "schemas"]
+__all__ = ["Configuration", "Overrides", "effective", "load", "reference", "schemas"]

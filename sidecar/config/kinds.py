@@ -195,6 +195,8 @@ class SecretKind:
         scalar = reading.scalar(node, path, self.words)
         if scalar is None:
             return INVALID
+        if scalar.raw.startswith("file:"):
+            reading.see(_secret_path(scalar))
         try:
             return self._parse(scalar)
         except ValueError as error:
@@ -225,8 +227,12 @@ class SecretKind:
         return MASKED
 
 
+def _secret_path(scalar: Scalar) -> Path:
+    return scalar.folder / Path(scalar.text.removeprefix("file:"))
+
+
 def _secret_file(scalar: Scalar) -> str:
-    path = scalar.folder / Path(scalar.text.removeprefix("file:"))
+    path = _secret_path(scalar)
     try:
         with path.open("rb") as file:
             data = file.read(MAX_SECRET_BYTES + 1)

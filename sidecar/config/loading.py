@@ -54,7 +54,15 @@ def load(
     Without a file the built-in policies apply. ``needs_upstream`` False is for commands that serve nothing.
     Raises ConfigError with every fault found.
     """
-    reading = Reading(environ, main=str(path or DEFAULT_FILE))
+    return read_snapshot(
+        path, overrides, Reading(environ, main=str(path or DEFAULT_FILE)), needs_upstream=needs_upstream
+    )
+
+
+def read_snapshot(
+    path: Path | None, overrides: Overrides, reading: Reading, *, needs_upstream: bool = True
+) -> Snapshot:
+    """As ``load``, into a new ``reading``, which afterwards knows what was read and where each value stands."""
     top = _read_top(path, reading)
     folder = Path(top.file).parent
     documents = [top, *_read_policies(top, folder, reading)]
@@ -93,6 +101,7 @@ def _read_top(path: Path | None, reading: Reading) -> _Document:
 
 def _read_file(path: Path, table: Table, reading: Reading) -> _Document:
     file = str(path)
+    reading.see(path)
     try:
         with path.open("rb") as stream:
             data = stream.read(MAX_FILE_BYTES + 1)
@@ -137,6 +146,7 @@ def _read_policies(top: _Document, folder: Path, reading: Reading) -> Iterator[_
 def _policy_files(top: _Document, folder: Path, reading: Reading) -> Iterator[Path]:
     if "policies" not in top.values:
         default = folder / "policies"
+        reading.see(default)
         if "policies" not in top.lines and os.path.isdir(default):  # noqa: PTH112
             yield from _yaml_files(default, reading)
         return
@@ -155,6 +165,7 @@ def _policy_files(top: _Document, folder: Path, reading: Reading) -> Iterator[Pa
 
 def _yaml_files(folder: Path, reading: Reading) -> list[Path]:
     """The policies of a folder by name; hidden files are editors' and orchestrators' own."""
+    reading.see(folder)
     try:
         entries = list(folder.iterdir())
     except OSError as error:

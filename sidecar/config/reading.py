@@ -5,7 +5,7 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final
+from typing import Final, TypeAlias
 
 from sidecar.config.tree import Node, yaml_type
 from sidecar.core.errors import ConfigError, Fault
@@ -53,6 +53,18 @@ class Place:
     fields: Mapping[str, tuple[int, str]]
 
 
+Stamp: TypeAlias = tuple[int, int, int] | None
+
+
+def stamp(path: Path) -> Stamp:
+    """What changes when a file or folder does: time of change, size, inode. None when it cannot be looked at."""
+    try:
+        found = path.stat()
+    except (OSError, ValueError):
+        return None
+    return found.st_mtime_ns, found.st_size, found.st_ino
+
+
 @dataclass
 class Reading:
     """The state of one load. ``file`` and ``folder`` are those of the file being read, ``main`` is sidecar.yaml."""
@@ -65,6 +77,11 @@ class Reading:
     declared: set[tuple[str, str]] = field(default_factory=set)  # (table, name), broken ones too
     places: dict[int, Place] = field(default_factory=dict)
     nodes: int = 0
+    seen: dict[Path, "Stamp"] = field(default_factory=dict)  # what was read, as it was just before
+
+    def see(self, path: Path) -> None:
+        """``path``, a file or folder, is about to be read."""
+        self.seen[path] = stamp(path)
 
     def fault(self, line: int, path: str, message: str) -> None:
         """Writes down one fault of the file being read."""

@@ -224,6 +224,13 @@ TOP = (
         "drain", duration(0, HOUR), "How long calls in flight may take to end at a stop.", "drain_ns", default=30 * S
     ),
     Field(
+        "watch",
+        duration(0, HOUR),
+        "How often the files are looked at, to be taken when they have changed and are good; `0s`: never.",
+        "watch_ns",
+        default=0,
+    ),
+    Field(
         "keep_events",
         duration(HOUR, 3660 * DAY),
         "How long single events are kept in the ledger; their sums stay.",

@@ -374,6 +374,7 @@ class Settings:
     journal: JournalSettings = JournalSettings()
     trusted_proxies: tuple[str, ...] = ()  # CIDR
     drain_ns: int = 30_000_000_000
+    watch_ns: int = 0  # how often the files are looked at for changes; 0: never
     raw_events_ns: int = 30 * 86_400_000_000_000  # how long single events are kept
     minute_sums_ns: int = 400 * 86_400_000_000_000  # how long sums per minute are kept
     hour_sums_ns: int = 3660 * 86_400_000_000_000  # how long sums per hour are kept

@@ -80,6 +80,11 @@ class Account:
             self._passages[plan] = found
         return found
 
+    def renew(self) -> None:
+        """Forgets the routes of the rules that were in force."""
+        self._passages = {}
+        self._seat.renew()
+
     def token_line(self) -> bytes:
         """The signed identity's header line, empty when it is not switched on."""
         return b"" if self._signer is None else self._signer.header_line(self.principal)

@@ -74,7 +74,7 @@ class ClientConnection(asyncio.Protocol):
         name = transport.get_extra_info("peername")
         ip = name[0] if isinstance(name, tuple) else "unix"
         tls = transport.get_extra_info("sslcontext") is not None
-        self.peer = Peer(ip, trusted=is_trusted(ip, lane.trusted), tls=tls)
+        self.peer = Peer(ip, trusted=is_trusted(ip, lane.rules.trusted), tls=tls)
         bounds = lane.rules.bounds
         held = lane.per_ip.get(ip, 0)
         lane.per_ip[ip] = held + 1
@@ -111,6 +111,8 @@ class ClientConnection(asyncio.Protocol):
         if not self._intake.begun and self._receiving is None:
             self._rules = rules = self._lane.rules
             self._intake.reader, self._intake.bounds = rules.reader, rules.bounds
+            peer = self.peer
+            self.peer = Peer(peer.ip, trusted=is_trusted(peer.ip, rules.trusted), tls=peer.scheme == b"https")
 
     def eof_received(self) -> bool:
         # A half-closed client still reads: its requests are answered, then the connection ends.

@@ -192,7 +192,7 @@ class Exchange(Relay):
 
     def _client_ip(self) -> str:
         peer = self._client.peer
-        return peer.client_ip(self.head, self._lane.trusted) if peer.trusted else peer.ip
+        return peer.client_ip(self.head, self._rules.trusted) if peer.trusted else peer.ip
 
     def _hand_over(self) -> None:
         self.phase = HANDED

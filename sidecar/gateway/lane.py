@@ -1,7 +1,6 @@
 """What all connections share: the rules in force, the rooms below, and the sweep that ends what took too long."""
 
 import asyncio
-import ipaddress
 import logging
 import os
 from collections.abc import Callable
@@ -67,7 +66,6 @@ class Lane:
         self.wall_ns: Callable[[], int] = clock.wall_ns
         self.ids = EventIds()
         self.pseudonym = f"sidecar-{os.urandom(4).hex()}".encode()  # RFC 9110, 7.6.3; also finds loops
-        self.trusted = tuple(ipaddress.ip_network(text) for text in rules.snapshot.settings.trusted_proxies)
         self.connections: set[Any] = set()  # of ClientConnection
         self.per_ip: dict[str, int] = {}
         self.abandoned: set[Any] = set()  # of Exchange: replies that are read to their end for a client that has gone

@@ -1,5 +1,6 @@
 """The policy snapshot as the lane uses it: compiled once, swapped by one reference; a request keeps the one it met."""
 
+import ipaddress
 from collections.abc import Mapping
 
 from sidecar.core.policy import Route, Snapshot
@@ -71,6 +72,7 @@ class Rules:
         "reader",
         "snapshot",
         "strip_key",
+        "trusted",
     )
 
     def __init__(self, snapshot: Snapshot, pools: Mapping[str, UpstreamPool]) -> None:
@@ -86,6 +88,7 @@ class Rules:
         self.key_in_query = identity.api_key.query is not None
         self.key_header = identity.api_key.header.encode()
         self.costs = CostModel(snapshot.costs)
+        self.trusted = tuple(ipaddress.ip_network(text) for text in snapshot.settings.trusted_proxies)
         self._router: Router[RoutePlan] = Router(
             (route, RoutePlan(route, pools[route.upstream], meters[route.name], snapshot)) for route in snapshot.routes
         )

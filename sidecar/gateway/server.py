@@ -4,6 +4,7 @@ import asyncio
 
 from aiohttp import web
 
+from sidecar.core.clock import NS_PER_S
 from sidecar.gateway.client import ClientConnection
 from sidecar.gateway.lane import Lane
 
@@ -24,10 +25,10 @@ class LaneServer:
             connection.drain()
 
     async def shutdown(self, limit_s: float | None = None) -> None:
-        """Waits for replies under way, at most ``limit_s`` seconds, then aborts what is left."""
+        """Waits for replies under way, at most as long as the rules in force say, then aborts what is left."""
         lane = self._lane
         try:
-            async with asyncio.timeout(limit_s or 0):
+            async with asyncio.timeout(lane.rules.snapshot.settings.drain_ns / NS_PER_S):
                 await lane.quiet()
         except TimeoutError:
             pass
@@ -46,8 +47,8 @@ class LaneServer:
 class LaneRunner(web.BaseRunner):
     """An ``aiohttp`` runner whose connections are the lane's."""
 
-    def __init__(self, lane: Lane, *, shutdown_timeout: float) -> None:
-        super().__init__(shutdown_timeout=shutdown_timeout)
+    def __init__(self, lane: Lane) -> None:
+        super().__init__()
         self._lane = lane
 
     async def shutdown(self) -> None:

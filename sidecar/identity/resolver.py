@@ -128,12 +128,21 @@ class Resolver(Generic[T]):
         self._outdate()
         self._seats.clear()
 
+    def seats(self) -> list[T]:
+        """Every seat that is kept: to be renewed in place where nobody's identity changed."""
+        return self._seats.all()
+
     async def poll(self) -> None:
         """Forgets everything when a key or tenant changed in the store since the last call. Raises StoreError."""
         version = await self._store.keys_version()
         if version != self._version:
             self._version = version
             self.forget_all()
+
+    async def retire(self) -> None:
+        """Another one has taken over: as ``close``, once the look-ups under way have ended by themselves."""
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self.close()
 
     async def close(self) -> None:
         """Ends look-ups that are under way."""

@@ -112,8 +112,6 @@ class Journal:
         self._advance()
         self._ballast.make()
 
-    # The hot path -----------------------------------------------------------------------------------------------------
-
     def begin(self, intent: bytes) -> int:
         """Writes an intent; returns the call, to be given to ``end`` exactly once. Nothing is written on JournalFull
         and on ValueError, the record has no byte or more than ``max_payload``."""
@@ -174,8 +172,6 @@ class Journal:
         segment.written = stop
         if self._sync is not None and not self._sync.scheduled:
             self._sync.schedule()
-
-    # Room -------------------------------------------------------------------------------------------------------------
 
     def _check_size(self, size: int) -> None:
         if not 0 < size <= self.max_payload:
@@ -263,8 +259,6 @@ class Journal:
     def _bytes(self) -> int:
         return (len(self._segments) + len(self._spares) + (self._preparing is not None)) * self._size
 
-    # For the shipper --------------------------------------------------------------------------------------------------
-
     @property
     def position(self) -> Position:
         """The end of what is written."""
@@ -316,11 +310,19 @@ class Journal:
         yield from carried
         yield from began
 
+    def widen(self, extra: int) -> bool:
+        """Owes each call ``extra`` from now on, where that is more than before; False: there is no room for that."""
+        more, calls = max(0, FRAME_BYTES + extra - self._owed), len(self._open) + len(self._carried)
+        while self._free < more * calls:
+            if not self._try_grow(self._max_bytes - self._size):
+                return False
+        self._free -= more * calls
+        self._owed += more
+        return True
+
     def make_room(self) -> bool:
         """The ledger's disk is full: lets the ballast go; False when it is gone already."""
         return self._ballast.lend()
-
-    # Durability -------------------------------------------------------------------------------------------------------
 
     def synced(self) -> asyncio.Future[None]:
         """Done once everything written before this call is on the disk; with durability ``process``, at once. Ends in
@@ -351,8 +353,6 @@ class Journal:
         self._free -= end - start
         failed.durable = end
         return True
-
-    # Its life ---------------------------------------------------------------------------------------------------------
 
     def readings(self) -> JournalReadings:
         """How full it is and how far the ledger lags."""

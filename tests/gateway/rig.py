@@ -9,7 +9,7 @@ from typing import Any
 import apsw
 
 from sidecar.app import App
-from sidecar.config import Overrides, load
+from sidecar.config import Configuration, Overrides
 from sidecar.core.clock import ManualClock
 from sidecar.gateway import Lane
 from sidecar.identity import new_key
@@ -133,7 +133,7 @@ class Rig:
 
     @property
     def pool(self) -> Any:
-        return self.app._pools["api"]
+        return self.app._pools.current["api"]
 
     async def client(self) -> Client:
         host, _, port = self.app.listening[0].rpartition(":")
@@ -187,7 +187,8 @@ async def start_rig(folder: Path, upstream: CruelUpstream, options: Options) -> 
     file = folder / "sidecar.yaml"
     file.write_text(CONFIG.format(port=upstream.port, **vars(options)))
     clock = ManualClock()
-    app = App(load(file, Overrides(), {}), clock)
+    configuration = Configuration(file, Overrides(), {})
+    app = App(configuration.load(), clock, configuration)
     await app.start()
     row, minted = new_key(
         app._peppers, "sc", tenant="acme", name="t", sandbox=False, scopes=None, expires_ns=None, now_ns=clock.wall_ns()
