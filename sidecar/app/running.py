@@ -300,6 +300,8 @@ class App:
             told += [f"usage is not reported: {fault}" for fault in self._reporting.read().faults]
         if self.reloads.reading().refused_last:
             told.append("the configuration on the disk was refused and the last good one is in force; see the log")
+        if self._payments is not None and self._payments.counts.fault:
+            told.append(f"access does not follow payment: {self._payments.counts.fault}")
         return told
 
     def _sources(self) -> Sources:

@@ -66,18 +66,20 @@ class Notice:
 @dataclass(slots=True)
 class PaymentCounts:
     """What happened so far, for the metrics. Every label is one of a few words. ``webhooks`` and ``events`` by result,
-    ``changes`` by the new access, ``notices`` by channel and result; ``failures``: readings that the payee failed."""
+    ``changes`` by the new access, ``notices`` by channel and result; ``failures``: readings that the payee failed;
+    ``fault``: why the last one did, empty after one that did not."""
 
     webhooks: dict[str, int] = field(default_factory=dict)
     events: dict[str, int] = field(default_factory=dict)
     changes: dict[str, int] = field(default_factory=dict)
     notices: dict[tuple[str, str], int] = field(default_factory=dict)
     failures: int = 0
+    fault: str = ""
 
     def read(self) -> "PaymentCounts":
         """A copy that stays as it is."""
         return PaymentCounts(
-            dict(self.webhooks), dict(self.events), dict(self.changes), dict(self.notices), self.failures
+            dict(self.webhooks), dict(self.events), dict(self.changes), dict(self.notices), self.failures, self.fault
         )
 
 

@@ -64,9 +64,11 @@ class Keeper:
             old = await self._store.account(tenant) or Account(tenant, customer)
             try:
                 seen = await read_seen(self._client, customer, tenant, prefix, self._snapshot().plans, self._pace)
-            except StripeFault:
+            except StripeFault as fault:
                 self._counts.failures += 1
+                self._counts.fault = str(fault)
                 raise
+            self._counts.fault = ""
             new = await self._save(old, seen)
             if new is not None:
                 return new

@@ -20,7 +20,9 @@ from sidecar.core.clock import NS_PER_S, ManualClock
 from sidecar.core.policy import Plan, Settings, Snapshot
 from sidecar.core.values import ApiKey, Tenant
 from sidecar.storage import SqliteStore
+from tests.fakestripe.openapi import Validated
 
+RESTRICTED = "rk_test_events_only"
 SECRET = "whsec_" + "MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIz"
 
 
@@ -39,15 +41,19 @@ class House:
         plans = {name: Plan(name) for name in ("free", "pro")}
         self.snapshot = Snapshot(Settings(billing=billing), {}, {}, (), plans)
         self.counts = PaymentCounts()
-        self.client = StripeClient(self.stripe)
-        self.keeper = Keeper(store, self.client, lambda: self.snapshot, clock, self.counts)
-        self.keeper._pace = Free()
+        self.use(KEY)
         self.minted = 0
-        self.newcomers = Newcomers(store, self.client, self.keeper, lambda: self.snapshot, self.mint, clock)
-        self.inbox = self.another_inbox()
         product = fake.catalogue.create_product({"name": "pro"})
         price = {"product": product["id"], "currency": "usd", "unit_amount": 2900, "recurring": {"interval": "month"}}
         self.price = fake.catalogue.create_price({**price, "lookup_key": "sidecar:pro:base"})["id"]
+
+    def use(self, key: str) -> None:
+        """The rooms with this API key."""
+        self.client = StripeClient(replace(self.stripe, api_key=key))
+        self.keeper = Keeper(self.store, self.client, lambda: self.snapshot, self.clock, self.counts)
+        self.keeper._pace = Free()
+        self.newcomers = Newcomers(self.store, self.client, self.keeper, lambda: self.snapshot, self.mint, self.clock)
+        self.inbox = self.another_inbox()
 
     def another_inbox(self) -> Inbox:
         """As another node has it, or this one after a restart."""
@@ -110,10 +116,13 @@ class Free:
 @pytest.fixture
 async def house(tmp_path: Path) -> AsyncIterator[House]:
     clock = ManualClock(wall_ns=1_800_000_000 * NS_PER_S)
-    fake = FakeStripe(clock)
+    fake = FakeStripe(clock, keys={RESTRICTED: frozenset({"rak_event_read"})})
     store = SqliteStore.open(tmp_path / "sidecar.db")
-    async with TestServer(Server(fake).application()) as server:
+    app = Server(fake).application()
+    watched = Validated(app)
+    async with TestServer(app) as server:
         house = House(store, clock, fake, str(server.make_url("")))
         yield house
         await house.client.close()
     store.close()
+    assert watched.faults == []

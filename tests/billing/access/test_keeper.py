@@ -1,10 +1,11 @@
 """Accounts follow Stripe, by webhook or without, whatever the order, and never on old news."""
 
 import asyncio
+import logging
 
 import pytest
 
-from tests.billing.access.conftest import House
+from tests.billing.access.conftest import RESTRICTED, House
 
 
 @pytest.fixture
@@ -143,3 +144,36 @@ async def test_a_restart_reads_three_days_back(house: House) -> None:
     await house.inbox.round()
     await house.inbox.round()
     assert await house.access_of("late") == ("active", "pro")
+
+
+async def test_a_restricted_key_is_told_what_it_lacks(
+    house: House, acme: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Everybody keeps what they have, and the permission is named."""
+    house.subscribe(acme)
+    await house.inbox.round()
+    await house.client.close()
+    house.use(RESTRICTED)
+    with caplog.at_level(logging.WARNING):
+        await house.inbox.round()
+    assert "Subscriptions: Read (rak_subscription_read)" in caplog.text
+    assert "Subscriptions: Read" in house.counts.fault
+    assert RESTRICTED not in caplog.text
+    assert await house.access_of() == ("active", "pro")
+    await house.client.close()
+    house.use("sk_test_fake")
+    await house.inbox.sweep()
+    await house.keeper.refresh("acme", acme)
+    assert house.counts.fault == ""
+
+
+async def test_many_customers_are_swept_in_short_rounds(house: House) -> None:
+    """A round reads a few of them, so that a lead does not run out in it; all are read in the end."""
+    house.declare(**{f"t{number:04}": house.fake.customer() for number in range(100)})
+    rounds = 0
+    while len(await house.store.accounts(limit=1000)) < 100:
+        house.fake.calls.clear()
+        await house.inbox.round()
+        rounds += 1
+        assert sum(path == "/v1/subscriptions" for _, path, _ in house.fake.calls) <= 20
+    assert rounds == 5
