@@ -7,7 +7,8 @@ from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 from sidecar.admin import Operations
-from sidecar.app.parts import close_store, open_journal, open_store, operations, payee_for, shipper_of
+from sidecar.app.parts import close_store, open_journal, open_store, operations, shipper_of
+from sidecar.billing import payee_of
 from sidecar.core.clock import SystemClock
 from sidecar.core.errors import StoreError
 from sidecar.core.policy import Settings, Snapshot
@@ -30,7 +31,7 @@ async def open_offline(snapshot: Snapshot) -> AsyncIterator[Operations]:
         if journal.leftovers:
             await shipper_of(settings, journal, store, clock).recover()
         peppers = Peppers.from_settings(settings.identity.api_key, settings.data)
-        payee = payee_for(snapshot, store, clock)
+        payee = payee_of(snapshot, store, clock)
         if payee is not None:
             rooms.push_async_callback(payee.parts.close)
         mint = partial(new_key, peppers, settings.identity.api_key.brand)

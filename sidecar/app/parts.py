@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TypeAlias
 
 from sidecar.admin import Desk, Mint, Operations
-from sidecar.billing import Payee, payee_of
+from sidecar.billing import Payee
 from sidecar.core.clock import Clock
 from sidecar.core.policy import Settings, Snapshot
 from sidecar.ledger import Journal, Retention, Shipper, done_extra
@@ -46,21 +46,6 @@ def shipper_of(settings: Settings, journal: Journal, store: Store, clock: Clock)
     return Shipper(journal, store, clock, keep=keep)
 
 
-def books_of(store: Store) -> SqliteStore | None:
-    """The store, where it holds what billing needs."""
-    return store if isinstance(store, SqliteStore) else None
-
-
-def payee_for(snapshot: Snapshot, store: Store, clock: Clock) -> Payee | None:
-    """Who is told of usage; None: nobody."""
-    books = books_of(store)
-    if books is None:
-        if snapshot.settings.billing.reports:
-            _log.warning("usage is not reported: a PostgreSQL store does not hold the outbox yet")
-        return None
-    return payee_of(snapshot, books, clock)
-
-
 def operations(
     snapshot: Callable[[], Snapshot],
     store: Store,
@@ -70,6 +55,5 @@ def operations(
     flush: Callable[[], Awaitable[None]],
     payee: Payee | None,
 ) -> Operations:
-    books = books_of(store)
-    desk = None if books is None else Desk(books, None if payee is None else payee.reporter, clock)
-    return Operations(store, store, snapshot, mint, clock, changed, flush, books, desk)
+    desk = Desk(store, None if payee is None else payee.reporter, clock)
+    return Operations(store, store, snapshot, mint, clock, changed, flush, store, desk)

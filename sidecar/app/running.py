@@ -25,10 +25,10 @@ from sidecar.admin import (
     read_upstreams,
 )
 from sidecar.admission import Admission
-from sidecar.app.parts import books_of, close_store, open_journal, open_store, operations, payee_for, shipper_of
+from sidecar.app.parts import close_store, open_journal, open_store, operations, shipper_of
 from sidecar.app.pools import Pools
 from sidecar.app.reloading import Reloads, same_callers
-from sidecar.billing import Payee, Reporting, open_payments
+from sidecar.billing import Payee, Reporting, open_payments, payee_of
 from sidecar.config import Configuration
 from sidecar.core.accounts import PaymentCounts
 from sidecar.core.clock import NS_PER_S, Clock, SystemClock
@@ -134,7 +134,7 @@ class App:
         if identity.upstream_jwt is not None:
             signer = UpstreamSigner(identity.upstream_jwt, signing_key(settings.data), self._clock)
         self._peppers = Peppers.from_settings(identity.api_key, settings.data)
-        books = self._books = books_of(self._store) if settings.billing.stripe is not None else None
+        books = self._books = self._store if settings.billing.stripe is not None else None
         self._payments = open_payments(lambda: self.snapshot, books, self._mint, self._clock)
         pages = self._payments.routes() if self._payments else []
         public = web.AppRunner(make_public_app(signer.jwks() if signer else None, pages), access_log=None)
@@ -213,12 +213,11 @@ class App:
         return new_key(self._peppers, self.snapshot.settings.identity.api_key.brand, **known)
 
     def _open_billing(self) -> None:
-        self._payee = payee_for(self.snapshot, self._store, self._clock)
-        books = books_of(self._store)
-        if self._payee is not None and books is not None:
+        self._payee = payee_of(self.snapshot, self._store, self._clock)
+        if self._payee is not None:
             self._rooms.push_async_callback(self._payee.parts.close)
             node = f"{self._journal.identity}/{os.getpid()}"
-            self._reporting = Reporting(books, self._payee.parts, node, self._clock)
+            self._reporting = Reporting(self._store, self._payee.parts, node, self._clock)
             self._rooms.push_async_callback(self._reporting.close)
             self._background(self._reporting.run())
 

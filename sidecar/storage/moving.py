@@ -27,13 +27,22 @@ _SUMMED = {
     "keys_version": ("value",),
     "audit_log": ("at_ns",),
     "entries": ("started_us", "status", "sandbox", *_VALUES[1:-1], "first_byte_us"),
+    "books": ("floor",),
+    "accounts": ("since_ns", "until_ns", "read_ns"),
+    "marks": ("minute",),
+    "assigned_minutes": ("minute", "value"),
+    "outbox": ("id", "minute", "version", "value", "attempts", "next_ns"),
+    "parities": ("ledger", "assigned", "accepted", "verified", "payee", "billed", "at_ns"),
+    "arrivals": ("attempts", "at_ns", "finished_ns"),
+    "claims": ("at_ns",),
+    "notices": ("attempts", "at_ns", "done_ns"),
     "rejected_records": ("segment", "byte"),
 } | {
     f"{what}_by_{period}": (period, "status_class", "sandbox", *values)
     for period in ("minute", "hour")
     for what, values in (("calls", _VALUES), ("meters", ("value",)), ("latency", ("bucket", "calls")))
 }
-_QUIET = {"started_us", "status", "status_class", "sandbox", "minute", "hour", "bucket", "segment", "byte", "value"}
+_TOLD = {*_VALUES, "first_byte_us", "calls"}
 
 
 async def move(source: SqliteStore, url: str, journal: str, say: Callable[[str], None], *, page: int = PAGE) -> bool:
@@ -94,4 +103,4 @@ async def _compare(source: SqliteStore, target: MoveTarget, say: Callable[[str],
 
 
 def _is_told(column: str) -> bool:
-    return column not in _QUIET and not column.endswith("_ns")
+    return column in _TOLD

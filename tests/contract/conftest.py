@@ -12,7 +12,12 @@ from sidecar.storage import SqliteStore
 from sidecar.storage.postgres import PostgresStore
 from tests.storage.postgres.server import Server, run, shared_server
 
-Made = tuple[TenantStore, Ledger, Callable[[], None]]
+
+class Books(BillingStore, Ledger, TenantStore, Protocol):
+    """What an adapter of BillingStore is."""
+
+
+Made = tuple[Books, Callable[[], None]]
 
 
 @pytest.fixture(scope="session")
@@ -24,7 +29,7 @@ def server() -> Iterator[Server]:
 def sqlite(request: pytest.FixtureRequest) -> Made:
     folder: Path = request.getfixturevalue("tmp_path")
     store = SqliteStore.open(folder / "sidecar.db")
-    return store, store, store.close
+    return store, store.close
 
 
 def postgres(request: pytest.FixtureRequest) -> Made:
@@ -36,35 +41,24 @@ def postgres(request: pytest.FixtureRequest) -> Made:
         run(store.close())
         running.drop(database)
 
-    return store, store, close
+    return store, close
 
 
 ADAPTERS = {"sqlite": sqlite, "postgres": postgres}
 
 
 @pytest.fixture(params=ADAPTERS)
-def adapter(request: pytest.FixtureRequest) -> Iterator[tuple[TenantStore, Ledger]]:
-    tenants, ledger, close = ADAPTERS[request.param](request)
-    yield tenants, ledger
+def books(request: pytest.FixtureRequest) -> Iterator[Books]:
+    store, close = ADAPTERS[request.param](request)
+    yield store
     close()
 
 
 @pytest.fixture
-def tenant_store(adapter: tuple[TenantStore, Ledger]) -> TenantStore:
-    return adapter[0]
+def tenant_store(books: Books) -> TenantStore:
+    return books
 
 
 @pytest.fixture
-def ledger(adapter: tuple[TenantStore, Ledger]) -> Ledger:
-    return adapter[1]
-
-
-class Books(BillingStore, Ledger, TenantStore, Protocol):
-    """What an adapter of BillingStore is."""
-
-
-@pytest.fixture
-def books(tmp_path: Path) -> Iterator[Books]:
-    store = SqliteStore.open(tmp_path / "sidecar.db")
-    yield store
-    store.close()
+def ledger(books: Books) -> Ledger:
+    return books

@@ -11,7 +11,9 @@ from uuid import UUID
 import asyncpg
 import pytest
 
-from sidecar.core.errors import StoreError
+from sidecar.core.accounts import Account, Arrival, Notice
+from sidecar.core.billing import Parity, Period, RowQuery, Window
+from sidecar.core.errors import Conflict, StoreError
 from sidecar.core.ports import Position, UsageQuery
 from sidecar.core.records import UsageRecord, encode_record
 from sidecar.core.values import AccessState, ApiKey, Tenant
@@ -29,6 +31,9 @@ GROUPS = [(), ("tenant",), ("minute",), ("hour", "route"), ("tenant", "day"), ("
 GROUPS += [("plan", "route", "hour"), ("tenant", "plan", "key", "route", "status", "sandbox")]
 TENANTS = ["acme", 'beta, "Inc"', "nul\x00\x01", "grün", "policy-only"]
 NODE = "node-1"
+PERIOD = Period(FIRST // 10**6, FIRST // 10**6 + 3 * 86_400)
+MINUTES = {"begin": FIRST // MINUTE, "end": FIRST // MINUTE + 3 * 1440}
+EVENTS = {"tokens": "tokens", "slash\\ nul\x00": "slashes"}
 
 
 @pytest.fixture(scope="module")
@@ -96,12 +101,39 @@ async def fill(path: Path, seed: int, events: int = 150) -> None:
                 )  # fmt: skip
         await store.set_tenant("acme", plan="free", state=AccessState.GRACE, actor="me", at_ns=5)
         await store.end_key("k1", at_ns=2**50, revoked=True, actor="me")
+        await with_accounts(store)
         batch = [encode_record(record(draw)) for _ in range(events)]
         await store.append([*batch, b'["d"]', b"{}"], Position(3, 77))
+        await bill(store)
         await store.forget_events(before_us=FIRST + DAY, at_most=10**6)
         await store.forget_sums(minutes_before_us=FIRST + DAY + 90 * MINUTE, hours_before_us=0, at_most=10**6)
     finally:
         store.close()
+
+
+async def with_accounts(store: SqliteStore) -> None:
+    for number, name in enumerate(TENANTS):
+        notices = [Notice(f"n{number}", "email", "access.grace", name, {"days": number, "plan": "grün"}, 1)]
+        periods = (PERIOD,) * number
+        account = Account(name, "cus_1", plan="pro" if number else None, until_ns=number or None, periods=periods)
+        await store.save_account(account, actor="me", at_ns=1, notices=notices)
+        await store.claim(f"first key of {number}", name, at_ns=number)
+        await store.receive(Arrival(f"evt_{number}", "invoice.paid", "in_1", '{"a": "\\u0000"}', number))
+    await store.finish("evt_1", at_ns=9, note="done")
+    await store.postpone("evt_2", next_ns=9, note="later")
+    await store.settle_notice("n1", "email", done=True, at_ns=9)
+
+
+async def bill(store: SqliteStore) -> None:
+    """Rows for each tenant's first hours, in several states; the rest is marked and not assigned."""
+    begin = FIRST // MINUTE
+    for number, name in enumerate(TENANTS):
+        for row in await store.assign(Window(name, "cus_1", begin, begin + 600 + number, PERIOD), EVENTS, at_ns=5):
+            await store.attempt(row.id, at_ns=6)
+            await store.settle(row.id, ("sent", "verified", "held")[row.id % 3], at_ns=7, note="nul\x00")
+        parity = Parity(name, "cus_1", "tokens", PERIOD, "in_1", 1, 2, 3, 4, 5, number or None, number > 1, 9)
+        await store.save_parity(parity)
+    await store.forget_billed(before=begin - 5, at_most=100)
 
 
 async def answers(store: SqliteStore | PostgresStore) -> dict[str, Any]:
@@ -123,6 +155,17 @@ async def answers(store: SqliteStore | PostgresStore) -> dict[str, Any]:
             for meter in ("tokens", "slash\\ nul\x00")
             for sandbox in (False, True)
         ],
+    }
+    said |= {
+        "books": await store.instance(),
+        "accounts": sorted(await store.accounts(limit=1000), key=lambda account: account.tenant),
+        "marks": sorted(await store.marks(before=10**9)),
+        "rows": await store.rows(RowQuery()),
+        "parities": sorted(await store.parities(), key=lambda parity: parity.tenant),
+        "arrivals": await store.arrivals(at_ns=10**9, limit=1000),
+        "notices": await store.due_notices(at_ns=10**9, limit=1000),
+        "left": [await store.unassigned_minutes(name, meter, **MINUTES) for name in TENANTS for meter in EVENTS],
+        "assigned": [await store.assigned(name, meter, **MINUTES) for name in TENANTS for meter in EVENTS],
     }
     for by in GROUPS:
         for sandbox in (None, False):
@@ -181,6 +224,30 @@ async def test_what_has_no_port_is_moved_too(tmp_path: Path, database: Database,
     assert [tuple(row) for row in rows] == [(*row[1:], NODE) for row in aside]
     assert len(audit) > 10
     assert len(aside) == 2
+
+
+async def test_billing_goes_on_where_it_was(tmp_path: Path, database: Database) -> None:
+    """Identifiers, ids, claims, the floor and what arrived: nothing is asked for, sent or told a second time."""
+    path = tmp_path / "a.db"
+    await fill(path, 18)
+    source = SqliteStore.open(path)
+    name, known = await source.instance(), await source.rows(RowQuery())
+    source.close()
+    await run_move(path, database)
+    store = await PostgresStore.open(database.url, journal=NODE)
+    begin = FIRST // MINUTE
+    assert known
+    assert await store.assign(Window("acme", "cus_1", begin, begin + 600, PERIOD), EVENTS, at_ns=9) == []
+    rows = await store.assign(Window("acme", "cus_1", begin, begin + 4000, PERIOD), EVENTS, at_ns=9)
+    assert rows
+    assert [row.id for row in rows] == [known[-1].id + number for number in range(1, len(rows) + 1)]
+    assert {row.identifier[:9] for row in (*known, *rows)} == {f"{name}:"}
+    with pytest.raises(Conflict, match=f"before minute {begin - 5} "):
+        await store.assign(Window("acme", "cus_1", begin - 6, begin, PERIOD), EVENTS, at_ns=9)
+    assert not await store.claim("first key of 1", "acme", at_ns=9)
+    assert not await store.receive(Arrival("evt_1", "invoice.paid", "in_1", "{}", 9))
+    assert await store.notify([Notice("n1", "email", "access.grace", "acme", {}, 9)]) == 0
+    await store.close()
 
 
 class Cut(Exception):

@@ -88,8 +88,9 @@ class Link:
     async def _begin_once(self, role: str, tenant: str | None, *, snapshot: bool) -> Connection:
         connection = await self._ready()
         try:
-            how = " ISOLATION LEVEL REPEATABLE READ READ ONLY" if snapshot else ""
-            await connection.execute(f"BEGIN{how}; SET LOCAL ROLE {role}")
+            # Whatever the server's default is: who waited for a lock has to see what was committed under it.
+            how = "REPEATABLE READ READ ONLY" if snapshot else "READ COMMITTED"
+            await connection.execute(f"BEGIN ISOLATION LEVEL {how}; SET LOCAL ROLE {role}")
             if tenant is not None:
                 await connection.execute("SELECT set_config('sidecar.tenant', $1, true)", stored(tenant))
         except BaseException:
@@ -155,6 +156,13 @@ class Links:
     async def close(self) -> None:
         for link in self._all:
             await link.close()
+
+
+async def make_durable(connection: Connection) -> None:
+    """What is committed here is on the disk when the commit returns, whatever the server's default is."""
+    await connection.execute(
+        "SELECT set_config('synchronous_commit', 'on', false) WHERE current_setting('synchronous_commit') = 'off'"
+    )
 
 
 async def dial(address: Address, settings: dict[str, str]) -> Connection:

@@ -25,7 +25,8 @@ _PROJECTIONS += [
     for what in ("calls", "meters", "latency")
     for period, time in (("minute", "minute"), ("hour", "minute / 60"))
 ]
-_PROJECTIONS.append((_folder / "touch_keys.sql").read_text("utf-8"))
+# Last those whose rows other nodes and the billing side want too: they are held until the commit.
+_PROJECTIONS += [(_folder / f"{name}.sql").read_text("utf-8") for name in ("touch_keys", "mark_batch")]
 _BUCKET_BOUNDS = [bucket_upper_us(index) for index in range(BUCKETS - 1)]
 _POSITION = "SELECT segment, byte FROM sidecar.journal_positions WHERE journal = $1"
 _MOVE = "UPDATE sidecar.journal_positions SET segment = $2, byte = $3, rejected = rejected + $4 WHERE journal = $1"

@@ -11,7 +11,7 @@ from sidecar.core.errors import StoreError
 from sidecar.core.ports import Position
 from sidecar.storage.postgres import schema
 from sidecar.storage.postgres.address import Address
-from sidecar.storage.postgres.connection import INGEST, Connection, Link
+from sidecar.storage.postgres.connection import INGEST, Connection, Link, make_durable
 from sidecar.storage.postgres.texts import stored
 
 LAST = "journal_positions"  # done when everything is
@@ -23,7 +23,18 @@ _RUNNING = """
     WHERE NOT pg_try_advisory_xact_lock(hashtextextended('sidecar.journal/' || journal, 0))
 """
 _USED = "SELECT EXISTS (SELECT FROM sidecar.{table})"
-_HOLDERS = ("tenants", "api_keys", "audit_log", "entries", "calls_by_minute", "calls_by_hour", "rejected_records")
+_HOLDERS = (
+    *("tenants", "api_keys", "audit_log", "entries", "calls_by_minute", "calls_by_hour", "rejected_records"),
+    *("accounts", "marks", "assigned_minutes", "outbox", "parities", "arrivals", "claims", "notices"),
+)
+# Tables whose one row is there from the beginning. The books' name goes with the rows whose identifiers begin with it;
+# the one that was made with this database was never used, for it is empty.
+_SET_ONE = {
+    "keys_version": "UPDATE sidecar.keys_version SET value = $2 WHERE one = $1",
+    "books": "UPDATE sidecar.books SET name = $2, floor = $3 WHERE one = $1",
+}
+# Ids go on behind the moved ones. No part of the transaction, and harmless without it.
+_GO_ON = "SELECT setval('sidecar.outbox_id_seq', $1)"
 _UNFINISHED = "SELECT EXISTS (SELECT FROM sidecar.moves WHERE NOT done)"
 _BEGIN = "INSERT INTO sidecar.moves VALUES ($1, $2, NULL, 0, false)"
 _PLACE = "SELECT last_key, done FROM sidecar.moves WHERE move = $1 AND name = $2"
@@ -104,10 +115,12 @@ class MoveTarget:
             async with self._link.transaction(INGEST) as connection:
                 # First: it waits for the commit that a killed process may have left under way, and then finds it.
                 await self._step(connection, table, len(rows), after, last, done=done)
-                if rows and table == "keys_version":  # its one row is there from the beginning
-                    await connection.execute("UPDATE sidecar.keys_version SET value = $1", rows[0][-1])
+                if rows and table in _SET_ONE:
+                    await connection.execute(_SET_ONE[table], *values[0])
                 elif rows:
                     await _insert(connection, table, names, values)
+                if rows and table == "outbox":
+                    await connection.execute(_GO_ON, rows[-1][0])
         except _Meanwhile as found:
             raise self._error(f"was written to while it was being moved to ({found}); move to an empty one") from None
 
@@ -140,9 +153,7 @@ class MoveTarget:
     async def _prepare(self, connection: Connection) -> None:
         await schema.check(connection, self._address)
         # The source is marked as moved because of what is committed here, so that must be on the disk.
-        await connection.execute(
-            "SELECT set_config('synchronous_commit', 'on', false) WHERE current_setting('synchronous_commit') = 'off'"
-        )
+        await make_durable(connection)
 
     def _error(self, text: str) -> StoreError:
         return StoreError(f"PostgreSQL at {self._address} {text}")
@@ -207,5 +218,8 @@ _KINDS: Mapping[tuple[str, str], Callable[[Any], Any]] = {
     ("entries", "event_id"): _event_id,
     ("entries", "meters"): _meters,
     ("api_keys", "sandbox"): bool,
+    ("keys_version", "one"): bool,
+    ("books", "one"): bool,
+    ("parities", "final"): bool,
     ("api_keys", "scopes"): _scopes,
 }

@@ -1,4 +1,4 @@
-"""The adapter: one connection that writes the ledger, two for look-ups and changes, two for reports."""
+"""The adapter: a connection that writes the ledger, two for look-ups and changes, two for reports, one for billing."""
 
 from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
@@ -8,12 +8,14 @@ from sidecar.core.ports import EventPage, Position, UsageQuery, UsageReport, Usa
 from sidecar.core.values import AccessState, ApiKey, Tenant
 from sidecar.storage.postgres import entries, events, sums, tenants
 from sidecar.storage.postgres.address import Address
-from sidecar.storage.postgres.connection import INGEST, OPERATOR, READER, Connection, Link, Links
+from sidecar.storage.postgres.billing import PostgresBilling
+from sidecar.storage.postgres.connection import INGEST, OPERATOR, READER, Connection, Link, Links, make_durable
 from sidecar.storage.postgres.loop_thread import LoopThread
 from sidecar.storage.postgres.writer import Writer
 
-LOOKUPS = 2  # connections; together with the writer's a node takes five
+LOOKUPS = 2  # connections; together with the writer's a node takes six
 REPORTS = 2
+BILLING = 1
 _LOOKUP_TIMEOUT_S = 5.0
 _REPORT_TIMEOUT_S = 60.0
 _WRITER_NICENESS = 5  # as the SQLite writer's: on one busy core the lane comes first
@@ -21,8 +23,8 @@ _P = ParamSpec("_P")
 _T = TypeVar("_T")
 
 
-class PostgresStore:
-    """``TenantStore`` and ``Ledger`` (core.ports), whose docstrings hold here.
+class PostgresStore(PostgresBilling):
+    """``TenantStore``, ``Ledger`` (core.ports) and ``BillingStore``, whose docstrings hold here.
 
     Questions about one tenant are asked as ``sidecar_reader``, under row-level security; those across tenants as
     ``sidecar_operator``; all changes are made as ``sidecar_ingest``. So is the look-up of a key, whose tenant is not
@@ -38,6 +40,7 @@ class PostgresStore:
         self._writer = Writer(address, journal)
         self._lookups = self._links(LOOKUPS, "look-ups", _LOOKUP_TIMEOUT_S)
         self._reports = self._links(REPORTS, "reports", _REPORT_TIMEOUT_S)
+        self._billing = self._links(BILLING, "billing", _LOOKUP_TIMEOUT_S)
         self._writing = LoopThread("postgres-writer", niceness=_WRITER_NICENESS)
         self._reading = LoopThread("postgres-reader")
 
@@ -68,12 +71,12 @@ class PostgresStore:
     def _links(self, count: int, what: str, timeout_s: float) -> Links:
         name = f"sidecar {self._journal} {what}"
         # Reports differ too much in what they ask for to share a plan.
-        make = partial(Link, self._address, name, timeout_s=timeout_s, prepare=_nothing, plans="force_custom_plan")
+        make = partial(Link, self._address, name, timeout_s=timeout_s, prepare=make_durable, plans="force_custom_plan")
         return Links(count, make, self._address, timeout_s=timeout_s)
 
     async def _close_readers(self) -> None:
-        await self._lookups.close()
-        await self._reports.close()
+        for links in (self._lookups, self._reports, self._billing):
+            await links.close()
 
     async def _read(
         self,
@@ -91,10 +94,14 @@ class PostgresStore:
         return await self._reading.run(work())
 
     async def _change(
-        self, make: Callable[Concatenate[Connection, _P], Awaitable[_T]], *args: _P.args, **kwargs: _P.kwargs
+        self,
+        links: Links,
+        make: Callable[Concatenate[Connection, _P], Awaitable[_T]],
+        *args: _P.args,
+        **kwargs: _P.kwargs,
     ) -> _T:
         async def work() -> _T:
-            async with self._lookups.transaction(INGEST) as connection:
+            async with links.transaction(INGEST) as connection:
                 return await make(connection, *args, **kwargs)
 
         return await self._reading.run(work())
@@ -108,12 +115,12 @@ class PostgresStore:
         return await self._read(self._reports, OPERATOR, None, tenants.tenants, after, limit)
 
     async def add_tenant(self, tenant: Tenant, *, actor: str) -> None:
-        await self._change(tenants.add_tenant, tenant, actor)
+        await self._change(self._lookups, tenants.add_tenant, tenant, actor)
 
     async def set_tenant(
         self, name: str, *, plan: str | None = None, state: AccessState | None = None, actor: str, at_ns: int
     ) -> Tenant:
-        return await self._change(tenants.set_tenant, name, plan, state, actor, at_ns)
+        return await self._change(self._lookups, tenants.set_tenant, name, plan, state, actor, at_ns)
 
     async def key(self, key_id: str) -> ApiKey | None:
         return await self._read(self._lookups, INGEST, None, tenants.key, key_id)
@@ -122,10 +129,10 @@ class PostgresStore:
         return await self._read(self._reports, READER, tenant, tenants.keys, tenant, after, limit)
 
     async def add_key(self, key: ApiKey, *, actor: str) -> None:
-        await self._change(tenants.add_key, key, actor)
+        await self._change(self._lookups, tenants.add_key, key, actor)
 
     async def end_key(self, key_id: str, *, at_ns: int, revoked: bool, actor: str) -> ApiKey:
-        return await self._change(tenants.end_key, key_id, at_ns, revoked, actor)
+        return await self._change(self._lookups, tenants.end_key, key_id, at_ns, revoked, actor)
 
     async def keys_version(self) -> int:
         return await self._read(self._lookups, INGEST, None, tenants.keys_version)
@@ -165,7 +172,3 @@ class PostgresStore:
 
     async def forget_sums(self, *, minutes_before_us: int, hours_before_us: int, at_most: int) -> int:
         return await self._writing.run(self._writer.forget_sums(minutes_before_us, hours_before_us, at_most))
-
-
-async def _nothing(connection: Connection) -> None:
-    return None

@@ -101,11 +101,20 @@ async def keys_version(connection: Connection) -> int:
     return int(await connection.fetchval("SELECT value FROM sidecar.keys_version"))
 
 
-async def _record(connection: Connection, at_ns: int, actor: str, action: str, subject: str, **detail: Any) -> None:
-    """The audit row of a change, and the new version that tells caches of it."""
+async def audit(connection: Connection, at_ns: int, actor: str, action: str, subject: str, **detail: Any) -> None:
+    """The audit row of a change."""
     await connection.execute(_RECORD, at_ns, stored(actor), action, stored(subject), json.dumps(detail))
     await connection.execute(_FORGET, AUDIT_ROWS)
+
+
+async def renew(connection: Connection) -> None:
+    """The new version that tells caches of a change."""
     await connection.execute("UPDATE sidecar.keys_version SET value = value + 1")
+
+
+async def _record(connection: Connection, at_ns: int, actor: str, action: str, subject: str, **detail: Any) -> None:
+    await audit(connection, at_ns, actor, action, subject, **detail)
+    await renew(connection)
 
 
 def _tenant(row: Any) -> Tenant:

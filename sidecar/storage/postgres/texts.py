@@ -4,6 +4,9 @@ U+0001 becomes the escape: U+0000 is stored as U+0001 ``0`` and U+0001 as U+0001
 and a text without either, which is every text of a sane installation, is stored as it is.
 """
 
+from collections.abc import Iterable
+from typing import Any
+
 
 def stored(text: str) -> str:
     """The text as the database holds it. ValueError for one that is not Unicode (a lone surrogate)."""
@@ -19,3 +22,13 @@ def shown(text: str) -> str:
     if "\x01" in text:
         return text.replace("\x010", "\x00").replace("\x011", "\x01")
     return text
+
+
+def all_stored(values: Iterable[Any]) -> list[Any]:
+    """Every text among the values in stored form."""
+    return [stored(value) if isinstance(value, str) else value for value in values]
+
+
+def all_shown(values: Iterable[Any]) -> list[Any]:
+    """The values that ``all_stored`` was given."""
+    return [shown(value) if isinstance(value, str) else value for value in values]

@@ -8,7 +8,7 @@ from sidecar.core.errors import StoreLocked
 from sidecar.core.ports import Position
 from sidecar.storage.postgres import entries, moves, retention, schema
 from sidecar.storage.postgres.address import Address
-from sidecar.storage.postgres.connection import INGEST, Connection, Link
+from sidecar.storage.postgres.connection import INGEST, Connection, Link, make_durable
 from sidecar.storage.postgres.texts import stored
 
 _TIMEOUT_S = 60.0
@@ -100,9 +100,7 @@ class Writer:
             await moves.refuse_unfinished(connection, self._address)
             await connection.execute(entries.TEMPORARY)
             await connection.execute(_ADD_JOURNAL, self._journal)
-        await connection.execute(
-            "SELECT set_config('synchronous_commit', 'on', false) WHERE current_setting('synchronous_commit') = 'off'"
-        )
+        await make_durable(connection)
 
     async def _take_lock(self, connection: Connection) -> None:
         if self._backend is not None:

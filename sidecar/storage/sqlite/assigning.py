@@ -1,7 +1,6 @@
 """Usage becomes rows of the outbox: plain functions of a connection."""
 
 import base64
-import hashlib
 import secrets
 from collections.abc import Mapping
 
@@ -9,8 +8,10 @@ import apsw
 
 from sidecar.core.billing import OutboxRow, Period, Window
 from sidecar.core.errors import Conflict
+from sidecar.storage.billing_values import WAITING
 from sidecar.storage.sqlite import outbox, tenants
 from sidecar.storage.sqlite.connection import transaction
+from sidecar.storage.stamps import half_hour, identifier, stretches
 
 _USED = (
     "SELECT minute, sum(value) AS value FROM meters_by_minute"
@@ -72,9 +73,9 @@ def assign(
             value = _take(connection, window, meter)
             if value:
                 version, minute = _place(connection, window, event_name, floor)
-                identifier = _identifier(name, event_name, window.customer, minute, version)
+                names = identifier(name, event_name, window.customer, minute, version)
                 row_id = outbox.insert(
-                    connection, window, meter, event_name, minute, version, value, identifier, state, at_ns, note
+                    connection, window, meter, event_name, minute, version, value, names, state, at_ns, note
                 )
                 made.append(outbox.row(connection, row_id))
         unmark(connection, window.tenant, window.begin, window.end)
@@ -85,13 +86,13 @@ def carry(connection: apsw.Connection, row_id: int, period: Period, at_ns: int, 
     with transaction(connection):
         name, floor = connection.execute("SELECT name, floor FROM books").get
         old = outbox.row(connection, row_id)
-        if old.state not in outbox.WAITING or old.hourly:
+        if old.state not in WAITING or old.hourly:
             raise Conflict(f"row {row_id} of the outbox is {old.state}: only one that waits for a person is carried")
         window = Window(old.tenant, old.customer, old.begin, old.end, period)
         _, minute = _place(connection, window, old.event_name, floor)
-        identifier = _identifier(name, old.event_name, old.customer, minute, 0)
+        names = identifier(name, old.event_name, old.customer, minute, 0)
         new_id = outbox.insert(
-            connection, window, old.meter, old.event_name, minute, 0, old.value, identifier, "pending", at_ns, note
+            connection, window, old.meter, old.event_name, minute, 0, old.value, names, "pending", at_ns, note
         )
         outbox.replace(connection, row_id, f"carried into row {new_id}", at_ns)
         tenants.audit(connection, at_ns, "billing", "outbox.carried", old.tenant, row=str(row_id), note=note)
@@ -119,14 +120,12 @@ def _place(connection: apsw.Connection, window: Window, event_name: str, floor: 
     taken = "event_name = ? AND customer = ?"
     key = (event_name, window.customer)
     if window.hourly:
-        minute = window.begin // 60 * 60 + 30
+        minute = half_hour(window)
         sql = f"SELECT coalesce(max(version), 0) FROM outbox WHERE {taken} AND minute = ?"  # noqa: S608 - a fixed text
         version = int(connection.execute(sql, (*key, minute)).get) + 1
         outbox.supersede(connection, event_name, window.customer, minute)
         return version, minute
-    stamps = window.period.stamps
-    first = max(stamps.start, floor)
-    for begin, end in ((max(window.begin, first), stamps.stop), (first, min(window.begin, stamps.stop))):
+    for begin, end in stretches(window, floor):
         sql = f"SELECT minute FROM outbox WHERE {taken} AND minute >= ? AND minute < ? ORDER BY minute"  # noqa: S608
         free = begin
         for (minute,) in connection.execute(sql, (*key, begin, end)):
@@ -136,11 +135,6 @@ def _place(connection: apsw.Connection, window: Window, event_name: str, floor: 
         if free < end:
             return 0, free
     raise Conflict(f"the period of {window.customer} has no minute left to stamp an event of {event_name} in")
-
-
-def _identifier(instance_name: str, event_name: str, customer: str, minute: int, version: int) -> str:
-    event = hashlib.sha256(event_name.encode()).hexdigest()[:8]
-    return f"{instance_name}:{event}:{customer}:{minute}" + (f":v{version}" if version else "")
 
 
 def assigned(connection: apsw.Connection, tenant: str, meter: str, begin: int, end: int) -> int:

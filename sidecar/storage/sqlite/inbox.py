@@ -7,11 +7,8 @@ import apsw
 
 from sidecar.core.accounts import Arrival, Notice
 from sidecar.core.errors import NotFound, StoreFull
+from sidecar.storage.billing_values import ARRIVALS, ATTEMPTS, NOTICE_COLUMNS, NOTICES, notice_of
 from sidecar.storage.sqlite.connection import transaction
-
-ARRIVALS = 1_000_000
-ATTEMPTS = 20  # of one arrival
-NOTICES = 100_000
 
 
 def receive(connection: apsw.Connection, arrival: Arrival) -> bool:
@@ -90,13 +87,10 @@ def add_notices(connection: apsw.Connection, notices: Sequence[Notice]) -> int:
 
 def due_notices(connection: apsw.Connection, at_ns: int, limit: int) -> list[Notice]:
     sql = (
-        "SELECT id, channel, kind, tenant, facts, at_ns, attempts, next_ns FROM notices"
+        f"SELECT {NOTICE_COLUMNS} FROM notices"  # noqa: S608 - fixed texts
         " WHERE done_ns IS NULL AND next_ns <= ? ORDER BY next_ns, seq LIMIT ?"
     )
-    found = []
-    for notice_id, channel, kind, tenant, facts, *numbers in connection.execute(sql, (at_ns, limit)):
-        found.append(Notice(notice_id, channel, kind, tenant, json.loads(facts), *numbers))
-    return found
+    return [notice_of(row) for row in connection.execute(sql, (at_ns, limit))]
 
 
 def settle_notice(

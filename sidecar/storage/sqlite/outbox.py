@@ -4,18 +4,14 @@ from typing import Any
 
 import apsw
 
-from sidecar.core.billing import OPEN_STATES, OutboxRow, Parity, Period, RowQuery, Window
+from sidecar.core.billing import OPEN_STATES, OutboxRow, Parity, RowQuery, Window
 from sidecar.core.errors import Conflict, NotFound
+from sidecar.storage.billing_values import PARITY_COLUMNS, ROW_COLUMNS, WAITING, outbox_row, parity_of, parity_values
 from sidecar.storage.sqlite import tenants
 from sidecar.storage.sqlite.connection import transaction
 
-_ROW = (
-    "SELECT id, tenant, customer, meter, event_name, begin_minute, end_minute, period_start_s, period_end_s, minute,"
-    " version, value, identifier, state, created_ns, first_attempt_ns, attempts, round, next_ns, http, request_id,"
-    " note, settled_ns, verified_ns FROM outbox"
-)
+_ROW = f"SELECT {ROW_COLUMNS} FROM outbox"  # noqa: S608 - fixed texts
 _OPEN = "state IN ('pending', 'sent')"
-WAITING = ("rejected", "conflict", "expired", "held")  # for a person
 # What lies wholly before the floor, in the order in which it may go: a row goes before its minutes, which say of what
 # is left of the ledger that it was billed.
 _FORGET = (
@@ -75,12 +71,12 @@ def row(connection: apsw.Connection, row_id: int) -> OutboxRow:
     found = connection.execute(f"{_ROW} WHERE id = ?", (row_id,)).fetchone()
     if found is None:
         raise NotFound(f"the outbox has no row {row_id}")
-    return _row(found)
+    return outbox_row(found)
 
 
 def due(connection: apsw.Connection, at_ns: int, limit: int) -> list[OutboxRow]:
     sql = f"{_ROW} WHERE {_OPEN} AND next_ns <= ? ORDER BY minute, id LIMIT ?"
-    return [_row(found) for found in connection.execute(sql, (at_ns, limit))]
+    return [outbox_row(found) for found in connection.execute(sql, (at_ns, limit))]
 
 
 def attempt(connection: apsw.Connection, row_id: int, at_ns: int) -> OutboxRow:
@@ -137,7 +133,7 @@ def rows(connection: apsw.Connection, query: RowQuery) -> list[OutboxRow]:
         where.append(f"state IN ({', '.join('?' * len(query.states))})")
         bound += query.states
     sql = f"{_ROW} WHERE {' AND '.join(where)} ORDER BY id LIMIT ?"
-    return [_row(found) for found in connection.execute(sql, (*bound, query.limit))]
+    return [outbox_row(found) for found in connection.execute(sql, (*bound, query.limit))]
 
 
 def row_sums(
@@ -174,11 +170,6 @@ def forget_billed(connection: apsw.Connection, before: int, at_most: int) -> int
 
 
 def save_parity(connection: apsw.Connection, parity: Parity) -> None:
-    period = parity.period
-    values = (
-        *(parity.tenant, parity.meter, period.start_s, period.end_s, parity.invoice, parity.customer, parity.ledger),
-        *(parity.assigned, parity.accepted, parity.verified, parity.payee, parity.billed, parity.final, parity.at_ns),
-    )
     sql = (
         "INSERT INTO parities VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
         " ON CONFLICT (tenant, meter, period_start_s, period_end_s, invoice) DO UPDATE SET"
@@ -186,39 +177,12 @@ def save_parity(connection: apsw.Connection, parity: Parity) -> None:
         " accepted = excluded.accepted, verified = excluded.verified, payee = excluded.payee,"
         " billed = excluded.billed, final = excluded.final, at_ns = excluded.at_ns WHERE parities.final = 0"
     )
-    connection.execute(sql, values)
+    connection.execute(sql, parity_values(parity))
 
 
 def parities(connection: apsw.Connection, tenant: str | None, since_ns: int, limit: int) -> list[Parity]:
     where, bound = ("AND tenant = ?", (tenant,)) if tenant is not None else ("", ())
     sql = f"""
-        SELECT tenant, customer, meter, period_start_s, period_end_s, invoice, ledger, assigned, accepted, verified,
-            payee, billed, final, at_ns
-        FROM parities WHERE at_ns >= ? {where} ORDER BY at_ns DESC, tenant, meter LIMIT ?
+        SELECT {PARITY_COLUMNS} FROM parities WHERE at_ns >= ? {where} ORDER BY at_ns DESC, tenant, meter LIMIT ?
     """  # noqa: S608 - fixed texts
-    return [_parity(found) for found in connection.execute(sql, (since_ns, *bound, limit))]
-
-
-def _parity(found: tuple[Any, ...]) -> Parity:
-    tenant, customer, meter, start_s, end_s, invoice, *numbers, final, at_ns = found
-    ledger, assigned, accepted, verified, payee, billed = numbers
-    return Parity(
-        tenant=tenant,
-        customer=customer,
-        meter=meter,
-        period=Period(start_s, end_s),
-        invoice=invoice,
-        ledger=ledger,
-        assigned=assigned,
-        accepted=accepted,
-        verified=verified,
-        payee=payee,
-        billed=billed,
-        final=bool(final),
-        at_ns=at_ns,
-    )
-
-
-def _row(found: tuple[Any, ...]) -> OutboxRow:
-    row_id, tenant, customer, meter, event_name, begin, end, start_s, end_s, *rest = found
-    return OutboxRow(row_id, tenant, customer, meter, event_name, begin, end, Period(start_s, end_s), *rest)
+    return [parity_of(found) for found in connection.execute(sql, (since_ns, *bound, limit))]

@@ -47,6 +47,27 @@ TABLES: Mapping[str, Table] = {
     "calls_by_day": _sums("day", "", _CALLS),
     "meters_by_day": _sums("day", "meter", "value"),
     "latency_by_day": _sums("day", "bucket", "calls"),
+    "books": _table("one name floor", "one"),
+    "accounts": _table(
+        "tenant customer subscription status plan access since_ns until_ns trial_until_s ends_s periods read_ns",
+        "tenant",
+    ),
+    "marks": _table("tenant minute", "tenant minute"),
+    "assigned_minutes": _table("tenant meter minute value", "tenant meter minute"),
+    "outbox": _table(
+        "id tenant customer meter event_name begin_minute end_minute period_start_s period_end_s minute version value"
+        " identifier state created_ns first_attempt_ns attempts round next_ns http request_id note settled_ns"
+        " verified_ns",
+        "id",
+    ),
+    "parities": _table(
+        "tenant meter period_start_s period_end_s invoice customer ledger assigned accepted verified payee billed"
+        " final at_ns",
+        "tenant meter period_start_s period_end_s invoice",
+    ),
+    "arrivals": _table("seq id type object_id payload at_ns attempts next_ns finished_ns note", "seq"),
+    "claims": _table("what tenant at_ns", "what"),
+    "notices": _table("seq id channel kind tenant facts at_ns attempts next_ns done_ns note", "seq"),
     "rejected_records": _table("seq segment byte reason payload", "seq"),
 }
 

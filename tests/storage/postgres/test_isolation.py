@@ -6,6 +6,8 @@ import time
 import asyncpg
 import pytest
 
+from sidecar.core.accounts import Account, Arrival, Notice
+from sidecar.core.billing import Parity, Period, RowQuery, Window
 from sidecar.core.ports import Position
 from sidecar.core.records import encode_record
 from sidecar.core.values import ApiKey, Tenant
@@ -19,6 +21,8 @@ NAMES = [
     "a\0b", "a\u0001b", "acme', 'acme-1", "$1", "sidecar.tenant", "a\\", "NULL", "{acme}", "ácme",
 ]  # fmt: skip
 OPERATORS_OWN = {"audit_log", "journal_positions", "rejected_records", "moves", "entries_default"}
+OPERATORS_OWN |= {"books", "leads", "arrivals", "claims", "notices"}
+PERIOD = Period(0, 10**10)
 NO_TENANT = {"migrations", "keys_version"}
 
 
@@ -30,7 +34,17 @@ async def filled(store: PostgresStore) -> PostgresStore:
     now_us = time.time_ns() // 1000  # in a partition; the others are in the default one
     batch = [encode_record(record(tenant=name, key_id=f"k{n}", units=n)) for n, name in enumerate(NAMES)]
     batch += [encode_record(record(tenant=name, units=1000, started_us=now_us)) for name in NAMES]
+    for number, name in enumerate(NAMES):
+        told = [Notice(f"n{number}", "email", "access.grace", name, {}, 1)]
+        await store.save_account(Account(name, "cus_1", until_ns=1), actor="me", at_ns=1, notices=told)
+        await store.claim(f"first key of {number}", name, at_ns=1)
+    await store.lead("outbox", "node", ttl_ns=1, at_ns=1)
+    await store.receive(Arrival("evt_1", "invoice.paid", "in_1", "{}", 1))
     assert await store.append(batch, Position(1, 16)) == len(batch)
+    for number, name in enumerate(NAMES):  # all have one customer, so that their stamps are in each other's way
+        (row,) = await store.assign(Window(name, "cus_1", 100, 101, PERIOD), {"tokens": "tokens"}, at_ns=1)
+        assert row.minute == 100 + number
+        await store.save_parity(Parity(name, "cus_1", "tokens", PERIOD, "in_1", number, 1, 1, 1, 1, 1, False, 1))
     return store
 
 
@@ -158,14 +172,16 @@ async def test_every_table_of_tenants_is_under_forced_security_and_every_view_is
 
 
 async def test_the_tenant_is_in_every_unique_key(superuser: asyncpg.Connection) -> None:
-    """Unique keys leak across tenants (http.md 3). One has no tenant, and no tenant may write there: api_keys."""
+    """Unique keys leak across tenants (http.md 3). Some have no tenant, and no tenant may write there: what a tenant is
+    found by (api_keys), what its customer shares with another (outbox), what is done once altogether."""
     keys = await superuser.fetch(
         "SELECT DISTINCT t.relname, pg_get_indexdef(indexrelid) FROM pg_index JOIN pg_class t ON t.oid = indrelid"
         " JOIN pg_namespace n ON n.oid = t.relnamespace WHERE nspname = 'sidecar' AND indisunique"
         " AND EXISTS (SELECT FROM pg_attribute WHERE attrelid = t.oid AND attname = 'tenant')"
     )
     assert len(keys) >= 9
-    assert {name for name, definition in keys if "tenant" not in definition.partition("(")[2]} == {"api_keys"}
+    without = {name for name, definition in keys if "tenant" not in definition.partition("(")[2]}
+    assert without == {"api_keys", "outbox", "claims", "notices"}
 
 
 async def test_every_question_of_the_store_is_answered_for_its_tenant_alone(filled: PostgresStore) -> None:
@@ -182,9 +198,24 @@ async def test_every_question_of_the_store_is_answered_for_its_tenant_alone(fill
         assert [event.units for event in page.events] == [number, 1000]
         assert (await filled.usage(name, **everything)).totals.units == number + 1000
         assert await filled.meter_total(name, "requests", sandbox=False, **everything) == 2
+        account = await filled.account(name)
+        assert account is not None
+        assert account.tenant == name
+        assert [row.minute for row in await filled.rows(RowQuery(tenant=name))] == [100 + number]
+        assert await filled.rows(RowQuery(tenant=name, since=101 + number)) == []
+        assert [(parity.tenant, parity.ledger) for parity in await filled.parities(tenant=name)] == [(name, number)]
+        assert await filled.assigned(name, "tokens", begin=0, end=10**8) == 7
+        left = await filled.unassigned_minutes(name, "tokens", begin=0, end=10**8)
+        assert list(left.values()) == [(7, 0)]
 
     for _ in range(3):
         await asyncio.gather(*(ask(number, name) for number, name in enumerate(NAMES)))
     assert (await filled.usage("nobody", **everything)).totals.requests == 0
     everybody = await filled.events(tenant=None, after=None, limit=1000, **everything)
     assert {event.tenant for event in everybody.events} == set(NAMES)
+    assert await filled.account("nobody") is None
+    assert await filled.assigned("nobody", "tokens", begin=0, end=10**8) == 0
+    assert {row.tenant for row in await filled.rows(RowQuery())} == set(NAMES)
+    assert {account.tenant for account in await filled.accounts()} == set(NAMES)
+    assert {account.tenant for account in await filled.accounts_due(at_ns=1, limit=99)} == set(NAMES)
+    assert {tenant for tenant, _ in await filled.marks(before=10**8)} == set(NAMES)
