@@ -53,6 +53,13 @@ BILLING = (
         billing_once(lambda b: b.healed),
     ),
     Family(
+        "billing_parity_differs",
+        "gauge",
+        (),
+        "Lately ended periods whose book does not agree with the invoice.",
+        billing_once(lambda b: b.parity_differs),
+    ),
+    Family(
         "billing_clock_skew_seconds",
         "gauge",
         (),

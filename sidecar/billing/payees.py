@@ -8,7 +8,8 @@ from typing import Protocol
 from sidecar.billing.cloud_events import CloudEvents
 from sidecar.billing.outbox import Assigner, Events, Rules, Sender, events_of
 from sidecar.billing.outbox.windows import Terms
-from sidecar.billing.reconcile import Book, Reporter, Verifier
+from sidecar.billing.pace import Pace
+from sidecar.billing.reconcile import Book, ParityKeeper, Reporter, Verifier
 from sidecar.billing.reporting import Parts
 from sidecar.core.accounts import Account
 from sidecar.core.billing import Period, Sums
@@ -18,6 +19,7 @@ from sidecar.core.policy import Snapshot
 from sidecar.core.values import Tenant
 
 LIVE_RATE, TEST_RATE = 100, 15  # events per second; Stripe takes 1,000 live, and 25 of everything with a test key
+BILL_READS_PER_S = 5
 _MINUTE_NS = 60 * NS_PER_S
 _PAGE = 500
 
@@ -59,12 +61,17 @@ def terms_of(billing: Billing) -> Terms:
 
 def _stripe(snapshot: Snapshot, settings: StripeSettings, events: Events, store: TenantBook, clock: Clock) -> Payee:
     from sidecar.billing.catalogue import plan  # loads the SDK, which takes 8 MB
-    from sidecar.billing.stripe import MeterEvents, MeterSums, StripeClient, check
+    from sidecar.billing.stripe import InvoiceLines, MeterEvents, MeterSums, StripeClient, check
 
     client = StripeClient(settings)
     sums = MeterSums(client, clock)
     rules = Rules(terms_of(snapshot.settings.billing))
     rate = settings.rate or (LIVE_RATE if client.live else TEST_RATE)
+
+    reporter = _reporter(store, sums, events, clock)
+    meters = {**events.added, **events.hourly}
+    bills = InvoiceLines(client, Pace(BILL_READS_PER_S, clock), clock)
+    channels = snapshot.settings.billing.notices.channels
 
     async def drift() -> int | None:
         return len((await plan(client, snapshot, settings.prefix)).lines)
@@ -73,13 +80,14 @@ def _stripe(snapshot: Snapshot, settings: StripeSettings, events: Events, store:
         assigner=Assigner(store, events, rules.terms, clock),
         sender=Sender(store, MeterEvents(client), sums, clock, rules=rules, rate=rate),
         verifier=Verifier(store, sums, clock),
+        parity=ParityKeeper(store, reporter, bills, meters, channels, clock),
         events=events,
         check=lambda: check(client, snapshot),
         drift=drift,
         prepare=_nothing,
         close=client.close,
     )
-    return Payee(parts, _reporter(store, sums, events, clock))
+    return Payee(parts, reporter)
 
 
 def _cloud_events(
@@ -101,6 +109,7 @@ def _cloud_events(
         assigner=Assigner(store, events, rules.terms, clock),
         sender=Sender(store, sink, None, clock, rules=rules, rate=settings.rate),
         verifier=None,
+        parity=None,
         events=events,
         check=check,
         drift=drift,

@@ -11,14 +11,24 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 
 from sidecar.billing.outbox import Assigner, Events, Sender
-from sidecar.billing.reconcile import Book, Verifier, heal_ledger
+from sidecar.billing.reconcile import Book, ParityKeeper, Verifier, heal_ledger
 from sidecar.core.clock import NS_PER_S, Clock
 from sidecar.core.errors import SidecarError
 
 TICK_S = 5.0
 LEAD_NS = 60 * NS_PER_S
 # How often each part is done, seconds.
-EVERY_S = {"lead": 15, "check": 60, "assign": 30, "send": 0, "verify": 60, "heal": 900, "forget": 60, "count": 60}
+EVERY_S = {
+    "lead": 15,
+    "check": 60,
+    "assign": 30,
+    "send": 0,
+    "verify": 60,
+    "parity": 300,
+    "heal": 900,
+    "forget": 60,
+    "count": 60,
+}
 RECHECK_S = 86_400  # of a catalogue that was right
 KEEP_S = 400 * 86_400  # rows that were verified, and what they stand for
 _FORGET_AT_MOST = 10_000  # rows: 14 million a day
@@ -29,7 +39,8 @@ _log = logging.getLogger("sidecar.billing")
 class BillingReading:
     """``rows``: state to (rows, age of the oldest in seconds). ``faults``: what is wrong with the payee's side, in
     sentences: while there are any nothing is sent. ``outcomes``: of attempts. ``drift``: differences between the
-    policies and the payee's catalogue, None: not known."""
+    policies and the payee's catalogue, None: not known. ``parity_differs``: lately ended periods whose book does not
+    agree with the invoice."""
 
     leads: bool = False
     rows: dict[str, tuple[int, float]] = field(default_factory=dict)
@@ -42,16 +53,19 @@ class BillingReading:
     skew_s: int = 0
     failures: int = 0
     drift: int | None = None
+    parity_differs: int = 0
 
 
 @dataclass(slots=True)
 class Parts:
     """What a payee needs: ``check`` says in sentences why it could not be billed right; ``drift`` counts differences of
-    the catalogue; ``prepare`` is done before assigning. ``verifier`` None: the payee has no sums."""
+    the catalogue; ``prepare`` is done before assigning. ``verifier`` None: the payee has no sums; ``parity`` None: it
+    has no invoices."""
 
     assigner: Assigner
     sender: Sender
     verifier: Verifier | None
+    parity: ParityKeeper | None
     events: Events
     check: Callable[[], Awaitable[list[str]]]
     drift: Callable[[], Awaitable[int | None]]
@@ -90,6 +104,7 @@ class Reporting:
             ("assign", self._assign),
             ("send", self._send),
             ("verify", self._verify),
+            ("parity", self._parity),
             ("heal", self._heal),
             ("forget", self._forget),
         ):
@@ -129,6 +144,7 @@ class Reporting:
             skew_s=sender.skew_s,
             failures=self._failures,
             drift=self._drift,
+            parity_differs=len(self._parts.parity.differing) if self._parts.parity is not None else 0,
         )
 
     def _is_due(self, name: str) -> bool:
@@ -176,6 +192,10 @@ class Reporting:
     async def _verify(self) -> None:
         if self._parts.verifier is not None:
             await self._parts.verifier.verify()
+
+    async def _parity(self) -> None:
+        if self._parts.parity is not None:
+            await self._parts.parity.keep()
 
     async def _heal(self) -> None:
         names = (*self._parts.events.added, *self._parts.events.hourly)

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Protocol
 
-from sidecar.core.billing import Period
+from sidecar.core.billing import Bill, Period
 from sidecar.core.values import AccessState, Tenant
 
 
@@ -98,3 +98,11 @@ def standing(tenant: Tenant, account: Account | None) -> Tenant:
         return tenant
     state = max(tenant.state, account.access, key=_WORSE.index)
     return replace(tenant, plan=account.plan or tenant.plan, state=state)
+
+
+class Bills(Protocol):
+    """The payee's invoices. SidecarError when it cannot be asked."""
+
+    async def bill(self, account: Account, period: Period) -> Bill | None:
+        """The one over this period of the account's subscription; None: there is none yet."""
+        ...

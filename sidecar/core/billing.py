@@ -1,5 +1,6 @@
 """Usage on its way to the payee: windows, rows of the outbox, and the ports to whoever takes and adds up events."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -144,6 +145,15 @@ class Parity:
     @property
     def agrees(self) -> bool:
         return self.ledger == self.assigned == self.payee and self.billed in (None, self.payee)
+
+
+@dataclass(frozen=True, slots=True)
+class Bill:
+    """An invoice over one period. ``quantities``: event name to units that it asks for; ``final``: no draft now."""
+
+    invoice: str
+    final: bool
+    quantities: Mapping[str, int]
 
 
 @dataclass(frozen=True, slots=True)

@@ -30,8 +30,9 @@ class Books:
         rules: Rules | None = None,
         events: Events | None = None,
         periods: tuple[Period, ...] = (PERIOD,),
+        clock: ManualClock | None = None,
     ) -> None:
-        self.clock = ManualClock(wall_ns=START_S * NS_PER_S)
+        self.clock = clock or ManualClock(wall_ns=START_S * NS_PER_S)
         self.random = random.Random(seed)
         self.payee = Payee(self.clock, self.random)
         self.rules = rules or Rules()

@@ -27,6 +27,7 @@ class Node:
             assigner=books.assigner,
             sender=books.sender,
             verifier=Verifier(books.store, books.payee, books.clock),
+            parity=None,
             events=Events(added={"tokens": EVENT}),
             check=self.check,
             drift=_none,

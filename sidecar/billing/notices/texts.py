@@ -36,6 +36,12 @@ KINDS: Mapping[str, tuple[str, str]] = {
         "The customer {customer} bought {tenant}, which another customer pays for already. Nothing was changed here; "
         "cancel and refund one of the two at Stripe.",
     ),
+    "billing.parity": (
+        "The invoice {invoice} of {tenant} does not agree with the book",
+        "The book has {ledger} units of {meter} for {tenant}, Stripe has {payee}, its invoice asks for {billed} (-1: "
+        "nothing yet). While it is a draft (final: 0) it can be put right: sidecar reconcile --tenant {tenant} says "
+        "what differs.",
+    ),
     "status.unknown": (
         "{tenant} has a subscription in an unknown state",
         'Stripe says "{status}" of the subscription of {tenant}, which this version does not know. Its access stays as '
@@ -61,6 +67,15 @@ def example(kind: str, tenant: str, channel: str, at_ns: int) -> Notice:
     status = {"access.active": "active", "trial.ending": "trialing", "tenant.created": "active"}.get(kind, "past_due")
     facts: dict[str, str | int] = {"tenant": tenant, "customer": "cus_example", "status": status, "access": access}
     facts |= {"was": "active", "plan": "pro", "until": at_ns // NS_PER_S + 7 * 86_400}
+    if kind.startswith("billing."):
+        facts = {
+            "meter": "requests",
+            "invoice": "in_example",
+            "ledger": 1200,
+            "payee": 1000,
+            "billed": 1000,
+            "final": 0,
+        }
     return Notice(f"example:{kind}:{tenant}:{at_ns}", channel, kind, tenant, facts, at_ns)
 
 

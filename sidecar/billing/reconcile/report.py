@@ -88,15 +88,16 @@ class Reporter:
         return Report(now_s, await self._store.instance(), tuple(lines))
 
     async def line(self, account: Account, meter: str, event_name: str, period: Period, now_s: int) -> Line:
-        """Usage of the last half hour is left to the assigner and the sender."""
+        """Usage of the last half hour may be unassigned yet: that is no difference."""
         tenant, customer = account.tenant, account.customer
         end = max(period.first_minute, min(period.end_minute, now_s // 60 - 30))
         of_states = {state: await self._of_state(customer, event_name, period, state) for state in _STATES}
-        ledger, assigned = await self._held(tenant, meter, period, end)
+        settled = await self._held(tenant, meter, period, end)
+        ledger, assigned = await self._held(tenant, meter, period, period.end_minute)
         found: list[Difference] = []
-        if ledger != assigned:
-            kind = "unassigned" if ledger > assigned else "overassigned"
-            found.append(Difference(kind, tenant, customer, meter, ledger, assigned))
+        if settled[0] != settled[1]:
+            kind = "unassigned" if settled[0] > settled[1] else "overassigned"
+            found.append(Difference(kind, tenant, customer, meter, *settled))
         found += await self._strays(account, meter, event_name, period)
         ours = sum(of_states[state] for state in THERE)
         under_way = sum(of_states[state] for state in UNDER_WAY)

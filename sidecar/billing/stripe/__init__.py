@@ -4,6 +4,7 @@ from sidecar.billing.pace import Pace
 from sidecar.billing.replies import retry_after, server_time
 from sidecar.billing.stripe.client import API_VERSION, StripeClient
 from sidecar.billing.stripe.faults import StripeFault, ask
+from sidecar.billing.stripe.invoices import InvoiceLines
 from sidecar.billing.stripe.listing import listed
 from sidecar.billing.stripe.meters import StripeMeter, check, differences, read_meters
 from sidecar.billing.stripe.sink import CUSTOMER_KEY, VALUE_KEY, MeterEvents
@@ -13,6 +14,7 @@ __all__ = [
     "API_VERSION",
     "CUSTOMER_KEY",
     "VALUE_KEY",
+    "InvoiceLines",
     "MeterEvents",
     "MeterSums",
     "Pace",
