@@ -177,3 +177,61 @@ async def test_many_customers_are_swept_in_short_rounds(house: House) -> None:
         rounds += 1
         assert sum(path == "/v1/subscriptions" for _, path, _ in house.fake.calls) <= 20
     assert rounds == 5
+
+
+async def test_a_trial_is_announced_and_becomes_paid(house: House, acme: str) -> None:
+    """14 days from the 31st of January on; told three days before the end, once."""
+    house.subscribe(acme, trial_period_days=14)
+    await house.inbox.round()
+    account = await house.store.account("acme")
+    assert account is not None
+    assert account.status == "trialing"
+    told = []
+    for day in range(1, 16):
+        await house.advance(1)
+        told += [day] * ("trial.ending" in await house.told() and not told)
+    assert told == [11]
+    assert await house.told() == ["trial.ending"]
+    account = await house.store.account("acme")
+    assert account is not None
+    assert (account.status, account.access.value) == ("active", "active")
+
+
+async def test_a_trial_whose_first_invoice_fails_has_its_grace(house: House, acme: str) -> None:
+    house.subscribe(acme, trial_period_days=14)
+    house.fake.knobs.payments[acme] = "fail"
+    states = []
+    for _ in range(30):
+        await house.advance(1)
+        states.append((await house.access_of())[0])
+    assert states.index("grace") in (13, 14)
+    assert 6 <= states.index("read_only") - states.index("grace") <= 8
+
+
+async def test_cancelled_for_the_periods_end_is_served_until_then(house: House, acme: str) -> None:
+    """A month from any day is served to its last second; the account says when it ends."""
+    sub = house.subscribe(acme)
+    house.fake.subscriptions.update(sub["id"], {"cancel_at_period_end": "true"})
+    await house.inbox.round()
+    account = await house.store.account("acme")
+    assert account is not None
+    assert account.ends_s == sub["items"]["data"][0]["current_period_end"]
+    left_s = account.ends_s - house.clock.wall_ns() // 10**9
+    await house.advance((left_s - 60) / 86_400)
+    assert (await house.access_of())[0] == "active"
+    await house.advance(120 / 86_400)
+    assert (await house.access_of())[0] == "read_only"
+
+
+async def test_an_upgrade_in_the_middle_of_a_month(house: House, acme: str) -> None:
+    """The plan follows at once, the periods stay without a gap."""
+    sub = house.subscribe(acme)
+    await house.inbox.round()
+    product = house.fake.catalogue.create_product({"name": "free", "id": "sidecar_free"})
+    price = {"product": product["id"], "currency": "usd", "unit_amount": 100, "recurring": {"interval": "month"}}
+    small = house.fake.catalogue.create_price(price)["id"]
+    item = house.fake.world.subscriptions[sub["id"]]["items"]["data"][0]["id"]
+    house.fake.subscriptions.update(sub["id"], {"items": [{"id": item, "price": small}]})
+    await house.advance(0.01)
+    assert await house.access_of() == ("active", "free")
+    assert await house.told() == ["access.plan"]
