@@ -13,6 +13,7 @@ from tests.e2e.api import Api
 from tests.e2e.conftest import Make
 from tests.e2e.process import PATIENCE_S, Sidecar, write_config
 from tests.e2e.stripe import SECRET, Stripe
+from tests.storage.postgres.server import shared_server
 
 POLICIES = """\
 meters: {requests: {count: requests, stripe_event: api_requests}}
@@ -61,11 +62,26 @@ def until(wanted: int, *words: str) -> str:
     raise AssertionError(f"never {wanted}, at last {got}")
 
 
+@pytest.fixture(params=["sqlite", "postgres"])
+def storage(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """The line of the configuration, none for the default."""
+    if request.param == "sqlite":
+        yield ""
+        return
+    with shared_server() as server:
+        database = server.migrated()
+        monkeypatch.setenv("DATABASE_URL", database.url)
+        yield "storage: ${DATABASE_URL}\n"
+        server.drop(database)
+
+
 @pytest.fixture
-def sidecar(make: Make, api: Api, stripe: Stripe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Sidecar:
+def sidecar(
+    storage: str, make: Make, api: Api, stripe: Stripe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Sidecar:
     monkeypatch.setenv("STRIPE_KEY", "sk_test_fake")
     monkeypatch.setenv("HOOK", SECRET)
-    sidecar = make(*write_config(tmp_path, api.url, POLICIES, billing(stripe)))
+    sidecar = make(*write_config(tmp_path, api.url, POLICIES, storage + billing(stripe)))
     sidecar.cli("stripe", "apply")
     sidecar.start()
     stripe.hook(f"{sidecar.base}/_sidecar/webhooks/stripe")
