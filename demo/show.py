@@ -1,51 +1,23 @@
 """The show: start, make tenants and keys, call, look at usage and metrics, print what to try next."""
 
 import argparse
-import http.client
-import json
 import os
 import shutil
 import signal
 import sys
-import urllib.parse
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
-from demo.processes import ROOT, Failed, Program, free_port, run, sidecar
+from demo.calls import BOLD, DATA, DIM, PLAIN, Reply, heading
+from demo.payments import pay, stripe_at
+from demo.processes import Failed, Program, free_port, run, sidecar
 
-DATA = Path(os.environ.get("DEMO_DATA", ROOT / ".demo"))
 PLANS = ("sandbox", "free", "pro", "scale")
 HEADERS = ("RateLimit-Policy", "RateLimit", "Retry-After", "X-Request-ID", "X-Request-Latency", "X-Compute-Cost")
 METRICS = ("sidecar_requests_total", "sidecar_refusals_total", "sidecar_units_total", "sidecar_upstream_up")
 MOST_CALLS = 150  # until the 429; the plan free admits 10 a second and 100 a minute
 READY = r"listening on (http://\S+?), protecting .*admin on (http://\S+)"
-PLAIN, BOLD, DIM = ("\033[0m", "\033[1m", "\033[2m") if sys.stdout.isatty() else ("", "", "")
-
-
-class Reply:
-    """A status, its header fields and its body."""
-
-    def __init__(self, base: str, method: str, path: str, key: str | None = None, body: object = None) -> None:
-        address = urllib.parse.urlsplit(base)
-        connection = http.client.HTTPConnection(address.hostname or "", address.port, timeout=30)
-        sent = {"X-API-Key": key} if key else {}
-        if body is not None:
-            sent["Content-Type"] = "application/json"
-        try:
-            connection.request(method, path, None if body is None else json.dumps(body), sent)
-            reply = connection.getresponse()
-            self.status, self.headers, self.text = reply.status, reply.headers, reply.read().decode()
-        finally:
-            connection.close()
-
-    def detail(self) -> str:
-        """The problem's detail, or the body's beginning."""
-        try:
-            document = json.loads(self.text)
-        except ValueError:
-            return self.text[:160]
-        return str(document.get("detail", self.text[:160])) if isinstance(document, dict) else self.text[:160]
 
 
 class Show:
@@ -55,6 +27,7 @@ class Show:
         self.base, self.admin = base, admin
         self.keys: dict[str, str] = {}
         self.missing: list[str] = []
+        self.stripe = environment["DEMO_STRIPE"]
         self._environment = environment
         self._kept = kept  # the tenants are there from the time before; only keys are new
 
@@ -123,10 +96,6 @@ class Show:
         print(f"{Path('.venv/bin/sidecar')} usage pro-co --config demo/sidecar.yaml --data {DATA}")
 
 
-def heading(text: str) -> None:
-    print(f"\n{BOLD}== {text}{PLAIN}")
-
-
 @contextmanager
 def started() -> Iterator[tuple[Show, Program]]:
     """Both programs, running; ends them in order: the sidecar drains while the API still answers."""
@@ -140,16 +109,24 @@ def started() -> Iterator[tuple[Show, Program]]:
         api = Program("The sample API", command, r"listening on (\S+)", DATA / "api.log", {})
         stack.callback(api.stop)
         target = api.ready()[1]
+        listen = f"127.0.0.1:{free_port(8080, 'the sidecar')}"
+        stripe = stripe_at(free_port(12111, "the stand-in for Stripe"), listen)
+        stack.callback(stripe.stop)
+        stripe_url = stripe.ready()[1]
         environment = {
+            "DEMO_STRIPE": stripe_url,
+            "DEMO_STRIPE_KEY": "sk_test_fake",
+            "DEMO_HOOK": "whsec_fake",
             "DEMO_UPSTREAM": target,
-            "DEMO_LISTEN": f"127.0.0.1:{free_port(8080, 'the sidecar')}",
+            "DEMO_LISTEN": listen,
             "DEMO_ADMIN": f"127.0.0.1:{free_port(9901, 'its admin side')}",
         }
         words = ("run", "--config", "demo/sidecar.yaml", "--data", str(DATA))
+        run(sidecar("stripe", "apply", *words[1:]), environment)
         front = Program("The sidecar", sidecar(*words), READY, DATA / "sidecar.log", environment)
         stack.callback(front.stop)
         base, admin = front.ready().groups()
-        print(f"sample API  {target}\nsidecar     {base}\nadmin       {admin}")
+        print(f"sample API  {target}\nStripe      {stripe_url} (a stand-in)\nsidecar     {base}\nadmin       {admin}")
         yield Show(base, admin.rstrip(".,"), environment, kept=kept), front
 
 
@@ -159,6 +136,7 @@ def perform(*, once: bool) -> int:
         show.calls()
         show.usage()
         show.metrics()
+        pay(show, show.stripe)
         if show.missing:
             heading("Not as it should be")
             print("\n".join(show.missing))

@@ -8,6 +8,7 @@ import time
 from aiohttp import ClientSession, web
 
 from demo.fakestripe import KEY, Endpoint, FakeStripe
+from demo.fakestripe.controls import Controls
 from demo.fakestripe.server import Server
 
 
@@ -26,7 +27,7 @@ async def _serve(args: argparse.Namespace) -> None:
     for thin, urls in ((False, args.webhook), (True, args.thin_webhook)):
         fake.webhooks.endpoints += [Endpoint(url, args.secret, thin) for url in urls]
     server = Server(fake)
-    runner = web.AppRunner(server.application())
+    runner = web.AppRunner(server.application(Controls(fake).routes()))
     await runner.setup()
     await web.TCPSite(runner, args.host, args.port).start()
     print(f"fake Stripe on http://{args.host}:{args.port}, key {args.key}", flush=True)

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+from collections.abc import Iterable
 
 from aiohttp import ClientError, ClientSession, ClientTimeout, web
 
@@ -20,8 +21,10 @@ class Server:
         self.fake = fake
         self.lanes: set[tuple[str, str]] = set()
 
-    def application(self) -> web.Application:
+    def application(self, routes: Iterable[web.RouteDef] = ()) -> web.Application:
+        """``routes`` come before Stripe's own."""
         app = web.Application(client_max_size=MAX_BODY)
+        app.router.add_routes(routes)
         app.router.add_route("*", "/{path:.*}", self.serve)
         return app
 

@@ -22,7 +22,17 @@ def test_the_demo_shows_what_it_promises(tmp_path: Path) -> None:
         check=False,
     )
     assert done.returncode == 0, done.stdout + done.stderr
-    for word in ("200 GET", "401 GET", "403 POST", "429 GET", "RateLimit:", "Retry-After:", "X-Request-ID:"):
+    for word in (
+        "200 GET",
+        "401 GET",
+        "403 POST",
+        "429 GET",
+        "RateLimit:",
+        "Retry-After:",
+        "X-Request-ID:",
+        "402 POST",
+        "read-only",
+    ):
         assert word in done.stdout
     assert "Traceback" not in done.stdout + done.stderr
 
@@ -36,4 +46,6 @@ def test_the_demo_sells_the_shipped_plans() -> None:
         plan.pop("features", None)
     assert shown == shipped
     meters = [yaml.safe_load((ROOT / folder / "meters.yaml").read_text()) for folder in ("policies", "demo/policies")]
+    for meter in meters[1]["meters"].values():
+        assert meter.pop("stripe_event").startswith("demo_")
     assert meters[0] == meters[1]
