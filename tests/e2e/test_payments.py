@@ -179,3 +179,41 @@ def _file(sidecar: Sidecar, data: bytes) -> str:
     path = sidecar.folder / "body"
     path.write_bytes(data)
     return f"@{path}"
+
+
+def test_a_fleet_on_one_postgresql_follows_one_webhook(
+    make: Make, api: Api, stripe: Stripe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Deliveries come to one node; the key it shows and the access that follows hold on the other."""
+    monkeypatch.setenv("STRIPE_KEY", "sk_test_fake")
+    monkeypatch.setenv("HOOK", SECRET)
+    monkeypatch.setenv("PEPPER", "0123456789abcdef0123456789abcdef")
+    with shared_server() as server:
+        database = server.migrated()
+        monkeypatch.setenv("DATABASE_URL", database.url)
+        more = "storage: ${DATABASE_URL}\nidentity: {api_key: {peppers: [{id: p1, secret: '${PEPPER}'}]}}\n" + billing(
+            stripe
+        )
+        nodes = []
+        for name in ("one", "two"):
+            folder = tmp_path / name
+            folder.mkdir()
+            nodes.append(make(*write_config(folder, api.url, POLICIES, more), folder=folder))
+        nodes[0].cli("stripe", "apply")
+        one, two = (node.start() for node in nodes)
+        stripe.hook(f"{two.base}/_sidecar/webhooks/stripe")
+        session = buy(one, stripe, "acme")
+        shown = until(200, "-d", f"session_id={session}", f"{two.base}/_sidecar/welcome")
+        match = re.search(r"<pre>(\S+)</pre>", shown)
+        assert match is not None
+        write = ("-d", "x", "-H", f"X-API-Key: {match[1]}", f"{one.base}/echo")
+        until(200, *write)
+        account = json.loads(two.cli("tenants", "show", "acme", "--json").stdout)["payment"]
+        stripe.do(lambda fake: fake.knobs.payments.update({account["customer"]: "fail"}))
+        invoice = stripe.bill(account["subscription"])
+        until(402, *write)
+        stripe.do(lambda fake: fake.knobs.payments.clear())
+        stripe.do(lambda fake: fake.invoices.act(invoice["id"], "pay"))
+        until(200, *write)
+        assert [node.stop() for node in nodes] == [0, 0]
+        server.drop(database)
