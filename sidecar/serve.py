@@ -90,7 +90,8 @@ def _announce(snapshot: Snapshot, listen: str, admin: str, note: Path) -> None:
         f"{name} ({', '.join(str(target) for target in upstream.targets)})"
         for name, upstream in snapshot.upstreams.items()
     )
-    sys.stdout.write(f"sidecar: listening on http://{listen}, protecting {protects}, admin on http://{admin}\n")
+    scheme = "http" if snapshot.settings.tls is None else "https"
+    sys.stdout.write(f"sidecar: listening on {scheme}://{listen}, protecting {protects}, admin on http://{admin}\n")
     sys.stdout.flush()
 
 

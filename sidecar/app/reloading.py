@@ -1,6 +1,7 @@
 """A new configuration in the place of the one in force: whole or not at all, one after the other."""
 
 import asyncio
+import gc
 import logging
 from collections.abc import Awaitable, Callable
 from hashlib import sha256
@@ -47,6 +48,10 @@ class Reloads:
                     raise
                 _log.exception("a reload failed")
                 raise SidecarError("the reload failed; the log says why") from error
+            finally:
+                # Rules and pools hold one another. The process lets the collector look rarely (see serve), so what a
+                # reload leaves behind, 12 KiB and more, would pile up: 12 MiB in 1,000 reloads.
+                gc.collect()
             self._reading = self._reading.taken_once()
             digest = self.digest()
         _log.info("the configuration was reloaded: policy %s", digest)

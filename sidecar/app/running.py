@@ -192,9 +192,12 @@ class App:
         pools = self._pools.planned(snapshot)
         rules = await asyncio.to_thread(Rules, snapshot, pools)
         resolver, peppers = self._resolver, self._peppers
+        tls = snapshot.settings.tls
         if identity != old.settings.identity:
             peppers = Peppers.from_settings(identity.api_key, snapshot.settings.data)
             resolver = await self._make_resolver(identity, peppers)
+        if tls is not None and self._tls is not None:
+            tls.put_into(self._tls)
         self.snapshot = snapshot
         self._admission.load(snapshot)
         self._lane.use(rules)
@@ -239,7 +242,9 @@ class App:
         self._lane_runner = LaneRunner(self._lane)
         await self._lane_runner.setup()
         self._rooms.push_async_callback(self._lane_runner.cleanup)
-        await web.TCPSite(self._lane_runner, settings.listen_host, settings.listen_port, backlog=1024).start()
+        self._tls = None if settings.tls is None else settings.tls.context()
+        host, port = settings.listen_host, settings.listen_port
+        await web.TCPSite(self._lane_runner, host, port, backlog=1024, ssl_context=self._tls).start()
 
     async def _fetcher(self, needed: bool) -> "Callable[[str], Awaitable[bytes]]":
         if not needed:

@@ -11,7 +11,7 @@ from sidecar.core.policy import Settings, Snapshot
 
 # The settings that a reload brings into force, beside everything that is no setting (policies, upstreams). Sockets,
 # stores and the journal are opened once.
-RELOADED = frozenset({"identity", "bounds", "trusted_proxies", "drain_ns", "watch_ns"})
+RELOADED = frozenset({"identity", "bounds", "trusted_proxies", "tls", "drain_ns", "watch_ns"})
 _KEYS = {attr: entry.key for entry in TOP for attr in entry.attrs}
 
 
@@ -31,6 +31,9 @@ class Configuration:
         reading = Reading(self._environ, main=str(self._path or DEFAULT_FILE))
         try:
             snapshot = read_snapshot(self._path, self._overrides, reading)
+            tls = snapshot.settings.tls
+            for file in () if tls is None else (tls.certificate, tls.key):
+                reading.see(Path(file))
         finally:
             self._seen = self._looked = reading.seen
         if current is not None:
@@ -55,6 +58,8 @@ def _fixed(before: Snapshot, after: Snapshot) -> Iterator[tuple[str, str]]:
     for attribute in Settings.__dataclass_fields__:
         if attribute not in RELOADED and getattr(old, attribute) != getattr(new, attribute):
             yield attribute, _KEYS.get(attribute, attribute)
+    if (old.tls is None) != (new.tls is None):
+        yield "tls", "tls"
     if old.identity.upstream_jwt != new.identity.upstream_jwt:
         yield "identity", "identity"
 

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from sidecar.config import billing, identities, network, policies
+from sidecar.config import billing, identities, listening, network, policies
 from sidecar.config.kinds import BOOLEAN, ScalarKind, SecretKind, choice, duration, integer, name, size, text
 from sidecar.config.reading import Scalar, quoted
 from sidecar.config.stores import STORE
@@ -182,6 +182,7 @@ JOURNAL = Table(
 )
 TOP = (
     Field("listen", network.LISTEN, "Where clients connect.", "listen_host listen_port", default=("0.0.0.0", 8080)),  # noqa: S104
+    Field("tls", Record(listening.TLS), "TLS on that listener.", absent="none: plain HTTP"),
     Field("admin", Record(ADMIN), "The operators' own listener.", default=Admin()),
     Field("data", _FILE, "The folder of everything that must survive. Relative to this file.", default="data"),
     Field(
@@ -254,4 +255,15 @@ TOP = (
 )
 SIDECAR = Table("sidecar.yaml", "How this process runs. Policies may stand here too.", dict, (*TOP, *policies.TOP))
 POLICIES = Table("policies/*.yaml", "What callers may do and what they pay; one file or several.", dict, policies.TOP)
-TABLES = (ADMIN, UPSTREAM, TIMEOUTS, HEALTH, BREAKER, *identities.TABLES, *billing.TABLES, BOUNDS, JOURNAL)
+TABLES = (
+    ADMIN,
+    UPSTREAM,
+    TIMEOUTS,
+    HEALTH,
+    BREAKER,
+    *identities.TABLES,
+    *billing.TABLES,
+    *listening.TABLES,
+    BOUNDS,
+    JOURNAL,
+)

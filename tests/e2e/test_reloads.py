@@ -21,7 +21,7 @@ plans:
   open: {limits: [{name: wide, limit: LIMIT, window: 1s}]}
 tenants: {acme: {plan: open}}
 """
-MAX_GROWTH_BYTES = 24 * 1024**2  # of 1,000 reloads; one kept snapshot of this policy and its pool is about 100 kB
+MAX_GROWTH_BYTES = 4 * 1024**2  # from the 500th to the 1,000th reload; uncollected rules and pools would be 6 MiB
 
 
 class Load:
@@ -59,7 +59,9 @@ class Load:
 
 
 def reload_by_turns(folder: Path, target: str, sidecar: Sidecar, key: str, times: int) -> tuple[list[int], Load]:
-    """``times`` reloads under load: new limits, a changed upstream, every tenth a broken file. RSS after each tenth."""
+    """``times`` reloads under load: new limits, a changed upstream, every tenth a broken file.
+
+    Bytes of the process's own memory after each tenth, and the load."""
     load, sizes = Load(sidecar.base, key, 4), []
     process = psutil.Process(sidecar.pid)
     token = (sidecar.data / "admin.token").read_text().strip()
@@ -72,7 +74,8 @@ def reload_by_turns(folder: Path, target: str, sidecar: Sidecar, key: str, times
         reply = call(sidecar.admin, "POST", "/api/v1/reload", headers={"Authorization": f"Bearer {token}"})
         assert reply.status == (422 if limit == "nonsense" else 200), reply.body
         if turn % max(1, times // 10) == 0:
-            sizes.append(process.memory_info().rss)
+            memory = process.memory_info()
+            sizes.append(memory.rss - memory.shared)  # the journal's mapped files come and go with the calls
     load.end()
     return sizes, load
 
@@ -99,9 +102,9 @@ def test_reloads_under_load_are_seen_by_nobody(make: Make, tmp_path: Path, api: 
 def test_a_thousand_reloads_leave_the_memory_flat(make: Make, tmp_path: Path, api: Api) -> None:
     sidecar, key = start(make, tmp_path, api)
     sizes, load = reload_by_turns(tmp_path, api.url, sidecar, key, 1_000)
-    print(f"{load.calls} calls, RSS in MiB: {[size >> 20 for size in sizes]}")
+    print(f"{load.calls} calls, MiB: {[size >> 20 for size in sizes]}")
     assert load.faults == []
-    assert max(sizes[5:]) - sizes[1] < MAX_GROWTH_BYTES
+    assert sizes[-1] - sizes[5] < MAX_GROWTH_BYTES
     assert sidecar.usage("acme", load.calls)["requests"] == load.calls
 
 
@@ -109,10 +112,10 @@ def test_signal_command_and_watch(make: Make, tmp_path: Path, api: Api) -> None:
     sidecar, key = start(make, tmp_path, api)
 
     def write(path: str, more: str = "") -> None:
-        write_config(tmp_path, api.url, POLICIES.replace("LIMIT", "1000").replace("/{path...}", path), more)
+        write_config(tmp_path, api.url, POLICIES.replace("LIMIT", "1_000_000").replace("/{path...}", path), more)
 
     def closes(path: str) -> bool:
-        return any(call(sidecar.base, "GET", path, key).status == 404 for _ in range(2000))
+        return any(call(sidecar.base, "GET", path, key).status == 404 for _ in range(10_000))
 
     write("/one")
     assert sidecar.cli("reload").stdout.startswith("reloaded, policy ")

@@ -1,0 +1,35 @@
+"""The tables of how clients are met at the door."""
+
+from sidecar.config.kinds import ScalarKind, choice, text
+from sidecar.config.reading import Scalar
+from sidecar.config.tables import Field, Table
+from sidecar.core.listening import Tls
+
+_PATH = text("a path of a file", most=1000)
+
+
+def _parse_file(scalar: Scalar) -> str:
+    return str((scalar.folder / _PATH.parse(scalar)).absolute())
+
+
+_FILE = ScalarKind(_PATH.words, _parse_file, _PATH.json)
+
+
+def _make_tls(certificate: str, key: str, oldest: str) -> Tls:
+    tls = Tls(certificate, key, oldest)
+    tls.context()
+    return tls
+
+
+TLS = Table(
+    "tls",
+    "TLS on the listener; a reload takes a renewed certificate for the connections that come after it.",
+    _make_tls,
+    (
+        Field("certificate", _FILE, "The certificate and its chain, PEM. Relative to this file.", required=True),
+        Field("key", _FILE, "Its key, PEM, without a password. Relative to this file.", required=True),
+        Field("oldest", choice("1.2", "1.3"), "The oldest version of TLS that is spoken.", default="1.2"),
+    ),
+    of=Tls,
+)
+TABLES = (TLS,)
