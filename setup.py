@@ -14,7 +14,7 @@ _ROOMS = {
     "http1": "frames paths reply request writing",
     "gateway": "accounts call client credentials exchange forwarding handover intake lane refusals relay routes rules "
     "tunnel",
-    "upstream": "breaker connection pool",
+    "upstream": "balancing breaker budget connection pool target",
     "admission": "buckets compile fields gate quotas refusals scopes",
     "ledger": "factory journal segment shipper tail",
     "metering": "coding cost events extracts histogram meters tally values watch",

@@ -17,6 +17,8 @@ from sidecar.admin.rows import (
     margin_once,
     margin_side,
     one,
+    replies,
+    retries,
 )
 
 _ROUTE = ("route",)
@@ -274,6 +276,14 @@ _UPSTREAM = (
         "upstream_breaker_state", "gauge", (*_TARGET, "state"), "1 for the state the target's breaker is in.", breakers
     ),
     Family("upstream_failures_total", "counter", (*_TARGET, "kind"), "Failed attempts, by kind.", failures),
+    Family("upstream_replies_total", "counter", (*_TARGET, "status"), "Replies, by status class.", replies),
+    Family(
+        "upstream_retries_total",
+        "counter",
+        (*_TARGET, "why"),
+        "Attempts at the target after another one: connect (none elsewhere) or race (a dead kept connection).",
+        retries,
+    ),
 )
 
 _MARGIN = (

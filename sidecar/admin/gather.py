@@ -59,6 +59,8 @@ def read_upstreams(targets: Iterable[TargetReading]) -> tuple[UpstreamReading, .
             waiting=target.waiting,
             breaker=target.breaker,
             failures=dict(target.failures),
+            replies=target.replies,
+            retries=dict(target.retries),
         )
         for target in targets
     )

@@ -86,6 +86,18 @@ def failures(readings: Readings) -> Iterable[Row]:
     )
 
 
+def replies(readings: Readings) -> Iterable[Row]:
+    return chain.from_iterable(
+        (((u.upstream, u.target, f"{c}xx"), float(n)) for c, n in enumerate(u.replies) if n) for u in readings.upstreams
+    )
+
+
+def retries(readings: Readings) -> Iterable[Row]:
+    return chain.from_iterable(
+        (((u.upstream, u.target, why), float(n)) for why, n in u.retries.items()) for u in readings.upstreams
+    )
+
+
 def margin_side(side: int) -> Callable[[Readings], Iterable[Row]]:
     """Revenue (0) or cost (1) of the running month, in units of the currency."""
 

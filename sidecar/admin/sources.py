@@ -65,7 +65,7 @@ class UpstreamReading:
     """One target of one upstream. ``breaker``: ``closed``, ``half_open`` or ``open``.
 
     ``waiting``: requests that wait for a connection. ``failures`` maps the kinds of core.errors.UpstreamError to
-    counts.
+    counts. ``replies``: heads by status class, 1 for 1xx. ``retries`` maps why (``connect``, ``race``) to counts.
     """
 
     upstream: str
@@ -76,6 +76,8 @@ class UpstreamReading:
     waiting: int = 0
     breaker: str = "closed"
     failures: Mapping[str, int] = field(default_factory=dict)
+    replies: tuple[int, ...] = ()
+    retries: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

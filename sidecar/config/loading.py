@@ -14,7 +14,8 @@ from sidecar.config.reading import BUILT_IN, Place, Reading, quoted
 from sidecar.config.tables import Table
 from sidecar.config.tree import Node, TreeError, parse
 from sidecar.core.errors import ConfigError, Fault
-from sidecar.core.policy import Costs, Meter, Plan, Route, Settings, Snapshot, Target, Upstream
+from sidecar.core.policy import Costs, Meter, Plan, Route, Settings, Snapshot
+from sidecar.core.upstreams import Target, Upstream
 from sidecar.core.values import Tenant
 
 MAX_FILE_BYTES = 16 * 1024 * 1024  # of one file; 10,000 routes are about 1 MiB

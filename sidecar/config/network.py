@@ -7,7 +7,7 @@ from urllib.parse import urlsplit
 from sidecar.config.kinds import ScalarKind, text, text_of
 from sidecar.config.reading import Scalar, quoted
 from sidecar.core.addresses import address_of, is_link_local
-from sidecar.core.policy import Target
+from sidecar.core.upstreams import Target
 
 _HOST = re.compile(r"(?=.{1,253}\Z)[a-z0-9_](?:[a-z0-9_-]{0,62})(?:\.[a-z0-9_](?:[a-z0-9_-]{0,62}))*\.?", re.IGNORECASE)
 TOKEN = r"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,64}"  # noqa: S105 - RFC 9110, 5.6.2: what a method or a field name may hold

@@ -2,25 +2,21 @@
 
 from typing import Any
 
-from sidecar.config import billing, identities, listening, network, policies
-from sidecar.config.kinds import BOOLEAN, ScalarKind, SecretKind, choice, duration, integer, name, size, text
+from sidecar.config import billing, identities, listening, network, policies, upstreams
+from sidecar.config.kinds import ScalarKind, SecretKind, choice, duration, integer, name, size, text
 from sidecar.config.reading import Scalar, quoted
 from sidecar.config.stores import STORE
-from sidecar.config.tables import Field, Group, ListOf, MapOf, Record, Table
+from sidecar.config.tables import Field, ListOf, MapOf, Record, Table
 from sidecar.core.billing_settings import Billing
 from sidecar.core.policy import (
     Admin,
-    Breaker,
     ClientBounds,
-    Health,
     Identity,
     JournalSettings,
-    Upstream,
 )
 
 MS, S, MINUTE, HOUR, DAY = 10**6, 10**9, 60 * 10**9, 3600 * 10**9, 86_400 * 10**9
 _WAIT = duration(MS, HOUR)
-_PATH = text("a path", r"/[!-~]*", hint="one that starts with /, such as /healthz")
 
 
 def _parse_limits(scalar: Scalar) -> str:
@@ -32,12 +28,6 @@ def _parse_limits(scalar: Scalar) -> str:
 
 _LIMITS = ScalarKind("local", _parse_limits, {"type": "string", "enum": ["local"]})
 _FILE = text("a path of a file or folder", most=1000)
-
-
-def _make_health(path: str, every_ns: int, timeout_ns: int) -> Health:
-    if timeout_ns > every_ns:
-        raise ValueError("timeout is longer than every; checks would overlap, write a shorter timeout")
-    return Health(path, every_ns, timeout_ns)
 
 
 def _make_journal(**known: Any) -> JournalSettings:
@@ -65,57 +55,6 @@ ADMIN = Table(
             absent="made at first start, kept in the data folder",
         ),
         Field("hosts", ListOf(network.HOST_VALUE, "host names"), "`Host` values allowed besides the listener's own."),
-    ),
-)
-TIMEOUTS = Table(
-    "timeouts",
-    "How long the upstream may take.",
-    Upstream,
-    (
-        Field("connect", _WAIT, "To open a connection, TLS included.", "connect_timeout_ns"),
-        Field("first_byte", _WAIT, "From the request's last byte to the reply's first.", "first_byte_timeout_ns"),
-        Field("idle", _WAIT, "Between two reads of a reply's body.", "idle_timeout_ns"),
-        Field("tunnel", duration(MS, DAY), "Silence of both sides of a WebSocket.", "tunnel_timeout_ns"),
-        Field("keepalive", _WAIT, "How long an idle connection is kept.", "keepalive_ns"),
-    ),
-)
-HEALTH = Table(
-    "health",
-    "An active check of every target; 2xx and 3xx are healthy.",
-    _make_health,
-    (
-        Field("path", _PATH, "What to GET.", required=True),
-        Field("every", duration(100 * MS, HOUR), "How often.", "every_ns", default=5 * S),
-        Field("timeout", duration(10 * MS, HOUR), "How long an answer may take.", "timeout_ns", default=2 * S),
-    ),
-)
-BREAKER = Table(
-    "breaker",
-    "Leaves a target alone that keeps failing.",
-    Breaker,
-    (
-        Field("failures", integer(1, 10_000), "Failures in a row that open it."),
-        Field("open_for", duration(100 * MS, HOUR), "How long it stays open before one request probes.", "open_for_ns"),
-    ),
-)
-UPSTREAM = Table(
-    "upstream",
-    "An API that is protected.",
-    Upstream,
-    (
-        Field(
-            "targets",
-            ListOf(network.TARGET, "origins such as [http://127.0.0.1:9000]", least=1, most=256),
-            "Its origins; no path, the request's own is passed on byte for byte.",
-            required=True,
-        ),
-        Field("timeouts", Group(TIMEOUTS), "How long it may take."),
-        Field("max_connections", integer(1, 65_536), "Connections per target."),
-        Field("max_waiting", integer(0, 1_000_000), "Requests that may wait for a connection; one more gets 503."),
-        Field("preserve_host", BOOLEAN, "Pass the client's `Host` on instead of the target's."),
-        Field("allow_link_local", BOOLEAN, "Allow link-local and cloud metadata addresses as targets."),
-        Field("health", Record(HEALTH), "An active check.", absent="none: only failing calls are noticed"),
-        Field("breaker", Record(BREAKER), "When to leave a failing target alone."),
     ),
 )
 BOUNDS = Table(
@@ -207,7 +146,7 @@ TOP = (
     ),
     Field(
         "upstreams",
-        MapOf(UPSTREAM, name("an upstream's name"), "upstreams by name, each {targets: [...]}", most=10_000),
+        MapOf(upstreams.UPSTREAM, name("an upstream's name"), "upstreams by name, each {targets: [...]}", most=10_000),
         "The APIs that are protected, by name.",
         absent="the one of `--upstream`",
     ),
@@ -257,10 +196,7 @@ SIDECAR = Table("sidecar.yaml", "How this process runs. Policies may stand here 
 POLICIES = Table("policies/*.yaml", "What callers may do and what they pay; one file or several.", dict, policies.TOP)
 TABLES = (
     ADMIN,
-    UPSTREAM,
-    TIMEOUTS,
-    HEALTH,
-    BREAKER,
+    *upstreams.TABLES,
     *identities.TABLES,
     *billing.TABLES,
     *listening.TABLES,

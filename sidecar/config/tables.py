@@ -215,7 +215,8 @@ class Record:
 
 @dataclass(frozen=True, slots=True)
 class ListOf:
-    """A list; broken items are left out after their faults. ``single`` takes one item without the list too."""
+    """A list; broken items are left out after their faults. ``single`` takes one item without the list too.
+    ``unique``: no two items have the same text; single values never are there twice."""
 
     item: Kind
     words: str
@@ -224,6 +225,7 @@ class ListOf:
     most: int = 1000
     single: bool = False
     order: bool = True
+    unique: bool = False
 
     def read(self, node: Node, path: str, reading: Reading) -> Any:
         if node.kind != "list" and self.single:
@@ -238,16 +240,18 @@ class ListOf:
             message = f"holds {len(node.items):,} values; write {self.words}, {self.least:,} to {self.most:,}"
             reading.fault(node.line, path, "is an empty list; write " + self.words if not node.items else message)
             return INVALID
-        values = []
+        values: list[Any] = []
         for index, item in enumerate(node.items):
             value = self.item.read(item, join(path, index), reading)
             if value is INVALID:
                 continue
-            if isinstance(self.item, ScalarKind) and value in values:
-                reading.fault(item.line, join(path, index), f"{quoted(str(self.item.show(value)))} stands there twice")
+            single = isinstance(self.item, ScalarKind)
+            if (single and value in values) or (self.unique and str(value) in map(str, values)):
+                shown = self.item.show(value) if single else value
+                reading.fault(item.line, join(path, index), f"{quoted(str(shown))} stands there twice")
                 continue
             values.append(value)
-        whole = len(values) == len(node.items) or not isinstance(self.item, ScalarKind)
+        whole = len(values) == len(node.items) or not (self.unique or isinstance(self.item, ScalarKind))
         try:
             return self.make(values) if whole else INVALID
         except ValueError as error:

@@ -10,15 +10,9 @@ from fractions import Fraction
 from sidecar.core.billing_settings import Billing
 from sidecar.core.listening import Tls
 from sidecar.core.money import Money
+from sidecar.core.origin import Origin as Origin
+from sidecar.core.upstreams import Upstream
 from sidecar.core.values import Tenant
-
-
-@dataclass(frozen=True, slots=True)
-class Origin:
-    """Where something was written: the file as the user named it and the 1-based line; defaults are ``built-in``, 0."""
-
-    file: str = "built-in"
-    line: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -209,62 +203,6 @@ class Costs:
     memory_header: str | None = None
     external_header: str | None = None
     buffer: Fraction = Fraction(40, 100)
-
-
-@dataclass(frozen=True, slots=True)
-class Target:
-    """One origin of an upstream: no path, no query. ``authority`` as it goes into Host."""
-
-    scheme: str
-    host: str
-    port: int
-
-    @property
-    def authority(self) -> str:
-        host = f"[{self.host}]" if ":" in self.host else self.host
-        return host if self.port == {"http": 80, "https": 443}[self.scheme] else f"{host}:{self.port}"
-
-    def __str__(self) -> str:
-        host = f"[{self.host}]" if ":" in self.host else self.host
-        return f"{self.scheme}://{host}:{self.port}"
-
-
-@dataclass(frozen=True, slots=True)
-class Health:
-    """An active check: GET ``path`` on every target, each ``every_ns``; 2xx and 3xx are healthy."""
-
-    path: str
-    every_ns: int
-    timeout_ns: int
-
-
-@dataclass(frozen=True, slots=True)
-class Breaker:
-    """After ``failures`` in a row a target is left alone for ``open_for_ns``, then one request probes it."""
-
-    failures: int = 5
-    open_for_ns: int = 10_000_000_000
-
-
-@dataclass(frozen=True, slots=True)
-class Upstream:
-    """An API that is protected. Timeouts in nanoseconds: ``idle`` is between two reads of a reply's body, ``tunnel``
-    the silence of both sides of a WebSocket."""
-
-    name: str
-    targets: tuple[Target, ...]
-    connect_timeout_ns: int = 1_000_000_000
-    first_byte_timeout_ns: int = 30_000_000_000
-    idle_timeout_ns: int = 60_000_000_000
-    tunnel_timeout_ns: int = 600_000_000_000
-    keepalive_ns: int = 60_000_000_000  # how long an idle connection is kept
-    max_connections: int = 512  # per target
-    max_waiting: int = 1024  # requests that wait for a connection, per upstream
-    preserve_host: bool = False
-    allow_link_local: bool = False  # link-local and cloud metadata addresses are refused otherwise, resolved ones too
-    health: Health | None = None
-    breaker: Breaker = Breaker()
-    origin: Origin = field(default=Origin(), compare=False)
 
 
 @dataclass(frozen=True, slots=True)

@@ -121,20 +121,23 @@ class Exchange(Relay):
     def forward(self, *, fresh: bool) -> None:
         """Sends the request upstream; ``fresh``: on a new connection."""
         assert self.plan is not None
-        taken = None if fresh else self.plan.pool.take()
-        if taken is None:
-            self._lane.spawn(self._guarded(self._connect(self.plan, fresh)))
+        target = self.plan.pool.pick()
+        connection = None if fresh or target is None else target.take()
+        if connection is None:
+            self._lane.spawn(self._guarded(self._connect(self.plan, target, fresh)))
         else:
-            self.target, connection = taken
+            self.target = target
             self._send(connection)
 
-    async def _connect(self, plan: RoutePlan, fresh: bool) -> None:
+    async def _connect(self, plan: RoutePlan, picked: TargetPool | None, fresh: bool) -> None:
         try:
-            target, connection = await plan.pool.acquire(fresh=fresh)
+            target, connection = await plan.pool.acquire(fresh=fresh, picked=picked)
         except UpstreamError as error:
             if self.phase == OPEN:
                 self.upstream_failed(error)
             return
+        if fresh:
+            target.retried("race")
         self.target = target
         if self.phase == OPEN:
             self._send(connection)

@@ -75,7 +75,7 @@ class Relay(Call):
     def reply(self, head: ReplyHead, body: list[bytes], done: bool, trailers: bytes) -> None:
         """The reply's head, and what came with it of the body."""
         assert self.target is not None
-        self.target.breaker.succeeded()
+        self.target.answered(head.status)
         self.status = head.status
         self.first_ns = self._lane.monotonic_ns()
         self._replied = True
@@ -120,7 +120,7 @@ class Relay(Call):
         """101: from here on both connections belong to the tunnel."""
         connection, target, plan, ticket = self.connection, self.target, self.plan, self.ticket
         assert connection is not None and target is not None and plan is not None and ticket is not None
-        target.breaker.succeeded()
+        target.answered(head.status)
         self.connection = None
         self.status = head.status
         self.first_ns = self._lane.monotonic_ns()
@@ -152,17 +152,22 @@ class Relay(Call):
             if self.target is not None:
                 self.target.failed(error.kind)
             return
-        if replayable and not self._retried and self.head.method in _IDEMPOTENT and not self.head.has_body:
+        if replayable and self._may_retry():
             # A kept-alive connection that died unread is a race, not a failure (RFC 9110, 9.2.2): the same usage event.
             self._retried = True
             self.phase = OPEN
             if self.target is not None:
-                self.target.breaker.let_go()  # the retry may be the probe
+                self.target.let_go()  # the retry may be the probe
             self.forward(fresh=True)
             return
         if self.target is not None:
             self.target.failed(error.kind)
         self.upstream_failed(error)
+
+    def _may_retry(self) -> bool:
+        if self._retried or self.plan is None or self.head.method not in _IDEMPOTENT or self.head.has_body:
+            return False
+        return self.plan.pool.may_retry()
 
     def pause_body(self) -> None:
         """The target is slow to take the request's body."""
@@ -212,7 +217,7 @@ class Relay(Call):
         if connection is not None:
             connection.abandon()
         if self.target is not None:
-            self.target.breaker.let_go()
+            self.target.let_go()
         self.record(b"client_gone", charge=charge)
         self.phase = OVER
 

@@ -2,6 +2,7 @@
 
 from sidecar.upstream.connection import ReplySink, UpstreamConnection
 from sidecar.upstream.health import HealthChecks
-from sidecar.upstream.pool import TargetPool, TargetReading, UpstreamPool
+from sidecar.upstream.pool import UpstreamPool
+from sidecar.upstream.target import TargetPool, TargetReading
 
 __all__ = ["HealthChecks", "ReplySink", "TargetPool", "TargetReading", "UpstreamConnection", "UpstreamPool"]

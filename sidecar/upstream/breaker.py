@@ -1,7 +1,7 @@
 """The breaker of one target: after so many failures in a row it is left alone, then one request probes it."""
 
 from sidecar.core.clock import Clock
-from sidecar.core.policy import Breaker
+from sidecar.core.upstreams import Breaker
 
 
 class BreakerState:

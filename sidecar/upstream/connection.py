@@ -77,6 +77,7 @@ class UpstreamConnection(asyncio.Protocol):
         "_spoilt",
         "_trailers",
         "_upload_done",
+        "address",
         "closed",
         "deadline_ns",
         "reused",
@@ -99,7 +100,9 @@ class UpstreamConnection(asyncio.Protocol):
         on_idle: "Callable[[UpstreamConnection], None]",
         on_lost: "Callable[[UpstreamConnection], None]",
         private: frozenset[bytes] = frozenset(),
+        address: str = "",
     ) -> None:
+        self.address = address
         self._clock = clock
         self._first_byte_ns = first_byte_ns
         self._idle_ns = idle_ns

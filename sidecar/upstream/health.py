@@ -6,7 +6,8 @@ import logging
 import aiohttp
 
 from sidecar.core.errors import UpstreamError
-from sidecar.upstream.pool import TargetPool, UpstreamPool
+from sidecar.upstream.pool import UpstreamPool
+from sidecar.upstream.target import TargetPool
 
 _log = logging.getLogger(__name__)
 
@@ -40,12 +41,12 @@ async def check(session: aiohttp.ClientSession, target: TargetPool, path: str, t
     """One check: 2xx and 3xx are healthy; the body is not read, a redirect is not followed."""
     try:
         timeout = aiohttp.ClientTimeout(total=timeout_s)
-        await target.addresses()
+        await target.addresses.next()
         async with session.get(f"{target.target}{path}", timeout=timeout, allow_redirects=False) as reply:
             healthy = reply.status < 400
             why = f"answered {reply.status}"
     except (aiohttp.ClientError, TimeoutError, OSError, UpstreamError) as error:
         healthy, why = False, type(error).__name__
     if healthy != target.healthy:
-        target.healthy = healthy
+        target.mark(healthy=healthy)
         _log.warning("target %s is %s", target.target, "healthy again" if healthy else f"unhealthy: {why}")

@@ -18,7 +18,8 @@ from sidecar.config.__main__ import generated
 from sidecar.config.loading import built_in
 from sidecar.config.meters import HIDDEN, HIDDEN_TRAILERS
 from sidecar.core.errors import ConfigError
-from sidecar.core.policy import Extract, Multiply, Snapshot, Target
+from sidecar.core.policy import Extract, Multiply, Snapshot
+from sidecar.core.upstreams import Target
 from sidecar.core.values import AccessState
 from sidecar.http1 import read_reply, trailer_lines
 

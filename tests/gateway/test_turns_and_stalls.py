@@ -162,13 +162,13 @@ async def test_a_held_body_that_fills_the_upstream_pauses_the_client(rig: Rig, u
     acquire = type(rig.pool).acquire
     held: list[bool] = []
 
-    async def late(*, fresh: bool = False):  # type: ignore[no-untyped-def]
+    async def late(**how: object):  # type: ignore[no-untyped-def]
         await until(lambda: any(c._paused for c in rig.lane.connections))
         held.append(True)
-        return await acquire(rig.pool, fresh=fresh)
+        return await acquire(rig.pool, **how)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(UpstreamPool, "acquire", lambda self, *, fresh=False: late(fresh=fresh))
+        patch.setattr(UpstreamPool, "acquire", lambda self, **how: late(**how))
         client = await rig.client()
         client.ask("POST / HTTP/1.1", "Content-Length: 67108864", body=bytes(67108864))
         await until(lambda: rig.journal.readings().open_calls == 1)

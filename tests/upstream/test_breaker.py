@@ -1,7 +1,7 @@
 """The breaker: opens after failures in a row, lets one probe through, closes on its success."""
 
 from sidecar.core.clock import ManualClock
-from sidecar.core.policy import Breaker
+from sidecar.core.upstreams import Breaker
 from sidecar.upstream.breaker import BreakerState
 
 

@@ -8,7 +8,7 @@ import pytest
 
 from sidecar.core.clock import ManualClock
 from sidecar.core.errors import UpstreamError
-from sidecar.core.policy import Breaker, Target, Upstream
+from sidecar.core.upstreams import Breaker, Target, Upstream
 from sidecar.upstream import UpstreamPool
 
 

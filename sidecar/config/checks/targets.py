@@ -3,7 +3,8 @@
 from sidecar.config.network import is_loopback, show_listen
 from sidecar.config.reading import Reading
 from sidecar.core.addresses import address_of, is_link_local
-from sidecar.core.policy import Settings, Snapshot, Target
+from sidecar.core.policy import Settings, Snapshot
+from sidecar.core.upstreams import Target
 
 
 def check(snapshot: Snapshot, reading: Reading) -> None:

@@ -1,0 +1,256 @@
+"""One target of an upstream: its connections, its addresses, its breaker, and what was seen of it."""
+
+import asyncio
+import ssl
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Final
+
+from sidecar.core.clock import Clock
+from sidecar.core.errors import UpstreamError
+from sidecar.core.upstreams import Target
+from sidecar.http1 import ReplyMemory
+from sidecar.upstream.addresses import Addresses
+from sidecar.upstream.breaker import BreakerState
+from sidecar.upstream.connection import UpstreamConnection
+
+if TYPE_CHECKING:
+    from sidecar.upstream.pool import UpstreamPool
+
+# Upstream heads may be larger than client heads (field reports of large cookies and CSP lines); per field.
+MAX_REPLY_FIELD: Final = 256 * 1024
+MAX_REPLY_FIELDS: Final = 400
+_WRITE_HIGH: Final = 256 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class TargetReading:
+    """What metrics and readiness see of a target. ``replies``: heads by status class, 1 for 1xx; 0 for no class."""
+
+    upstream: str
+    target: str
+    up: bool
+    breaker: str
+    in_use: int
+    idle: int
+    waiting: int
+    failures: dict[str, int]
+    replies: tuple[int, ...] = ()
+    retries: dict[str, int] = field(default_factory=dict)
+
+
+class TargetPool:
+    """The connections of one target. ``up``: it gets requests; the pool is told when that changes.
+
+    ``retries``: attempts made here because the one before failed elsewhere (``connect``) or was a race (``race``).
+    """
+
+    __slots__ = (
+        "_clock",
+        "_memory",
+        "_tls",
+        "addresses",
+        "authority",
+        "breaker",
+        "connections",
+        "failures",
+        "healthy",
+        "idle",
+        "opening",
+        "pool",
+        "replies",
+        "retries",
+        "target",
+        "up",
+    )
+
+    def __init__(self, pool: "UpstreamPool", target: Target, clock: Clock) -> None:
+        self.pool = pool
+        self.target = target
+        self.authority = target.authority.encode()
+        self._clock = clock
+        self._memory = ReplyMemory()
+        self._tls = ssl.create_default_context() if target.scheme == "https" else None
+        self.addresses = Addresses(target, pool.upstream, clock)
+        self.breaker = BreakerState(pool.upstream.breaker, clock)
+        self.healthy = True
+        self.up = True
+        self.idle: list[tuple[UpstreamConnection, int]] = []  # a stack: the warmest connection goes first
+        self.connections: set[UpstreamConnection] = set()
+        self.opening = 0
+        self.failures: dict[str, int] = {}
+        self.replies = [0] * 10
+        self.retries: dict[str, int] = {}
+
+    @property
+    def outstanding(self) -> int:
+        """Requests under way: connections that are neither idle nor closed, and those being opened."""
+        return len(self.connections) - len(self.idle) + self.opening
+
+    @property
+    def full(self) -> bool:
+        return len(self.connections) + self.opening >= self.pool.upstream.max_connections
+
+    @property
+    def due(self) -> bool:
+        """Whether it is down and its breaker wants a probe."""
+        return self.healthy and not self.breaker.closed and self.breaker.ready
+
+    # What came of a request
+
+    def answered(self, status: int) -> None:
+        """A reply's head came."""
+        self.replies[status // 100] += 1
+        self.breaker.succeeded()
+        if not self.up:
+            self._judge()
+
+    def failed(self, kind: str) -> None:
+        """Counts a failure and tells the breaker."""
+        self.failures[kind] = self.failures.get(kind, 0) + 1
+        self.breaker.failed()
+        self._judge()
+
+    def let_go(self) -> None:
+        """A request ended without an answer either way; if it was the probe, another may go."""
+        self.breaker.let_go()
+
+    def mark(self, *, healthy: bool) -> None:
+        """What the active check found."""
+        self.healthy = healthy
+        self._judge()
+
+    def retried(self, why: str) -> None:
+        """Counts an attempt that is made here after another one."""
+        self.retries[why] = self.retries.get(why, 0) + 1
+
+    def _judge(self) -> None:
+        up = self.healthy and self.breaker.closed
+        if up != self.up:
+            self.up = up
+            self.pool.regroup()
+
+    # Connections
+
+    def take(self) -> UpstreamConnection | None:
+        """An idle connection, or None."""
+        idle = self.idle
+        while idle:
+            connection, _ = idle.pop()
+            if not connection.closed:
+                return connection
+        return None
+
+    async def open(self) -> UpstreamConnection:
+        """A new connection. UpstreamError when it cannot be made."""
+        self.opening += 1
+        connection: UpstreamConnection | None = None
+        try:
+            connection = await self._connect()
+        except TimeoutError:
+            self.failed("connect_timeout")
+            raise UpstreamError("connect_timeout", f"no connection to {self.target} in time") from None
+        except OSError as error:
+            self.failed("connect")
+            reason = error.strerror or type(error).__name__
+            raise UpstreamError("connect", f"no connection to {self.target}: {reason}") from None
+        except UpstreamError:
+            self.failed("connect")
+            raise
+        finally:
+            self.opening -= 1
+            if connection is None:
+                self.pool.room_made()
+        connection.transport.set_write_buffer_limits(high=_WRITE_HIGH)
+        if connection.closed:
+            self.pool.room_made()  # it was lost before it was counted
+        else:
+            self.connections.add(connection)
+        return connection
+
+    async def _connect(self) -> UpstreamConnection:
+        """To the first of the addresses that takes it: the very ones that were judged. Each gets its share of the time
+        that is left, so that one that swallows packets does not cost the others theirs."""
+        loop, failure = asyncio.get_running_loop(), OSError("no address")
+        until = loop.time() + self.pool.upstream.connect_timeout_ns / 1e9
+        async with asyncio.timeout_at(until):
+            addresses = await self.addresses.next()
+        for at, address in enumerate(addresses):
+            now = loop.time()
+            try:
+                async with asyncio.timeout((until - now) / (len(addresses) - at)):
+                    connection = await self._reach(address)
+            except OSError as error:  # TimeoutError is one
+                self.addresses.tried(address, well=False)
+                failure = error
+            else:
+                self.addresses.tried(address, well=True)
+                return connection
+        raise failure
+
+    async def _reach(self, address: str) -> UpstreamConnection:
+        connection = self._fresh(address)
+        name = self.target.host if self._tls else None
+        await asyncio.get_running_loop().create_connection(
+            lambda: connection, address, self.target.port, ssl=self._tls, server_hostname=name
+        )
+        return connection
+
+    def _fresh(self, address: str) -> UpstreamConnection:
+        upstream = self.pool.upstream
+        return UpstreamConnection(
+            self._clock,
+            first_byte_ns=upstream.first_byte_timeout_ns,
+            idle_ns=upstream.idle_timeout_ns,
+            max_head_bytes=MAX_REPLY_FIELD,
+            max_headers=MAX_REPLY_FIELDS,
+            memory=self._memory,
+            private=self.pool.private,
+            on_idle=self._idle,
+            on_lost=self._lost,
+            address=address,
+        )
+
+    def put_back(self, connection: UpstreamConnection) -> None:
+        """Returns a connection that was acquired and not used."""
+        self.let_go()
+        self._idle(connection)
+
+    def sweep(self, now_ns: int) -> None:
+        """Fails what is overdue, closes what was idle for too long or leads where the name no longer does."""
+        for connection in list(self.connections):
+            if 0 < connection.deadline_ns <= now_ns:
+                connection.expire(now_ns)
+        keep = now_ns - self.pool.upstream.keepalive_ns
+        stale = [c for c, since in self.idle if since <= keep or not self.addresses.holds(c.address)]
+        if stale:
+            self.idle = [entry for entry in self.idle if entry[0] not in stale]
+            for connection in stale:
+                connection.close()
+        if self.addresses.known and self.addresses.due(now_ns):
+            self.addresses.ask()
+
+    def close_idle(self) -> None:
+        """Closes idle connections."""
+        idle, self.idle = self.idle, []
+        for connection, _ in idle:
+            connection.close()
+
+    def abort(self) -> None:
+        """Closes every connection."""
+        self.close_idle()
+        self.addresses.close()
+        for connection in list(self.connections):
+            connection.close()
+
+    def _idle(self, connection: UpstreamConnection) -> None:
+        if self.pool.closing or not self.addresses.holds(connection.address):
+            connection.close()
+            return
+        if not self.pool.hand_to_waiter(connection):
+            self.idle.append((connection, self._clock.monotonic_ns()))
+
+    def _lost(self, connection: UpstreamConnection) -> None:
+        self.connections.discard(connection)
+        if any(entry[0] is connection for entry in self.idle):
+            self.idle = [entry for entry in self.idle if entry[0] is not connection]
+        self.pool.room_made()
