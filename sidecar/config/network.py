@@ -12,6 +12,8 @@ from sidecar.core.upstreams import Target
 _HOST = re.compile(r"(?=.{1,253}\Z)[a-z0-9_](?:[a-z0-9_-]{0,62})(?:\.[a-z0-9_](?:[a-z0-9_-]{0,62}))*\.?", re.IGNORECASE)
 TOKEN = r"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,64}"  # noqa: S105 - RFC 9110, 5.6.2: what a method or a field name may hold
 
+_MOST_SOCKET = 107  # sun_path of unix(7), with its last zero
+
 
 def is_loopback(host: str) -> bool:
     """Whether ``host`` is this machine itself."""
@@ -62,6 +64,8 @@ def show_listen(value: tuple[str, int]) -> str:
 
 def parse_target(value: str) -> Target:
     """``http://127.0.0.1:9000`` to a target. ValueError says what is wrong: a path, a query, a user name, a scheme."""
+    if value.strip().startswith("unix:"):
+        return _parse_socket(value.strip().removeprefix("unix:"))
     match = re.fullmatch(r"([A-Za-z][A-Za-z0-9+.-]*)://([^/?#]*)([^?#]*)(\?[^#]*)?(#.*)?", value.strip())
     if match is None:
         raise ValueError(f'{quoted(value)} is not an origin; write one such as "http://127.0.0.1:9000"')
@@ -82,6 +86,14 @@ def parse_target(value: str) -> Target:
     if address is not None and (address.is_unspecified or address.is_multicast):
         raise ValueError(f"{host} is an address to listen at, not one to connect to; write 127.0.0.1 for this machine")
     return Target(scheme, host, port)
+
+
+def _parse_socket(path: str) -> Target:
+    if not path.startswith("/") or path.startswith("//") or path.endswith("/") or not path.isprintable():
+        raise ValueError(f"{quoted('unix:' + path)} is no absolute path; write one such as unix:/run/api.sock")
+    if len(path.encode()) > _MOST_SOCKET:
+        raise ValueError(f"the socket's path is longer than {_MOST_SOCKET} bytes, which Linux does not take")
+    return Target("http", "localhost", 80, socket=path)
 
 
 def _parse_target_scalar(scalar: Scalar) -> Target:
@@ -137,9 +149,9 @@ _RESERVED = frozenset(
 _LISTEN_JSON = {"type": "string", "pattern": r"^(\[[0-9A-Fa-f:.]+\]|[^:\[\]/]+):[0-9]{1,5}$"}
 LISTEN = ScalarKind("host:port", _parse_listen_scalar, _LISTEN_JSON, show_listen)
 TARGET = ScalarKind(
-    "an origin such as http://127.0.0.1:9000",
+    "an origin such as http://127.0.0.1:9000, or unix:/run/api.sock",
     _parse_target_scalar,
-    {"type": "string", "pattern": r"^[hH][tT][tT][pP][sS]?://[^/?#@]+/?$"},
+    {"type": "string", "pattern": r"^([hH][tT][tT][pP][sS]?://[^/?#@]+/?|unix:/.+)$"},
     str,
 )
 JWKS_URL = ScalarKind("an https:// URL", _parse_jwks, {"type": "string", "pattern": "^https?://[^\\s#]+$"})

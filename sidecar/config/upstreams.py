@@ -33,10 +33,10 @@ _WAIT = duration(MS, HOUR)
 _PATH = text("a path", r"/[!-~]*", hint="one that starts with /, such as /healthz")
 
 
-def _make_health(path: str, every_ns: int, timeout_ns: int) -> Health:
+def _make_health(path: str, every_ns: int, timeout_ns: int, fails: int, passes: int) -> Health:
     if timeout_ns > every_ns:
         raise ValueError("timeout is longer than every; checks would overlap, write a shorter timeout")
-    return Health(path, every_ns, timeout_ns)
+    return Health(path, every_ns, timeout_ns, fails, passes)
 
 
 TIMEOUTS = Table(
@@ -47,6 +47,20 @@ TIMEOUTS = Table(
         Field("connect", _WAIT, "To open a connection, TLS included.", "connect_timeout_ns"),
         Field("first_byte", _WAIT, "From the request's last byte to the reply's first.", "first_byte_timeout_ns"),
         Field("idle", _WAIT, "Between two reads of a reply's body.", "idle_timeout_ns"),
+        Field(
+            "total",
+            duration(MS, DAY),
+            "From the sending of a request to the end of its reply; a WebSocket is not bound by it.",
+            "total_timeout_ns",
+            absent="none",
+        ),
+        Field(
+            "queue",
+            _WAIT,
+            "How long a call may wait for a connection; then it gets 503.",
+            "queue_timeout_ns",
+            absent="as `first_byte`",
+        ),
         Field("tunnel", duration(MS, DAY), "Silence of both sides of a WebSocket.", "tunnel_timeout_ns"),
         Field("keepalive", _WAIT, "How long an idle connection is kept.", "keepalive_ns"),
     ),
@@ -59,6 +73,8 @@ HEALTH = Table(
         Field("path", _PATH, "What to GET.", required=True),
         Field("every", duration(100 * MS, HOUR), "How often.", "every_ns", default=5 * S),
         Field("timeout", duration(10 * MS, HOUR), "How long an answer may take.", "timeout_ns", default=2 * S),
+        Field("fails", integer(1, 100), "Checks in a row that must fail until a target gets no calls.", default=2),
+        Field("passes", integer(1, 100), "Checks in a row that must succeed until it gets calls again.", default=1),
     ),
 )
 BREAKER = Table(
@@ -111,6 +127,7 @@ UPSTREAM = Table(
         Field("max_connections", integer(1, 65_536), "Connections per target."),
         Field("max_waiting", integer(0, 1_000_000), "Requests that may wait for a connection; one more gets 503."),
         Field("preserve_host", BOOLEAN, "Pass the client's `Host` on instead of the target's."),
+        Field("host", network.HOST_VALUE, "What `Host` says instead of the target's own.", absent="the target's"),
         Field("allow_link_local", BOOLEAN, "Allow link-local and cloud metadata addresses as targets."),
         Field("health", Record(HEALTH), "An active check.", absent="none: only failing calls are noticed"),
         Field("breaker", Record(BREAKER), "When to leave a failing target alone."),

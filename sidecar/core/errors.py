@@ -56,7 +56,8 @@ class Unauthenticated(SidecarError):
 class UpstreamError(SidecarError):
     """The upstream failed.
 
-    ``kind``: connect, connect_timeout, first_byte_timeout, idle_timeout, reset, bad_response, busy or open (breaker).
+    ``kind``: connect, connect_timeout, first_byte_timeout, idle_timeout, total_timeout, reset, bad_response, busy or
+    open (breaker).
     """
 
     def __init__(self, kind: str, detail: str) -> None:

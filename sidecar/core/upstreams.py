@@ -7,30 +7,42 @@ from sidecar.core.origin import Origin
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """One origin of an upstream: no path, no query. ``authority`` as it goes into Host. ``weight``: its share."""
+    """One origin of an upstream: no path, no query. ``authority`` as it goes into Host. ``weight``: its share.
+
+    ``socket``: the path of a Unix socket that is connected to instead; ``host`` is ``localhost`` then.
+    """
 
     scheme: str
     host: str
     port: int
     weight: int = 1
+    socket: str = ""
 
     @property
     def authority(self) -> str:
         host = f"[{self.host}]" if ":" in self.host else self.host
         return host if self.port == {"http": 80, "https": 443}[self.scheme] else f"{host}:{self.port}"
 
-    def __str__(self) -> str:
+    @property
+    def url(self) -> str:
+        """Scheme, host and port."""
         host = f"[{self.host}]" if ":" in self.host else self.host
         return f"{self.scheme}://{host}:{self.port}"
+
+    def __str__(self) -> str:
+        return f"unix:{self.socket}" if self.socket else self.url
 
 
 @dataclass(frozen=True, slots=True)
 class Health:
-    """An active check: GET ``path`` on every target, each ``every_ns``; 2xx and 3xx are healthy."""
+    """An active check: GET ``path`` on every target, each ``every_ns``; 2xx and 3xx are healthy. A target goes down
+    after ``fails`` in a row and comes back after ``passes``."""
 
     path: str
     every_ns: int
     timeout_ns: int
+    fails: int = 2
+    passes: int = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +66,8 @@ class Retries:
 @dataclass(frozen=True, slots=True)
 class Upstream:
     """An API that is protected. Timeouts in nanoseconds: ``idle`` is between two reads of a reply's body, ``tunnel``
-    the silence of both sides of a WebSocket."""
+    the silence of both sides of a WebSocket, ``total`` from the sending of a request to the end of its reply, ``queue``
+    the wait for a connection (None: as long as ``first_byte``). ``host``: what Host says instead of the target's."""
 
     name: str
     targets: tuple[Target, ...]
@@ -62,10 +75,13 @@ class Upstream:
     first_byte_timeout_ns: int = 30_000_000_000
     idle_timeout_ns: int = 60_000_000_000
     tunnel_timeout_ns: int = 600_000_000_000
+    total_timeout_ns: int | None = None
+    queue_timeout_ns: int | None = None
     keepalive_ns: int = 60_000_000_000  # how long an idle connection is kept
     max_connections: int = 512  # per target
     max_waiting: int = 1024  # requests that wait for a connection, per upstream
     preserve_host: bool = False
+    host: str | None = None
     allow_link_local: bool = False  # link-local and cloud metadata addresses are refused otherwise, resolved ones too
     health: Health | None = None
     breaker: Breaker = Breaker()

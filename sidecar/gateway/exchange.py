@@ -145,8 +145,8 @@ class Exchange(Relay):
             target.put_back(connection)
 
     def _send(self, connection: UpstreamConnection) -> None:
-        head, target = self.head, self.target
-        assert target is not None
+        head, target, plan = self.head, self.target, self.plan
+        assert target is not None and plan is not None
         try:
             self.intend()
         except JournalFull:
@@ -167,6 +167,8 @@ class Exchange(Relay):
             self._client.resume_body()  # before the sending, which may pause it again
         self._sent_ns = self._lane.monotonic_ns()
         connection.send(self, data, head_request=head.method == b"HEAD", upload_done=self.upload_done)
+        if plan.total_ns:
+            self.until_ns = connection.until_ns = self.until_ns or self._sent_ns + plan.total_ns
         if head.websocket:
             connection.upgrading = True
 

@@ -13,6 +13,7 @@ _UPSTREAM_CODES = {
     "busy": "upstream_busy",
     "first_byte_timeout": "upstream_timeout",
     "idle_timeout": "upstream_timeout",
+    "total_timeout": "upstream_timeout",
 }
 
 

@@ -39,6 +39,7 @@ class Relay(Call):
     ``phase``: OPEN until the head goes upstream, SENT until the last byte is written, then OVER; HANDED is aiohttp's;
     SYNCING: recorded, and the last bytes wait for the journal's fsync. TUNNEL: from the upstream's 101 to the end of
     the WebSocket; then OVER.
+    ``until_ns`` (monotonic, 0 for never) is when the reply must be complete; a retry does not move it.
     ``drain_until_ns`` (monotonic) bounds the reading of a reply for a client that has gone.
     """
 
@@ -51,6 +52,7 @@ class Relay(Call):
     target: TargetPool | None = None
     found: Found | None = None
     drain_until_ns: int = 0
+    until_ns: int = 0
     _replied: bool = False
     _retried: bool = False
     _chunk_reply: bool = False

@@ -35,6 +35,7 @@ class RoutePlan:
         "preserve_host",
         "public",
         "route",
+        "total_ns",
         "watches",
     )
 
@@ -55,6 +56,7 @@ class RoutePlan:
         self.announce = route.announce_latency or route.announce_cost
         self.drain = route.on_disconnect == "drain"
         self.preserve_host = pool.upstream.preserve_host
+        self.total_ns = pool.upstream.total_timeout_ns or 0
 
 
 class Rules:

@@ -16,7 +16,7 @@ _log = logging.getLogger(__name__)
 
 class Addresses:
     """The addresses of one target. A name is resolved when it is first needed and then every ``dns_refresh``; while
-    an answer fails to come, the one before it is used. An address stands for itself and is never asked for.
+    an answer fails to come, the one before it is used. An address, or the path of a socket, stands for itself.
 
     ``known`` is empty until the first answer.
     """
@@ -31,8 +31,8 @@ class Addresses:
         self._turn = 0
         self._error: OSError | None = None  # of the last answer
         self._refused: set[str] = set()  # since the last answer
-        literal = address_of(target.host) is not None
-        self.known: tuple[str, ...] = (target.host,) if literal else ()
+        literal = bool(target.socket) or address_of(target.host) is not None
+        self.known: tuple[str, ...] = (target.socket or target.host,) if literal else ()
         self.fixed = literal
 
     async def next(self) -> list[str]:

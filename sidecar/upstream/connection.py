@@ -48,7 +48,8 @@ class ReplySink(Protocol):
 
 
 class UpstreamConnection(asyncio.Protocol):
-    """One connection. ``deadline_ns`` (monotonic) is when the wait under way becomes a failure; the pool sweeps it.
+    """One connection. ``deadline_ns`` (monotonic) is when the wait under way becomes a failure, ``until_ns`` when the
+    exchange does as a whole, 0 for never; the pool sweeps both.
 
     ``upgrading``: the request that was sent asks for a WebSocket. ``stalled``: the target takes no more for now.
     """
@@ -83,6 +84,7 @@ class UpstreamConnection(asyncio.Protocol):
         "reused",
         "stalled",
         "transport",
+        "until_ns",
         "upgrading",
     )
 
@@ -123,7 +125,7 @@ class UpstreamConnection(asyncio.Protocol):
         self._upload_done = True
         self._head_size = 0
         self.closed = self.reused = self.stalled = self.upgrading = False
-        self.deadline_ns = 0
+        self.deadline_ns = self.until_ns = 0
 
     # The exchange's side
 
@@ -136,6 +138,7 @@ class UpstreamConnection(asyncio.Protocol):
         self._head_size = 0
         self._head_given = self._complete = self._got_bytes = self._spoilt = self._plain = self.upgrading = False
         self.deadline_ns = self._clock.monotonic_ns() + self._first_byte_ns
+        self.until_ns = 0
         self.transport.write(head)
 
     def send_body(self, data: bytes, *, done: bool) -> None:
@@ -176,7 +179,12 @@ class UpstreamConnection(asyncio.Protocol):
 
     def expire(self, now_ns: int) -> None:
         """Fails the exchange under way when its deadline has passed."""
-        if not 0 < self.deadline_ns <= now_ns or self._sink is None:
+        if self._sink is None:
+            return
+        if 0 < self.until_ns <= now_ns:
+            self._fail(UpstreamError("total_timeout", "the upstream's reply was not complete in time"))
+            return
+        if not 0 < self.deadline_ns <= now_ns:
             return
         kind = "first_byte_timeout" if self._head is None else "idle_timeout"
         self._fail(UpstreamError(kind, "the upstream did not answer in time"))

@@ -20,33 +20,37 @@ class HealthChecks:
 
     async def run(self) -> None:
         """Checks until cancelled; returns at once when no upstream has a check."""
-        async with aiohttp.ClientSession(cookie_jar=aiohttp.DummyCookieJar()) as session:
-            watches = [
-                self._watch(session, target)
-                for pool in self._pools
-                if pool.upstream.health is not None
-                for target in pool.targets
-            ]
-            await asyncio.gather(*watches)
+        pools = [pool for pool in self._pools if pool.upstream.health is not None]
+        await asyncio.gather(*(self._watch(target) for pool in pools for target in pool.targets))
 
-    async def _watch(self, session: aiohttp.ClientSession, target: TargetPool) -> None:
+    async def _watch(self, target: TargetPool) -> None:
         health = target.pool.upstream.health
         assert health is not None
-        while True:
-            await check(session, target, health.path, health.timeout_ns / 1e9)
-            await asyncio.sleep(health.every_ns / 1e9)
+        async with check_session(target) as session:
+            while True:
+                await check(session, target, health.path, health.timeout_ns / 1e9)
+                await asyncio.sleep(health.every_ns / 1e9)
+
+
+def check_session(target: TargetPool) -> aiohttp.ClientSession:
+    """What a target is checked with: a new connection each time, so that one that takes none any more is noticed."""
+    socket = target.target.socket
+    connector = aiohttp.UnixConnector(socket, force_close=True) if socket else aiohttp.TCPConnector(force_close=True)
+    return aiohttp.ClientSession(connector=connector, cookie_jar=aiohttp.DummyCookieJar())
 
 
 async def check(session: aiohttp.ClientSession, target: TargetPool, path: str, timeout_s: float) -> None:
     """One check: 2xx and 3xx are healthy; the body is not read, a redirect is not followed."""
     try:
         timeout = aiohttp.ClientTimeout(total=timeout_s)
+        url, host = f"{target.target.url}{path}", {"Host": target.authority.decode()}
         await target.addresses.next()
-        async with session.get(f"{target.target}{path}", timeout=timeout, allow_redirects=False) as reply:
+        async with session.get(url, timeout=timeout, headers=host, allow_redirects=False) as reply:
             healthy = reply.status < 400
             why = f"answered {reply.status}"
     except (aiohttp.ClientError, TimeoutError, OSError, UpstreamError) as error:
         healthy, why = False, type(error).__name__
-    if healthy != target.healthy:
-        target.mark(healthy=healthy)
+    before = target.healthy
+    target.mark(healthy=healthy)
+    if target.healthy != before:
         _log.warning("target %s is %s", target.target, "healthy again" if healthy else f"unhealthy: {why}")

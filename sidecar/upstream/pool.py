@@ -185,7 +185,8 @@ class UpstreamPool:
         waiter: asyncio.Future[UpstreamConnection | None] = asyncio.get_running_loop().create_future()
         self._waiters.append(waiter)
         try:
-            async with asyncio.timeout(self.upstream.first_byte_timeout_ns / 1e9):
+            wait_ns = self.upstream.queue_timeout_ns or self.upstream.first_byte_timeout_ns
+            async with asyncio.timeout(wait_ns / 1e9):
                 return await waiter
         except TimeoutError:
             self._pass_on(waiter)

@@ -47,6 +47,7 @@ class TargetPool:
     __slots__ = (
         "_clock",
         "_memory",
+        "_streak",
         "_tls",
         "addresses",
         "authority",
@@ -66,13 +67,14 @@ class TargetPool:
     def __init__(self, pool: "UpstreamPool", target: Target, clock: Clock) -> None:
         self.pool = pool
         self.target = target
-        self.authority = target.authority.encode()
+        self.authority = (pool.upstream.host or target.authority).encode()
         self._clock = clock
         self._memory = ReplyMemory()
         self._tls = ssl.create_default_context() if target.scheme == "https" else None
         self.addresses = Addresses(target, pool.upstream, clock)
         self.breaker = BreakerState(pool.upstream.breaker, clock)
         self.healthy = True
+        self._streak = 0  # checks in a row that speak against ``healthy``
         self.up = True
         self.idle: list[tuple[UpstreamConnection, int]] = []  # a stack: the warmest connection goes first
         self.connections: set[UpstreamConnection] = set()
@@ -115,9 +117,16 @@ class TargetPool:
         self.breaker.let_go()
 
     def mark(self, *, healthy: bool) -> None:
-        """What the active check found."""
-        self.healthy = healthy
-        self._judge()
+        """What an active check found; it counts when enough in a row agree."""
+        if healthy == self.healthy:
+            self._streak = 0
+            return
+        health = self.pool.upstream.health
+        self._streak += 1
+        if health is None or self._streak >= (health.passes if healthy else health.fails):
+            self.healthy = healthy
+            self._streak = 0
+            self._judge()
 
     def retried(self, why: str) -> None:
         """Counts an attempt that is made here after another one."""
@@ -190,6 +199,9 @@ class TargetPool:
     async def _reach(self, address: str) -> UpstreamConnection:
         connection = self._fresh(address)
         name = self.target.host if self._tls else None
+        if self.target.socket:
+            await asyncio.get_running_loop().create_unix_connection(lambda: connection, address)
+            return connection
         await asyncio.get_running_loop().create_connection(
             lambda: connection, address, self.target.port, ssl=self._tls, server_hostname=name
         )
@@ -218,7 +230,7 @@ class TargetPool:
     def sweep(self, now_ns: int) -> None:
         """Fails what is overdue, closes what was idle for too long or leads where the name no longer does."""
         for connection in list(self.connections):
-            if 0 < connection.deadline_ns <= now_ns:
+            if 0 < connection.deadline_ns <= now_ns or 0 < connection.until_ns <= now_ns:
                 connection.expire(now_ns)
         keep = now_ns - self.pool.upstream.keepalive_ns
         stale = [c for c, since in self.idle if since <= keep or not self.addresses.holds(c.address)]

@@ -31,6 +31,9 @@ def check(snapshot: Snapshot, reading: Reading) -> None:
             own = _own_listener(target, settings)
             if own:
                 reading.blame(upstream, "targets", f"{target} is the sidecar's own {own}: calls would go in a circle")
+        if upstream.host is not None and upstream.preserve_host:
+            message = "Host cannot be both rewritten and preserved; remove host or preserve_host"
+            reading.blame(upstream, "host", message)
         _check_scheme(upstream.targets, upstream, reading)
     issuers = set()
     for issuer in settings.identity.jwt:
@@ -61,7 +64,7 @@ def _own_listener(target: Target, settings: Settings) -> str:
         ("admin listener", settings.admin.host, settings.admin.port),
     ):
         same = target.host == host or (is_loopback(target.host) and (_is_any(host) or is_loopback(host)))
-        if port and target.port == port and same:
+        if port and target.port == port and same and not target.socket:
             return word
     return ""
 
