@@ -8,6 +8,7 @@ from sidecar.billing.operations import (
     plan_catalogue,
     preview_notices,
     send_notices,
+    try_stripe,
 )
 from sidecar.billing.payees import Payee, payee_of
 from sidecar.billing.reconcile import Book, Reporter
@@ -27,4 +28,5 @@ __all__ = [
     "plan_catalogue",
     "preview_notices",
     "send_notices",
+    "try_stripe",
 ]

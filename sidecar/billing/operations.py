@@ -77,6 +77,15 @@ async def make_portal(snapshot: Snapshot, customer: str) -> str:
         return await portal_link(client, snapshot, customer)
 
 
+async def try_stripe(snapshot: Snapshot, say: Callable[[str, str, bool | None], None], clock: Clock) -> bool:
+    """Tries what Stripe's documentation leaves open, in a sandbox. ``say``: question, answer, whether reporting may
+    rely on it (None: good to know). False when it may not. SidecarError, also with a live key."""
+    from sidecar.billing.stripe import SelfTest
+
+    async with _client(snapshot) as (client, _):
+        return await SelfTest(client, clock, lambda found: say(found.question, found.answer, found.good)).run()
+
+
 def preview_notices(snapshot: Snapshot, kind: str, tenant: str, clock: Clock) -> dict[str, str]:
     """Channel to what would go out, headers too. SidecarError when there is no such kind or nobody is told."""
     from sidecar.billing.notices import mail_of, request_of

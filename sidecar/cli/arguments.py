@@ -175,6 +175,7 @@ def _add_stripe(group: _Commands) -> None:
     checkout.add_argument("--plan", required=True)
     checkout.add_argument("--trial-days", metavar="N", type=int, help="nothing is due for so many days")
     checkout.add_argument("--success-url", metavar="URL", help="where to go then (default: the sidecar's welcome page)")
+    _command(group, "stripe selftest", "selftest", "try in a sandbox what Stripe's documentation leaves open")
     portal = _command(group, "stripe portal", "portal", "print a link where a tenant looks after its subscription")
     portal.add_argument("tenant", metavar="TENANT")
 

@@ -37,6 +37,7 @@ _COMMANDS: dict[str, Callable[[argparse.Namespace], int]] = {
     "stripe plan": stripe.plan,
     "stripe apply": stripe.apply,
     "stripe drift": stripe.drift,
+    "stripe selftest": stripe.selftest,
     "stripe checkout": stripe.checkout,
     "stripe portal": stripe.portal,
     "notify": stripe.notify,

@@ -42,6 +42,25 @@ def drift(options: argparse.Namespace) -> int:
     return 1 if found.lines else 0
 
 
+def selftest(options: argparse.Namespace) -> int:
+    """Prints what a sandbox answers: exit code 1 when reporting may not rely on it."""
+    import asyncio
+
+    from sidecar.billing import try_stripe
+
+    found: list[dict[str, Any]] = []
+
+    def say(question: str, answer: str, good: bool | None) -> None:
+        found.append({"question": question, "answer": answer, "good": good})
+        if not options.json:
+            output.out(f"{'?' if good is None else 'ok' if good else 'NO'}  {question}\n    {answer}")
+
+    good = asyncio.run(try_stripe(load_snapshot(options), say, SystemClock()))
+    if options.json:
+        output.out_json({"good": good, "findings": found})
+    return 0 if good else 1
+
+
 def checkout(options: argparse.Namespace) -> int:
     """Prints a link to buy a plan."""
     import asyncio

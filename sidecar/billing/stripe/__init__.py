@@ -7,6 +7,7 @@ from sidecar.billing.stripe.faults import StripeFault, ask
 from sidecar.billing.stripe.invoices import InvoiceLines
 from sidecar.billing.stripe.listing import listed
 from sidecar.billing.stripe.meters import StripeMeter, check, differences, read_meters
+from sidecar.billing.stripe.selftest import Finding, SelfTest
 from sidecar.billing.stripe.sink import CUSTOMER_KEY, VALUE_KEY, MeterEvents
 from sidecar.billing.stripe.sums import MeterSums
 
@@ -14,10 +15,12 @@ __all__ = [
     "API_VERSION",
     "CUSTOMER_KEY",
     "VALUE_KEY",
+    "Finding",
     "InvoiceLines",
     "MeterEvents",
     "MeterSums",
     "Pace",
+    "SelfTest",
     "StripeClient",
     "StripeFault",
     "StripeMeter",
