@@ -10,12 +10,12 @@ import os
 from setuptools import setup
 
 _ROOMS = {
-    "core": "clock ids money periods records windows",
+    "core": "clock ids leases money periods records windows",
     "http1": "frames paths reply request writing",
     "gateway": "accounts call client credentials exchange forwarding handover intake lane refusals relay routes rules "
     "tunnel",
     "upstream": "balancing breaker budget connection pool target",
-    "admission": "buckets compile fields gate quotas refusals scopes",
+    "admission": "buckets compile fields gate leases quotas refusals scopes shared",
     "ledger": "factory journal segment shipper tail",
     "metering": "coding cost events extracts histogram meters tally values watch",
     "identity": "cache finder resolver",

@@ -2,6 +2,7 @@
 
 from sidecar.admin.billing_families import BILLING
 from sidecar.admin.family import Family
+from sidecar.admin.limit_families import SHARED_LIMITS
 from sidecar.admin.rows import (
     DURATION_BOUNDS_US,
     OVERHEAD_BOUNDS_US,
@@ -120,6 +121,7 @@ _ADMISSION = (
         "Requests refused by a rate or concurrency limit.",
         by_pair(lambda r: r.admission.limit_refused),
     ),
+    *SHARED_LIMITS,
     Family(
         "quota_refused_total",
         "counter",

@@ -22,6 +22,9 @@ def read_admission(readings: AdmissionReadings, plans: Mapping[str, Plan]) -> Ad
         quota_blind=readings.quota_blind,
         admitted_units=dict(readings.admitted_units),
         limit_refused={pair: count for pair, count in readings.refused.items() if pair not in quotas},
+        limit_blind=dict(readings.blind),
+        store_calls=readings.store_calls,
+        store_failures=readings.store_failures,
         quota_refused={pair: count for pair, count in readings.refused.items() if pair in quotas},
     )
 

@@ -18,7 +18,8 @@ class AdmissionReading:
 
     ``buckets``: counters held in memory of at most ``buckets_bound``; ``overflows``: look-ups that ended at a shared
     counter because none was left; ``quota_counters``: tenants' quotas held; ``quota_blind``: requests decided before
-    what was used earlier could be read.
+    what was used earlier could be read. ``limit_blind``: by plan, limit and what was decided, while the store that
+    counts limits for all nodes did not answer; ``store_calls``, ``store_failures``: of that store.
     """
 
     buckets: int = 0
@@ -30,6 +31,9 @@ class AdmissionReading:
     admitted_units: Mapping[str, int] = field(default_factory=dict)
     limit_refused: Mapping[tuple[str, str], int] = field(default_factory=dict)
     quota_refused: Mapping[tuple[str, str], int] = field(default_factory=dict)
+    limit_blind: Mapping[tuple[str, str, str], int] = field(default_factory=dict)
+    store_calls: int = 0
+    store_failures: int = 0
 
 
 @dataclass(frozen=True, slots=True)

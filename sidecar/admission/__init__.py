@@ -1,4 +1,4 @@
-"""May they? Sliding windows, concurrency and quotas as one all-or-nothing decision, made in process.
+"""May they? Sliding windows, concurrency and quotas as one all-or-nothing decision, made in process or by leases.
 
 ::
 
@@ -8,8 +8,8 @@
     ticket.settle(meter_values)                 # at the end, exactly once
 """
 
-from sidecar.admission.gate import Gate, Ticket
+from sidecar.admission.gate import Gate, Pending, Ticket
 from sidecar.admission.refusals import PolicyUse, Refused
 from sidecar.admission.room import Admission, Readings, Seat
 
-__all__ = ["Admission", "Gate", "PolicyUse", "Readings", "Refused", "Seat", "Ticket"]
+__all__ = ["Admission", "Gate", "Pending", "PolicyUse", "Readings", "Refused", "Seat", "Ticket"]

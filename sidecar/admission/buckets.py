@@ -15,7 +15,9 @@ counts anything: one limit is always one counter.
 """
 
 from collections import deque
+from hashlib import blake2b
 
+from sidecar.admission.leases import Lease, Page
 from sidecar.admission.scopes import Key
 from sidecar.core.windows import Window
 
@@ -45,7 +47,7 @@ class Slots:
 class Buckets:
     """Counters by key. ``evictions`` and ``overflows`` count since the start."""
 
-    __slots__ = ("_ring", "_table", "evictions", "max_buckets", "overflows")
+    __slots__ = ("_pages", "_ring", "_table", "evictions", "max_buckets", "overflows")
 
     def __init__(self, max_buckets: int) -> None:
         if max_buckets < 1:
@@ -53,7 +55,8 @@ class Buckets:
         self.max_buckets = max_buckets
         self.evictions = 0
         self.overflows = 0
-        self._table: dict[Key, Window | Slots] = {}
+        self._table: dict[Key, Window | Slots] = {}  # a Lease is a Window
+        self._pages: dict[str, Page] = {}
         self._ring: deque[Key] = deque()  # the clock hand's order; a key is in it exactly once
 
     def __len__(self) -> int:
@@ -84,6 +87,30 @@ class Buckets:
         found.limit = limit
         return found
 
+    def lease(
+        self, key: Key, spare: Key | None, limit: int, window_ns: int, exact: bool, tenant: str | None, now: int
+    ) -> Lease:
+        """As ``window``, of a shared store; ``tenant`` None: the counter is on a page of its own."""
+        key = self._place(key, spare, now)
+        found = self._table.get(key)
+        if found is None:
+            name = _shared_name(key)
+            page = Page(f"l.{name}") if tenant is None else self._page(tenant)
+            found = self._table[key] = Lease(name, page, limit, window_ns, exact, now)
+            self._ring.append(key)
+        assert isinstance(found, Lease)
+        found.change(limit, window_ns, exact, now)
+        return found
+
+    def _page(self, tenant: str) -> Page:
+        page = self._pages.get(tenant)
+        if page is None:
+            # A page that is dropped while leases hold it is made again; then this node is a new one to the store.
+            while len(self._pages) >= self.max_buckets:
+                del self._pages[next(iter(self._pages))]
+            page = self._pages[tenant] = Page(f"t.{tenant}")
+        return page
+
     def _place(self, key: Key, spare: Key | None, now: int) -> Key:
         if key in self._table:
             return key
@@ -110,3 +137,9 @@ class Buckets:
                 self.evictions += 1
             else:
                 ring.append(key)
+
+
+def _shared_name(key: Key) -> str:
+    """The counter's name in a shared store: readable, and injective by its digest. The same on every node."""
+    prefix = key[0]
+    return f"{prefix[1]}:{prefix[2]}:{blake2b(repr(key).encode(), digest_size=16).hexdigest()}"

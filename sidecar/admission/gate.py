@@ -26,10 +26,12 @@ _Bound: TypeAlias = tuple[tuple[Window, ...], tuple[Slots, ...]]
 
 @dataclass(slots=True)
 class Tally:
-    """What happened under one plan: units admitted, and refusals by policy name, which come from the configuration."""
+    """What happened under one plan: units admitted, refusals by policy name, which come from the configuration, and
+    decisions without the store by policy name and what was decided."""
 
     units: int = 0
     refused: dict[str, int] = field(default_factory=dict)
+    blind: dict[tuple[str, str], int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,9 +82,10 @@ class Ticket:
     keeps its place in flight and its held quota.
     """
 
-    __slots__ = ("_held", "_slots", "headers", "units")
+    __slots__ = ("_held", "_slots", "blind", "headers", "units")
 
     def __init__(self, headers: bytes, units: int, slots: tuple[Slots, ...], held: Sequence[Hold]) -> None:
+        self.blind = False  # decided without the store that counts
         self.headers = headers
         self.units = units
         self._slots: tuple[Slots, ...] | None = slots
@@ -103,6 +106,14 @@ class Ticket:
     def release(self) -> None:
         """For a request that was never forwarded: gives back quota and place. Units of windows stay taken."""
         self.settle({})
+
+
+class Pending:
+    """A decision for which the store of shared limits must be asked first."""
+
+    async def wait(self) -> Ticket | Refused:
+        """Asks, and decides; StoreError never comes out of it. Not called twice."""
+        raise AssertionError("shared limits make their own")
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,9 +173,10 @@ class Gate:
             tuple(rule.quota for rule in demand.quotas),
         )
 
-    def admit(self, method: str, ip: str, header: HeaderOf) -> Ticket | Refused:
+    def admit(self, method: str, ip: str, header: HeaderOf) -> "Ticket | Refused | Pending":
         """Takes everything that this request needs, or nothing.
 
+        Pending only where limits are shared and the store must be asked; ``wait`` then gives one of the others.
         ``header`` gives the value of a request header by its lower-case name, None when there is none; it is asked only
         for limits with a ``header:`` scope.
         """
@@ -185,7 +197,7 @@ class Gate:
                 self._windows = None
                 return self.admit(method, ip, header)
             if window.used + units > window.limit:
-                return self._refuse(now, self._wall_ns(), windows, slots)
+                return self._short(now, windows, slots, method, ip, header)
         for slot in slots:
             if slot.used >= slot.limit:
                 if slot.limit < 0:
@@ -219,6 +231,18 @@ class Gate:
         for quota in self._quotas:
             found.append((id(quota.counter), self._quota_use(quota, self._turn(quota, wall), wall)))
         return found
+
+    def _short(
+        self,
+        now: int,
+        windows: tuple[Window, ...],
+        slots: tuple[Slots, ...],
+        method: str,
+        ip: str,
+        header: HeaderOf,
+    ) -> "Ticket | Refused | Pending":
+        """A window has no room: here that is the answer."""
+        return self._refuse(now, self._wall_ns(), windows, slots)
 
     def _take(
         self, now: int, wall: int, windows: tuple[Window, ...], slots: tuple[Slots, ...], held: Sequence[Hold]

@@ -19,6 +19,7 @@ FAR_NS: Final = 2**62
 _MAX_SLICES: Final = 8
 _MAX_RETURNS: Final = 16
 _EXACT_LIFE_NS: Final = 250 * NS_PER_MS  # an exact unit that nobody waits for any more is not kept longer
+_LENT_NS: Final = 250 * NS_PER_MS
 _FIRST_AHEAD: Final = 4
 _GROWTH: Final = 4  # a slice is at most four times the last one
 
@@ -42,6 +43,7 @@ class Lease(Window):
         "_ahead",
         "_asked_ns",
         "_head",
+        "_last",
         "_slices",
         "_spent",
         "ceiling",
@@ -81,6 +83,7 @@ class Lease(Window):
         self._slices: list[list[int]] = []  # [ends, granted at (store), units, came at]
         self._head = 0  # units left of the first slice
         self._ahead = 0
+        self._last = 0
         self._spent = 0
         self._asked_ns = now
 
@@ -117,16 +120,26 @@ class Lease(Window):
             self.next_ns = slices[0][0]
         self._head -= n
 
-    def low(self) -> bool:
-        """Whether it is time to fetch the next slice: half of this one is spent, and no call is out."""
-        return not self.exact and not self.flights and 2 * (self.limit - self.used) <= self._ahead
+    def low(self, now: int) -> bool:
+        """Whether it is time to fetch the next slice: half of this one is spent, no call is out, and there is more."""
+        ahead = self._ahead
+        return ahead > 0 and 2 * (self.limit - self.used) <= ahead and not self.flights and now >= self.closed_ns
+
+    def lend(self, now: int, n: int) -> None:
+        """Puts ``n`` units in hand that the store did not grant; whoever decided so has counted it."""
+        self.granted(Standing(n, self.store_left, 0, 0, 0), 0, n, 0, now - self.life_ns + _LENT_NS, now)
+
+    @property
+    def out(self) -> bool:
+        """Whether there is anything that may have to go back."""
+        return bool(self._slices or self.returns)
 
     def closed(self, now: int, units: int) -> bool:
         """Whether the store's last refusal still holds for a request of ``units``."""
         return now < self.closed_ns and units >= self.closed_units
 
-    def request(self, now: int) -> CounterAsk:
-        """What to say of this counter in a call that is sent now."""
+    def request(self, now: int, ahead: bool) -> CounterAsk:
+        """What to say of this counter in a call that is sent now; ``ahead``: whether it may bring a slice."""
         self.expire(now)
         going, self.returns = tuple(self.returns), []
         return CounterAsk(
@@ -135,13 +148,16 @@ class Lease(Window):
             self.window_ns // NS_PER_US,
             self.life_ns // NS_PER_US,
             self.limit - self.used,
-            self._demand(now),
+            self._demand(now) if ahead else 0,
             self.memory.used_at(now),
             going,
         )
 
-    def granted(self, standing: Standing, at_us: int, units: int, sent_ns: int, now: int) -> None:
-        """Takes what the store answered to the call that was sent at ``sent_ns`` for requests of ``units``."""
+    def granted(self, standing: Standing, at_us: int, units: int, extra: int, sent_ns: int, now: int) -> None:
+        """Takes what the store answered to the call that was sent at ``sent_ns`` for requests of ``units``.
+
+        ``extra``: what of the grant is ahead.
+        """
         self.store_left = max(0, standing.left)
         self.reset_at_ns = now + standing.reset_us * NS_PER_US
         if standing.retry_us:
@@ -151,6 +167,8 @@ class Lease(Window):
             self.retry_ns = FAR_NS if standing.retry_us == NEVER else now + standing.retry_us * NS_PER_US
         else:
             self.closed_ns = self.retry_ns = now
+        if not extra:
+            self._ahead = 0  # there is no slice to be had now; the next call in need asks again
         if not standing.granted:
             return
         self.memory.take(now, standing.granted)
@@ -209,10 +227,11 @@ class Lease(Window):
         node that nobody calls asks for nothing."""
         took = max(1, now - self._asked_ns)
         rate = self._spent * self.life_ns // (2 * took)
-        self._ahead = min(rate, _GROWTH * max(self._ahead, _FIRST_AHEAD), self.ceiling)
+        self._last = min(rate, _GROWTH * max(self._last, _FIRST_AHEAD), self.ceiling)
+        self._ahead = 0 if self.exact else self._last
         self._spent = 0
         self._asked_ns = now
-        return 0 if self.exact else self._ahead
+        return self._ahead
 
     def _drop(self, now: int, at: int, units: int, came: int) -> None:
         if not units:
@@ -235,7 +254,7 @@ def ask_for(page: Page, leases: Sequence[Lease], units: int, requests: int, now:
     for lease in leases:
         lease.flights += 1
     new_epoch = random.getrandbits(48) + 1
-    counters = tuple(lease.request(now) for lease in leases)
+    counters = tuple(lease.request(now, units > 0) for lease in leases)
     return Ask(page.tag, units, requests, page.epoch, page.seq, new_epoch, counters)
 
 
@@ -245,9 +264,10 @@ def answered(page: Page, leases: Sequence[Lease], ask: Ask, answer: Answer, sent
         page.epoch, page.seq = answer.epoch, answer.seq
     elif answer.seq > page.seq:  # answers of calls that were out together may come in any order
         page.seq = answer.seq
-    for lease, standing in zip(leases, answer.counters, strict=True):
+    for lease, asked, standing in zip(leases, ask.counters, answer.counters, strict=True):
         lease.flights -= 1
-        lease.granted(standing, answer.now_us, ask.units, sent_ns, now)
+        extra = standing.granted - max(0, answer.passed * ask.units - asked.left)
+        lease.granted(standing, answer.now_us, ask.units, extra, sent_ns, now)
 
 
 def unanswered(leases: Sequence[Lease]) -> None:

@@ -1,15 +1,18 @@
 """The room: every counter of this process, and the seats and gates made from the policy snapshot."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from weakref import WeakSet
 
 from sidecar.admission.buckets import Buckets
 from sidecar.admission.compile import anonymous_demand, demand, plan_of, quota_keys
 from sidecar.admission.gate import Demand, Gate, Tally
+from sidecar.admission.keeper import Keeper
 from sidecar.admission.quotas import MeterTotal, Quotas
 from sidecar.admission.refusals import PolicyUse
+from sidecar.admission.shared import SharedGate
 from sidecar.core.clock import Clock
 from sidecar.core.policy import Route, Snapshot
+from sidecar.core.ports import LimitStore
 from sidecar.core.values import Principal
 
 
@@ -17,7 +20,9 @@ from sidecar.core.values import Principal
 class Readings:
     """Counts since the start, and sizes now. ``admitted_units`` by plan; ``refused`` by (plan, policy name): both have
     as many keys as the configurations loaded so far have plans and policies. ``quota_blind``: requests decided before
-    what was used earlier could be read. ``overflows``: look-ups that ended at a shared counter.
+    what was used earlier could be read. ``overflows``: look-ups that ended at a shared counter. ``blind``: decisions
+    without the store of shared limits, by (plan, limit, allow | deny | local); ``store_calls`` and ``store_failures``:
+    calls of that store.
     """
 
     buckets: int
@@ -28,6 +33,9 @@ class Readings:
     quota_blind: int
     admitted_units: dict[str, int]
     refused: dict[tuple[str, str], int]
+    blind: dict[tuple[str, str, str], int] = field(default_factory=dict)
+    store_calls: int = 0
+    store_failures: int = 0
 
 
 class Seat:
@@ -65,14 +73,22 @@ class Seat:
 class Admission:
     """Local admission: limits, concurrency and quotas, decided in process.
 
+    ``limit_store``: who counts limits that nodes share; None: they are counted in process.
     ``meter_total(tenant, meter, since_us, until_us, sandbox)`` sums the ledger over Unix microseconds [since, until).
     Bounds: ``max_buckets`` windows and concurrency counters (see ``buckets``), ``max_quotas`` quota counters (see
     ``quotas``); gates live with their seats, which belong to the caller.
     """
 
     def __init__(
-        self, clock: Clock, meter_total: MeterTotal, *, max_buckets: int = 1_000_000, max_quotas: int = 1_000_000
+        self,
+        clock: Clock,
+        meter_total: MeterTotal,
+        *,
+        limit_store: LimitStore | None = None,
+        max_buckets: int = 1_000_000,
+        max_quotas: int = 1_000_000,
     ) -> None:
+        self.keeper = None if limit_store is None else Keeper(limit_store, clock)
         self.snapshot = Snapshot()
         self._clock = clock
         self._buckets = Buckets(max_buckets)
@@ -101,12 +117,12 @@ class Admission:
         """The gate of callers without identity, for ``auth: none`` routes."""
         gate = self._anonymous.get(route.name)
         if gate is None or gate.route is not route:
-            gate = self._anonymous[route.name] = self._gate(anonymous_demand(self.snapshot, route))
+            gate = self._anonymous[route.name] = self._gate(anonymous_demand(self.snapshot, route), "")
         return gate
 
     def compile(self, principal: Principal, route: Route) -> Gate:
         """A new gate from the current snapshot. Callers use ``Seat.gate``, which keeps it."""
-        return self._gate(demand(self.snapshot, principal, route, self._quotas))
+        return self._gate(demand(self.snapshot, principal, route, self._quotas), principal.tenant)
 
     def usage_of(self, tenant: str) -> list[PolicyUse]:
         """How the policies stand that this tenant's live seats have met; counters per address or header are left out.
@@ -132,12 +148,19 @@ class Admission:
             quota_blind=self._quotas.blind,
             admitted_units={plan: tally.units for plan, tally in tallies},
             refused={(plan, name): count for plan, tally in tallies for name, count in tally.refused.items()},
+            blind={(plan, *what): count for plan, tally in tallies for what, count in tally.blind.items()},
+            store_calls=0 if self.keeper is None else self.keeper.calls,
+            store_failures=0 if self.keeper is None else self.keeper.failures,
         )
 
     async def close(self) -> None:
-        """Stops background reads; counters are forgotten with the process."""
+        """Stops background reads and gives back what is leased; counters are forgotten with the process."""
+        if self.keeper is not None:
+            await self.keeper.close()
         await self._quotas.close()
 
-    def _gate(self, needed: Demand) -> Gate:
+    def _gate(self, needed: Demand, tenant: str) -> Gate:
         tally = self._tallies.setdefault(needed.plan, Tally())
+        if self.keeper is not None:
+            return SharedGate(needed, self._clock, self._buckets, self._quotas, tally, tenant, self.keeper)
         return Gate(needed, self._clock, self._buckets, self._quotas, tally)

@@ -17,7 +17,13 @@ from sidecar.core.values import Principal
 Key: TypeAlias = tuple[Any, ...]
 HeaderOf: TypeAlias = Callable[[bytes], bytes | None]
 
-OVERFLOW = object()  # stands in a key for every identity that got no counter of its own
+
+class _Overflow:
+    def __repr__(self) -> str:
+        return "OVERFLOW"  # the same in every process: nodes share this counter too
+
+
+OVERFLOW: Any = _Overflow()  # stands in a key for every identity that got no counter of its own
 _CALLER_CHOSEN = ("ip", "header:")
 _MAX_VALUE_BYTES = 64  # a longer header value is kept as its 32-byte digest: a key stays under 300 bytes
 _REMEMBERED_ADDRESSES = 16_384

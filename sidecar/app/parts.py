@@ -9,8 +9,9 @@ from sidecar.admin import Desk, Mint, Operations
 from sidecar.billing import Payee
 from sidecar.core.clock import Clock
 from sidecar.core.policy import Settings, Snapshot
+from sidecar.core.redis_address import RedisAddress
 from sidecar.ledger import Journal, Retention, Shipper, done_extra
-from sidecar.storage import PostgresStore, SqliteStore
+from sidecar.storage import PostgresStore, RedisLimitStore, SqliteStore
 
 Store: TypeAlias = SqliteStore | PostgresStore
 _log = logging.getLogger("sidecar")
@@ -57,3 +58,8 @@ def operations(
 ) -> Operations:
     desk = Desk(store, None if payee is None else payee.reporter, clock)
     return Operations(store, store, snapshot, mint, clock, changed, flush, store, desk)
+
+
+def open_limits(settings: Settings) -> RedisLimitStore | None:
+    """Who counts the limits that nodes share; None where they are counted in process. Connects at the first use."""
+    return None if settings.limits == "local" else RedisLimitStore(RedisAddress.parse(settings.limits))

@@ -25,7 +25,7 @@ from sidecar.admin import (
     read_upstreams,
 )
 from sidecar.admission import Admission
-from sidecar.app.parts import close_store, open_journal, open_store, operations, shipper_of
+from sidecar.app.parts import close_store, open_journal, open_limits, open_store, operations, shipper_of
 from sidecar.app.pools import Pools
 from sidecar.app.reloading import Reloads, same_callers
 from sidecar.billing import Payee, Reporting, open_payments, payee_of
@@ -103,6 +103,10 @@ class App:
             rooms.push_async_callback(close_store, self._store)
             self._shipper = shipper_of(settings, self._journal, self._store, self._clock)
             await self._shipper.recover()
+            self._limits = open_limits(settings)
+            if self._limits is not None:
+                rooms.push_async_callback(self._limits.close)
+                await self._limits.ready()
             self._rooms.push_async_callback(rooms.pop_all().aclose)
 
     async def _wait_for_store(self, settings: Settings, error: StoreDown) -> None:
@@ -127,9 +131,11 @@ class App:
 
     async def _open_lane(self, snapshot: Snapshot) -> None:
         settings, identity = snapshot.settings, snapshot.settings.identity
-        self._admission = Admission(self._clock, self._meter_total)
+        self._admission = Admission(self._clock, self._meter_total, limit_store=self._limits)
         self._rooms.push_async_callback(self._admission.close)
         self._admission.load(snapshot)
+        if self._admission.keeper is not None:
+            self._background(self._admission.keeper.run())
         signer = None
         if identity.upstream_jwt is not None:
             signer = UpstreamSigner(identity.upstream_jwt, signing_key(settings.data), self._clock)
@@ -297,6 +303,13 @@ class App:
         return reasons
 
     def _warnings(self) -> list[str]:
+        return self._ledger_warnings() + self._limit_warnings()
+
+    def _limit_warnings(self) -> list[str]:
+        keeper = self._admission.keeper
+        return ["limits are decided without their store; see the log"] if keeper is not None and keeper.down else []
+
+    def _ledger_warnings(self) -> list[str]:
         since_ns = self._shipper.readings().failing_since_ns
         failing_s = 0 if since_ns is None else (self._clock.monotonic_ns() - since_ns) // NS_PER_S
         told = [f"the ledger has taken nothing for {failing_s} s; see the log"] if failing_s >= _FAILING_S else []

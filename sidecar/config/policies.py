@@ -153,6 +153,14 @@ LIMIT = Table(
             "window", duration(10**8, 90 * DAY), "The length of the interval, which slides.", "window_ns", required=True
         ),
         Field("scope", _SCOPE_LIST, "What shares one count: each combination has its own."),
+        Field("exact", BOOLEAN, "With `limits: redis://...`: ask Redis at every call instead of leasing units ahead."),
+        Field(
+            "on_store_error",
+            choice("allow", "deny", "local"),
+            "While Redis does not answer: let pass, answer 503, or let this node's share pass. Write `deny` for what "
+            "guards money.",
+        ),
+        Field("local_share", integer(1, 100), "That share, in percent of the limit, per node (per worker)."),
     ),
 )
 CONCURRENCY = Table(

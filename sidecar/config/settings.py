@@ -3,9 +3,8 @@
 from typing import Any
 
 from sidecar.config import billing, identities, listening, network, policies, upstreams
-from sidecar.config.kinds import ScalarKind, SecretKind, choice, duration, integer, name, size, text
-from sidecar.config.reading import Scalar, quoted
-from sidecar.config.stores import STORE
+from sidecar.config.kinds import SecretKind, choice, duration, integer, name, size, text
+from sidecar.config.stores import LIMITS, STORE
 from sidecar.config.tables import Field, ListOf, MapOf, Record, Table
 from sidecar.core.billing_settings import Billing
 from sidecar.core.policy import (
@@ -19,14 +18,6 @@ MS, S, MINUTE, HOUR, DAY = 10**6, 10**9, 60 * 10**9, 3600 * 10**9, 86_400 * 10**
 _WAIT = duration(MS, HOUR)
 
 
-def _parse_limits(scalar: Scalar) -> str:
-    if scalar.text != "local":
-        scheme = quoted(scalar.text.partition(":")[0]) if "://" in scalar.text else "this"  # a URL may hold a password
-        raise ValueError(f"{scheme} is not available; this version supports local")
-    return scalar.text
-
-
-_LIMITS = ScalarKind("local", _parse_limits, {"type": "string", "enum": ["local"]})
 _FILE = text("a path of a file or folder", most=1000)
 
 
@@ -134,8 +125,10 @@ TOP = (
     ),
     Field(
         "limits",
-        _LIMITS,
-        "Where limits are counted. This version supports `local`.",
+        LIMITS,
+        "Where limits are counted: `local`, in this process; or in Redis for all nodes: "
+        "`redis://user:${REDIS_PASSWORD}@host:6379/0`, `redis+cluster://a,b`, `redis+sentinel://a,b/mymaster`, each "
+        "with `rediss` for TLS, and then `?ca=FILE`.",
         default="local",
     ),
     Field(

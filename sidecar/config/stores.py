@@ -5,12 +5,14 @@ from urllib.parse import parse_qs, quote, urlsplit
 
 from sidecar.config.kinds import MASKED, Masked, ScalarKind, text, text_of
 from sidecar.config.reading import Scalar, quoted
+from sidecar.core.redis_address import RedisAddress
 
 POSTGRESQL = ("postgresql", "postgres")
 _REFERENCES = re.compile(r"(\$\{[A-Za-z_][A-Za-z0-9_]*(:-)?\})+")
 _SSL_MODES = ("disable", "allow", "prefer", "require", "verify-ca", "verify-full")
 _EXAMPLE = "postgresql://user:${PG_PASSWORD}@host:5432/database"
 _WORDS = f"a store, such as sqlite:///data/sidecar.db or {_EXAMPLE}"
+_REDIS = "redis://user:${REDIS_PASSWORD}@host:6379/0"
 _PLAIN = text(_WORDS, most=1000)
 
 
@@ -57,15 +59,38 @@ def _parts(url: str) -> tuple[str, str, str, str]:
 
 def _is_kept_elsewhere(raw: str) -> bool:
     """Whether the password, or the URL as a whole, is nothing but references to variables."""
-    secret = _parts(raw)[2] if is_postgresql(raw) else raw
+    secret = _parts(raw)[2] if "://" in raw else raw
     return _REFERENCES.fullmatch(secret) is not None
 
 
+def _parse_limits(scalar: Scalar) -> str:
+    """``local``, or a URL of Redis with its password percent-encoded. No message holds what a variable holds."""
+    url = text_of(scalar)
+    if url == "local":
+        return url
+    scheme, user, password, rest = _parts(url)
+    if scheme.partition("+")[0] not in ("redis", "rediss"):
+        raise ValueError(f"is neither local nor a URL of Redis; write one such as {_REDIS}")
+    if password and not _is_kept_elsewhere(scalar.raw):
+        raise ValueError(f"holds a password in clear; write ${{NAME}} for it and keep it there: {_REDIS}")
+    if scalar.raw.startswith(scheme):  # a variable in the password's place holds the password as it is
+        password = quote(password, safe="")
+    login = f"{user}:{password}@" if password else f"{user}@" if user else ""
+    url = f"{scheme}://{login}{rest}"
+    if len(url) > 1000 or not url.isprintable():
+        raise ValueError(f"is longer than 1000 characters or not printable; write one such as {_REDIS}")
+    RedisAddress.parse(url)
+    return url
+
+
 def _show(url: str) -> str:
-    if not is_postgresql(url):
+    if "://" not in url or url.startswith("sqlite:"):
         return url
     scheme, user, password, rest = _parts(url)
     return Masked(f"{scheme}://{user}:{MASKED}@{rest}") if password else url
 
 
 STORE = ScalarKind(_WORDS, _parse, {"type": "string", "minLength": 1, "maxLength": 1000}, _show)
+LIMITS = ScalarKind(
+    f"local, or a Redis such as {_REDIS}", _parse_limits, {"type": "string", "minLength": 1, "maxLength": 1000}, _show
+)

@@ -20,6 +20,7 @@ class Limit:
     """At most ``limit`` units in every interval of ``window_ns``, per combination of ``scope``.
 
     Scope parts: ``tenant``, ``key``, ``route``, ``ip``, or ``header:<lower-case name>``. ``key`` implies its tenant.
+    The last three fields count where nodes share the limit; docs/limits.md says how.
     """
 
     name: str
@@ -27,6 +28,9 @@ class Limit:
     window_ns: int
     scope: tuple[str, ...] = ("tenant",)
     origin: Origin = field(default=Origin(), compare=False)
+    exact: bool = False
+    on_store_error: str = "local"
+    local_share: int = 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -306,7 +310,7 @@ class Settings:
     listen_port: int = 8080
     data: str = "data"
     storage: str = field(default="sqlite:///data/sidecar.db", repr=False)  # a URL may hold a password
-    limits: str = "local"
+    limits: str = field(default="local", repr=False)  # a URL may hold a password
     admin: Admin = Admin()
     identity: Identity = Identity()
     bounds: ClientBounds = ClientBounds()

@@ -68,6 +68,7 @@ _TITLES: dict[str, tuple[int, str]] = {
     "upstream_unavailable": (503, "The API cannot be reached"),
     "upstream_busy": (503, "The API is at its capacity"),
     "store_unavailable": (503, "A store that is needed to decide is not available"),
+    "limits_unavailable": (503, "The limits cannot be counted"),
     "journal_full": (503, "Usage cannot be recorded"),
     "draining": (503, "The sidecar is shutting down"),
     "upstream_timeout": (504, "The API took too long to answer"),

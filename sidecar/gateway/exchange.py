@@ -8,7 +8,7 @@ first byte goes upstream, the usage record before the last byte goes to the clie
 import logging
 from collections.abc import Coroutine
 
-from sidecar.admission import Refused
+from sidecar.admission import Pending, Refused, Ticket
 from sidecar.core.errors import JournalFull, StoreError, Unauthenticated, UpstreamError
 from sidecar.core.problems import problem
 from sidecar.gateway.accounts import Account, Passage
@@ -111,6 +111,19 @@ class Exchange(Relay):
     def _admit(self, passage: Passage) -> None:
         head = self.head
         ticket = passage.gate.admit(head.method.decode("latin-1"), self._client_ip(), head.field)
+        if isinstance(ticket, Pending):
+            self._lane.spawn(self._guarded(self._await_admission(passage, ticket)))
+        else:
+            self._admitted(passage, ticket)
+
+    async def _await_admission(self, passage: Passage, pending: Pending) -> None:
+        ticket = await pending.wait()
+        if self.phase == OPEN:
+            self._admitted(passage, ticket)
+        elif isinstance(ticket, Ticket):
+            ticket.release()
+
+    def _admitted(self, passage: Passage, ticket: Ticket | Refused) -> None:
         if isinstance(ticket, Refused):
             self.refuse(ticket.problem)
             return

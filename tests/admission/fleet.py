@@ -72,7 +72,7 @@ class Node:
                 lease.expire(now)
         if all(lease.used + 1 <= lease.limit for lease in self.leases):
             self.admit(now)
-            if not self.busy and any(lease.low() for lease in self.leases):
+            if not self.busy and any(lease.low(now) for lease in self.leases):
                 self.call(0)
         elif not any(lease.limit - lease.used < 1 and lease.closed(now, 1) for lease in self.leases):
             self.waiting += 1

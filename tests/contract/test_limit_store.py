@@ -9,7 +9,8 @@ from typing import cast
 import pytest
 
 from sidecar.core.leases import Answer, Ask, Book, CounterAsk, life_us
-from sidecar.storage.redis import Address, RedisLimitStore
+from sidecar.core.redis_address import RedisAddress
+from sidecar.storage.redis import RedisLimitStore
 from tests.storage.redis.server import cluster, running
 
 MINUTE = 60_000_000
@@ -27,7 +28,7 @@ def url(request: pytest.FixtureRequest) -> Iterator[str]:
 
 @pytest.fixture
 async def store(url: str) -> AsyncIterator[RedisLimitStore]:
-    opened = RedisLimitStore(Address.parse(url), budget_s=5)
+    opened = RedisLimitStore(RedisAddress.parse(url), budget_s=5)
     yield opened
     await opened.close()
 
@@ -117,7 +118,7 @@ async def test_a_refused_request_takes_nothing_from_any_limit(store: RedisLimitS
 async def test_a_limit_is_one_bucket_whoever_asks(url: str) -> None:
     """apache/apisix#12946, #13584, #6760, #11774, Kong/kong#2669: nothing of a node is part of a counter's key."""
     tag = secrets.token_hex(8)
-    nodes = [RedisLimitStore(Address.parse(url), budget_s=5) for _ in range(3)]
+    nodes = [RedisLimitStore(RedisAddress.parse(url), budget_s=5) for _ in range(3)]
     passed = [(await node.lease(ask(tag, counter(2)))).passed for node in nodes]
     for node in nodes:
         await node.close()

@@ -1,6 +1,5 @@
 """Limits that nodes share, counted in Redis 6.2 or later: alone, behind Sentinel, or as a Cluster."""
 
-from sidecar.storage.redis.address import Address
 from sidecar.storage.redis.store import RedisLimitStore
 
-__all__ = ["Address", "RedisLimitStore"]
+__all__ = ["RedisLimitStore"]

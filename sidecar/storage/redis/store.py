@@ -22,7 +22,7 @@ from redis.exceptions import NoScriptError, RedisClusterException, RedisError
 
 from sidecar.core.errors import StoreDown
 from sidecar.core.leases import Answer, Ask, Standing
-from sidecar.storage.redis.address import Address
+from sidecar.core.redis_address import RedisAddress
 
 Client: TypeAlias = "Redis | RedisCluster"
 _SCRIPT: Final = files("sidecar.storage.redis").joinpath("lease.lua").read_text()
@@ -34,7 +34,7 @@ _CONNECT_S: Final = 1.0
 class RedisLimitStore:
     """Counts in Redis. ``budget_s``: how long one call may take, waiting for a connection included."""
 
-    def __init__(self, address: Address, *, budget_s: float = 0.05) -> None:
+    def __init__(self, address: RedisAddress, *, budget_s: float = 0.05) -> None:
         self._address = address
         self._budget_s = budget_s
         self._watchers: list[Redis] = []  # the clients of the sentinels
@@ -72,7 +72,7 @@ class RedisLimitStore:
             reply = await client.eval(_SCRIPT, len(keys), *keys, *arguments)
         return reply
 
-    def _connect(self, address: Address) -> Client:
+    def _connect(self, address: RedisAddress) -> Client:
         # A call is made once (see above), so the client's own retries are off.
         common: dict[str, Any] = {
             **address.login(),

@@ -10,7 +10,8 @@ import pytest
 
 from sidecar.core.errors import StoreDown
 from sidecar.core.leases import Answer, Ask, CounterAsk, life_us
-from sidecar.storage.redis import Address, RedisLimitStore
+from sidecar.core.redis_address import RedisAddress
+from sidecar.storage.redis import RedisLimitStore
 from tests.storage.redis.server import Server, running
 
 MINUTE = 60_000_000
@@ -31,7 +32,7 @@ def call(*keys: str, limit: int = 10, window: int = MINUTE, seen: Answer | None 
 
 async def test_every_key_has_an_expiry_from_its_first_moment(server: Server) -> None:
     """Kong/kong#5763: set by the same command that writes the key."""
-    store = RedisLimitStore(Address.parse(server.url), budget_s=5)
+    store = RedisLimitStore(RedisAddress.parse(server.url), budget_s=5)
     for requests in (1, 0, 99):
         await store.lease(call("burst", "steady", requests=requests))
     await store.close()
@@ -46,14 +47,14 @@ async def test_a_user_of_an_acl_may_do_no_more_than_it_needs(server: Server) -> 
     rules = "on >p@ss:w/rd ~sidecar:* -@all +evalsha +eval +get +mget +set +time +ping +hello +client +select"
     server.cli("ACL", "SETUSER", "limits", "reset", *rules.split())
     server.cli("CONFIG", "SET", "requirepass", "other")
-    store = RedisLimitStore(Address.parse(f"redis://limits:p%40ss%3Aw%2Frd@127.0.0.1:{server.port}/0"), budget_s=5)
+    store = RedisLimitStore(RedisAddress.parse(f"redis://limits:p%40ss%3Aw%2Frd@127.0.0.1:{server.port}/0"), budget_s=5)
     await store.ready()
     assert (await store.lease(call())).passed == 1
     await store.close()
 
 
 async def test_a_wrong_password_says_so_without_it(server: Server) -> None:
-    store = RedisLimitStore(Address.parse(f"redis://limits:sesame@127.0.0.1:{server.port}"), budget_s=5)
+    store = RedisLimitStore(RedisAddress.parse(f"redis://limits:sesame@127.0.0.1:{server.port}"), budget_s=5)
     with pytest.raises(StoreDown, match="127") as caught:
         await store.ready()
     await store.close()
@@ -62,7 +63,7 @@ async def test_a_wrong_password_says_so_without_it(server: Server) -> None:
 
 async def test_a_server_that_is_gone_is_said_in_time_and_found_again(server: Server) -> None:
     """envoyproxy/ratelimit#297: recovers alone. A store that came back empty is told what was granted."""
-    store = RedisLimitStore(Address.parse(server.url), budget_s=1)
+    store = RedisLimitStore(RedisAddress.parse(server.url), budget_s=1)
     seen = await store.lease(call(requests=9))
     server.stop()
     with pytest.raises(StoreDown, match=f"127.0.0.1:{server.port}"):
@@ -77,14 +78,14 @@ async def test_a_server_that_is_gone_is_said_in_time_and_found_again(server: Ser
 
 async def test_a_server_that_hangs_costs_no_more_than_the_budget(server: Server) -> None:
     """Kong/kong#2382: a call that is never answered ends, and the connection is not used with its late answer."""
-    store = RedisLimitStore(Address.parse(server.url), budget_s=0.2)
+    store = RedisLimitStore(RedisAddress.parse(server.url), budget_s=0.2)
     await store.ready()
     await store.lease(call(limit=50))
     server.cli("CLIENT", "PAUSE", "1500")
     with pytest.raises(StoreDown, match="no answer within 200 ms"):
         await store.lease(call(limit=50, requests=7))
     server.cli("CLIENT", "UNPAUSE")
-    patient = RedisLimitStore(Address.parse(server.url), budget_s=5)
+    patient = RedisLimitStore(RedisAddress.parse(server.url), budget_s=5)
     left = (await patient.lease(call(limit=50, requests=0))).counters[0].left
     again = await store.lease(call(limit=50))
     await store.close()
@@ -96,7 +97,7 @@ async def test_sentinels_name_the_master(server: Server) -> None:
     with ExitStack() as stack:
         watcher = stack.enter_context(running("--sentinel"))
         watcher.cli("SENTINEL", "MONITOR", "limits", "127.0.0.1", str(server.port), "1")
-        store = RedisLimitStore(Address.parse(f"redis+sentinel://127.0.0.1:{watcher.port}/limits/3"), budget_s=5)
+        store = RedisLimitStore(RedisAddress.parse(f"redis+sentinel://127.0.0.1:{watcher.port}/limits/3"), budget_s=5)
         await store.ready()
         assert (await store.lease(call())).passed == 1
         await store.close()
@@ -105,7 +106,7 @@ async def test_sentinels_name_the_master(server: Server) -> None:
 
 async def test_ten_full_limits_in_one_call_stay_in_budget(server: Server) -> None:
     """What a call costs Redis is printed, with SIDECAR_SHOW_COSTS; asserted is only that it is one command."""
-    store = RedisLimitStore(Address.parse(server.url), budget_s=5)
+    store = RedisLimitStore(RedisAddress.parse(server.url), budget_s=5)
     keys = [f"limit-{i}" for i in range(10)]
     end = time.monotonic() + 1.2
     while time.monotonic() < end:  # fills all cells
@@ -137,10 +138,10 @@ async def test_ten_full_limits_in_one_call_stay_in_budget(server: Server) -> Non
 )
 def test_an_address_that_means_nothing_is_refused(url: str, fault: str) -> None:
     with pytest.raises(ValueError, match=fault):
-        Address.parse(url)
+        RedisAddress.parse(url)
 
 
 def test_an_address_says_who_asks_and_by_which_certificates() -> None:
-    address = Address.parse("rediss+sentinel://me:a%2Fb@[::1],b:7/main/2?ca=ca.pem")
-    assert address == Address("sentinel", (("::1", 26379), ("b", 7)), "me", "a/b", "main", 2, True, "ca.pem")
+    address = RedisAddress.parse("rediss+sentinel://me:a%2Fb@[::1],b:7/main/2?ca=ca.pem")
+    assert address == RedisAddress("sentinel", (("::1", 26379), ("b", 7)), "me", "a/b", "main", 2, True, "ca.pem")
     assert address.login()["ssl_ca_certs"] == "ca.pem"

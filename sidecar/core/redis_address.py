@@ -18,7 +18,7 @@ _PORTS = {"": 6379, "cluster": 6379, "sentinel": 26379}
 
 
 @dataclass(frozen=True, slots=True)
-class Address:
+class RedisAddress:
     """``kind``: empty, ``cluster`` or ``sentinel``. ``service``: the master's name at the sentinels."""
 
     kind: str
@@ -31,7 +31,7 @@ class Address:
     ca: str | None = None
 
     @classmethod
-    def parse(cls, url: str) -> "Address":
+    def parse(cls, url: str) -> "RedisAddress":
         """ValueError, without the password, when it is none of the forms above."""
         parts = urlsplit(url)
         scheme, _, kind = parts.scheme.partition("+")
