@@ -55,11 +55,11 @@ class Bare(App):
 
     async def start(self) -> None:
         await super().start()
-        self._shipper._ledger = FreeLedger()  # type: ignore[assignment]
+        self._shipper._ledger = FreeLedger()
         if sys.argv[1] == "none":
             self._lane.journal = NoJournal()
 
 
 if __name__ == "__main__":
-    serve.App = Bare  # type: ignore[misc]
+    serve.App = Bare
     sys.exit(main(sys.argv[2:]))

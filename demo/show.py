@@ -44,8 +44,10 @@ class Show:
                 self.command("tenants", "add", f"{plan}-co", "--plan", plan)
             self.keys[plan] = self.command("keys", "create", f"{plan}-co", "--name", "demo").strip()
 
-    def call(self, expected: int, words: str, method: str, path: str, **more: object) -> Reply:
-        reply = Reply(self.base, method, path, **more)  # type: ignore[arg-type]
+    def call(
+        self, expected: int, words: str, method: str, path: str, key: str | None = None, body: object = None
+    ) -> Reply:
+        reply = Reply(self.base, method, path, key, body)
         self.tell(expected, words, f"{method} {path}", reply)
         return reply
 

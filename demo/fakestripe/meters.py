@@ -5,10 +5,10 @@ usage" (identifier, 35 days, 5 minutes, error events) and the OpenAPI texts of m
 """
 
 from collections import OrderedDict
-from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from decimal import Decimal, InvalidOperation
+from operator import attrgetter
 
 from demo.fakestripe.state import DAY_S, NS, Object, Refusal, World, found, page
 
@@ -216,7 +216,7 @@ class Meters:
         rows = [r for r in rows if seen_ns is None or r.received_ns <= seen_ns]
         if width := WIDTHS.get(meter["event_time_window"] or ""):
             newest: dict[int, Usage] = {}
-            for row in sorted(rows, key=_receipt):
+            for row in sorted(rows, key=attrgetter("order")):
                 newest[row.timestamp_s // width] = row
             rows = list(newest.values())
         rows = [r for r in rows if start_s <= r.timestamp_s < end_s]
@@ -252,7 +252,6 @@ def _counts(meter: Object) -> bool:
     return bool(meter["default_aggregation"]["formula"] == "count")
 
 
-_receipt: Callable[[Usage], int] = lambda row: row.order  # noqa: E731
 MESSAGES = {
     "no_meter": "No meter found for the event name.",
     "archived_meter": "The meter is inactive.",

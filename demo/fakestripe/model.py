@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from decimal import Decimal
 from email.utils import format_datetime
+from functools import partial
 
 from demo.fakestripe.catalogue import Catalogue
 from demo.fakestripe.invoices import Invoices
@@ -105,13 +106,13 @@ class FakeStripe:
     def _step(self, now_ns: int) -> bool:
         jobs: list[tuple[int, int, Callable[[], None]]] = []
         for at, invoice in self.invoices.due():
-            jobs.append((at * NS, 1, lambda i=invoice: self.invoices.run(i)))  # type: ignore[misc]
+            jobs.append((at * NS, 1, partial(self.invoices.run, invoice)))
         for at, sub in self.subscriptions.due():
-            jobs.append((at * NS, 0, lambda s=sub: self.subscriptions.run(s)))  # type: ignore[misc]
+            jobs.append((at * NS, 0, partial(self.subscriptions.run, sub)))
         if (report := self.meters.due_s()) is not None:
             jobs.append((report * NS, 2, lambda: self.meters.run(self.world.now_s())))
         for parked in self._parked:
-            jobs.append((parked[0], 3, lambda p=parked: self._rise(p)))  # type: ignore[misc]
+            jobs.append((parked[0], 3, partial(self._rise, parked)))
         at_ns, _, job = min(jobs, key=lambda j: j[:2], default=(now_ns + 1, 0, lambda: None))
         if at_ns > now_ns:
             return False

@@ -10,8 +10,8 @@ from sidecar.core.clock import NS_PER_S
 from sidecar.core.periods import PERIODS, period_bounds
 
 
-def _ns(*date: int) -> int:
-    return int(datetime(*date, tzinfo=UTC).timestamp()) * NS_PER_S  # type: ignore[arg-type,misc]
+def _ns(year: int, month: int, day: int, *time: int) -> int:
+    return int(datetime(year, month, day, *time, tzinfo=UTC).timestamp()) * NS_PER_S
 
 
 @pytest.mark.parametrize(

@@ -23,14 +23,14 @@ async def price(account: Account, **more: object) -> tuple[str, str]:
     }
     if "tiers" in more:
         del given["unit_amount"]
-    return (await client.v1.prices.create_async(given)).id, "calls"  # type: ignore[arg-type]
+    return (await client.v1.prices.create_async(given)).id, "calls"
 
 
 async def subscribe(account: Account, **more: object) -> tuple[str, str]:
     """(customer, subscription) of a metered price."""
     customer = account.fake.customer(email="a@example.com")
     given = {"customer": customer, "items": [{"price": (await price(account))[0]}], **more}
-    return customer, (await account.client().v1.subscriptions.create_async(given)).id  # type: ignore[arg-type]
+    return customer, (await account.client().v1.subscriptions.create_async(given)).id
 
 
 def use(account: Account, customer: str, value: int, stamp: int, key: str) -> None:
@@ -38,7 +38,7 @@ def use(account: Account, customer: str, value: int, stamp: int, key: str) -> No
 
 
 async def invoices(account: Account, customer: str, **more: str) -> list[stripe.Invoice]:
-    return (await account.client().v1.invoices.list_async({"customer": customer, **more})).data  # type: ignore[arg-type]
+    return (await account.client().v1.invoices.list_async({"customer": customer, **more})).data
 
 
 async def test_catalogue(account: Account):
@@ -62,7 +62,7 @@ async def test_graduated_lines_and_packs(account: Account):
     packs, _ = await price(account, unit_amount=10, transform_quantity={"divide_by": 100, "round": "up"})
     customer = account.fake.customer()
     given = {"customer": customer, "items": [{"price": graduated}, {"price": packs}]}
-    await account.client().v1.subscriptions.create_async(given)  # type: ignore[arg-type]
+    await account.client().v1.subscriptions.create_async(given)
     use(account, customer, 251, START_S + 60, "a")
     account.fake.advance(28 * DAY_S)
     (draft,) = await invoices(account, customer, status="draft")
@@ -146,7 +146,7 @@ async def test_checkout_and_portal(account: Account):
         "client_reference_id": "tenant-1",
         "subscription_data": {"metadata": {"tenant": "tenant-1"}},
     }
-    session = await client.v1.checkout.sessions.create_async(given)  # type: ignore[arg-type]
+    session = await client.v1.checkout.sessions.create_async(given)
     account.fake.sessions.complete(session.id)
     done = await client.v1.checkout.sessions.retrieve_async(session.id)
     assert (done.status, done.client_reference_id) == ("complete", "tenant-1")

@@ -11,7 +11,7 @@ from tests.fakestripe.conftest import Account
 
 async def meter(account: Account, **more: str) -> stripe.billing.Meter:
     given = {"display_name": "Calls", "event_name": "calls", "default_aggregation": {"formula": "sum"}, **more}
-    return await account.client().v1.billing.meters.create_async(given)  # type: ignore[arg-type]
+    return await account.client().v1.billing.meters.create_async(given)
 
 
 async def send(account: Account, customer: str, value: str, identifier: str, stamp: int | None = None, **options: str):
@@ -186,12 +186,12 @@ async def test_v2_events_are_validated_at_once(account: Account):
     made, customer, start = await meter(account), account.fake.customer(), account.now_s
     service = account.client().v2.billing.meter_events
     given = {"event_name": "calls", "payload": {"stripe_customer_id": customer, "value": "4"}, "identifier": "a"}
-    await service.create_async(given)  # type: ignore[arg-type]
+    await service.create_async(given)
     with pytest.raises(stripe.InvalidRequestError) as refused:
-        await service.create_async(given)  # type: ignore[arg-type]
+        await service.create_async(given)
     assert refused.value.code == "duplicate_meter_event"
     with pytest.raises(stripe.InvalidRequestError) as refused:
-        await service.create_async({**given, "event_name": "other", "identifier": "b"})  # type: ignore[arg-type]
+        await service.create_async({**given, "event_name": "other", "identifier": "b"})
     assert refused.value.code == "no_meter"
     assert await total(account, made.id, customer, start, start + 60) == 4
 

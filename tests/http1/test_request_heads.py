@@ -11,7 +11,7 @@ READER = RequestReader("X-Key", ["X-Identity-Token"])
 HOST = (b"Host", b"a")
 
 
-def read(*fields: tuple[bytes, bytes], method: bytes = b"GET", target: bytes = b"/", version: bytes = b"1.1"):  # type: ignore[no-untyped-def]
+def read(*fields: tuple[bytes, bytes], method: bytes = b"GET", target: bytes = b"/", version: bytes = b"1.1"):
     return READER.read(method, target, version, [HOST, *fields])
 
 

@@ -20,7 +20,7 @@ class Issuer:
     name = "https://issuer.example"
 
     def __init__(self) -> None:
-        self.keys = {"k1": Ed25519PrivateKey.generate()}
+        self.keys: dict[str | None, Ed25519PrivateKey] = {"k1": Ed25519PrivateKey.generate()}
         self.hits = 0
         self.mood = "good"
         self.gate: asyncio.Event | None = None

@@ -110,7 +110,7 @@ async def test_a_withdrawn_key_goes_within_the_fresh_time_without_making_anybody
 
 
 async def test_a_token_without_a_key_id_fits_the_only_key(line: Line) -> None:
-    line.issuer.keys = {None: Ed25519PrivateKey.generate()}  # type: ignore[dict-item]
+    line.issuer.keys = {None: Ed25519PrivateKey.generate()}
     assert await line.keys.key(None, "EdDSA") is not None
     line.issuer.keys["k2"] = Ed25519PrivateKey.generate()
     line.clock.advance(30)
