@@ -7,6 +7,7 @@ want more are refused).
 """
 
 import zlib
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import Any, Final
 
@@ -26,7 +27,7 @@ class CodingError(Exception):
     """The body cannot be decoded further; the text is the anomaly's reason: ``encoding`` or ``too_large``."""
 
 
-class Decoder:
+class Decoder(ABC):
     """Undoes one coding. ``feed`` hands what came out to ``take``; after a CodingError it must not be called again."""
 
     __slots__ = ("_given", "_left")
@@ -51,11 +52,11 @@ class Decoder:
         if self._given and not self._whole():
             raise CodingError("encoding")
 
-    def _decode(self, piece: bytes, take: Callable[[bytes], None]) -> None:
-        raise NotImplementedError
+    @abstractmethod
+    def _decode(self, piece: bytes, take: Callable[[bytes], None]) -> None: ...
 
-    def _whole(self) -> bool:
-        raise NotImplementedError
+    @abstractmethod
+    def _whole(self) -> bool: ...
 
     def _hand(self, data: bytes, take: Callable[[bytes], None]) -> None:
         self._left -= len(data)

@@ -4,13 +4,14 @@ Bound: one event (for SSE: one line and the data before it) of at most ``MAX_EVE
 dropped to its end and stands as None in what ``feed`` gives.
 """
 
+from abc import ABC, abstractmethod
 from typing import Final
 
 MAX_EVENT: Final = 1024 * 1024
 _BOM: Final = b"\xef\xbb\xbf"
 
 
-class Events:
+class Events(ABC):
     """Whole events out of pieces of a stream."""
 
     __slots__ = ("_dropping", "_rest")
@@ -19,13 +20,13 @@ class Events:
         self._rest = bytearray()  # of the line that has not ended
         self._dropping = False  # that line was too long; what is left of it is nothing
 
+    @abstractmethod
     def feed(self, data: bytes) -> list[bytes | None]:
         """The payloads of the events that end in ``data``."""
-        raise NotImplementedError
 
+    @abstractmethod
     def finish(self) -> list[bytes | None]:
         """What the end of the stream ends."""
-        raise NotImplementedError
 
     def _first(self, line: bytes) -> bytes:
         """The line that had begun before, whole; nothing when it was too long."""

@@ -15,6 +15,7 @@ import asyncio
 import os
 import signal
 import sys
+from abc import abstractmethod
 from collections.abc import Sequence
 from typing import Any
 
@@ -75,9 +76,9 @@ class AmbiguousStore(SqliteStore):
         self.repeat()
         raise StoreError("the answer was lost")
 
+    @abstractmethod
     def repeat(self) -> None:
         """How it goes wrong."""
-        raise NotImplementedError
 
 
 class DoublingStore(AmbiguousStore):
