@@ -6,11 +6,13 @@ import sys
 import time
 from pathlib import Path
 
-from benchmarks import journal, keys, lineup, memory, procfs, report, turns
+from benchmarks import bodies, crowd, half, journal, keys, lineup, many_routes, memory, procfs, report, turns
+from benchmarks.h2load import H2loadError
 from benchmarks.stage import Failed, Missing, Stage, program
 from benchmarks.wrk import WrkError
 
-_PARTS = ("lane", "journal", "memory", "keys")
+_PARTS = ("lane", "half", "bodies", "crowd", "routes", "journal", "memory", "keys")
+_LOADED = {"journal": journal, "half": half, "bodies": bodies, "crowd": crowd, "routes": many_routes}
 _WRK = "install wrk, the load generator (Debian: apt install wrk)"
 
 
@@ -24,7 +26,7 @@ def main(arguments: list[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("interrupted; every server was ended", file=sys.stderr)
         return 130
-    except (Failed, Missing, WrkError) as failed:
+    except (Failed, H2loadError, Missing, WrkError) as failed:
         print(f"benchmarks: {failed}", file=sys.stderr)
         return 1
     _publish(parts, options)
@@ -38,8 +40,8 @@ def _measure(name: str, options: argparse.Namespace) -> report.Part:
             return memory.measure(stage, _say)
         program("wrk", _WRK)
         load = turns.Options(options.seconds, options.rounds, options.connections, options.body)
-        if name == "journal":
-            return journal.measure(stage, load, _say)
+        if name in _LOADED:
+            return _LOADED[name].measure(stage, load, _say)
         if name == "keys":
             return keys.measure(stage, load, options.keys, _say)
         peers = [peer for peer in lineup.PEERS if not options.only or peer.name in options.only]

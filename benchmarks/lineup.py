@@ -186,6 +186,7 @@ PEERS: tuple[Peer, ...] = (
         start=_nginx_lua,
         checks_keys=True,
         limits=True,
+        ratio=0.8,
     ),
     Peer(
         "nginx-lua-redis",
@@ -196,7 +197,7 @@ PEERS: tuple[Peer, ...] = (
         start=_nginx_lua_redis,
         checks_keys=True,
         limits=True,
-        ratio=1.0,
+        ratio=1.5,
     ),
     Peer(
         "haproxy",
@@ -215,7 +216,7 @@ PEERS: tuple[Peer, ...] = (
         "no usage records",
         start=_envoy,
         limits=True,
-        ratio=1.5,
+        ratio=2.0,
     ),
     Peer(
         "aiohttp",
@@ -223,7 +224,7 @@ PEERS: tuple[Peer, ...] = (
         does="forwards, bodies streamed, on uvloop",
         lacks="no keys, no limits, no usage records, no metrics",
         start=_aiohttp,
-        ratio=5.0,
+        ratio=8.0,
     ),
     Peer(
         "sidecar",

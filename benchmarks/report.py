@@ -49,7 +49,18 @@ def lane_part(results: Sequence[Result], options: Options) -> Part:
         f"{options.connections} connections, a reply of {options.body} bytes, median of {options.rounds} rounds of "
         f"{options.seconds} s in turns. The server has one core; the load generator and the upstream share the other."
     )
-    header = ("what", "requests/s", "least to most", "p50", "p99", "core", "RSS", "non-2xx", "sidecar is")
+    header = (
+        "what",
+        "requests/s",
+        "least to most",
+        "p50",
+        "p99",
+        "core",
+        "core per request",
+        "RSS",
+        "non-2xx",
+        "sidecar is",
+    )
     return Part(
         "The lane",
         intro,
@@ -129,6 +140,7 @@ def _row(result: Result, sidecar: Result | None) -> tuple[str, ...]:
         format_ms(result.p50_ms),
         format_ms(result.p99_ms),
         f"{result.cpu:.0%}",
+        f"{result.cpu_us:.1f} us",
         format_mib(result.rss_bytes),
         f"{result.non_2xx}",
         ratio,

@@ -63,6 +63,11 @@ class Result:
         return median(turn.cpu for turn in self.rounds)
 
     @property
+    def cpu_us(self) -> float:
+        """Microseconds of its core that the server used per request: what is left of noise when others are busy."""
+        return median(turn.cpu / turn.sample.rate * 1e6 for turn in self.rounds)
+
+    @property
     def rss_bytes(self) -> int:
         """The most that was seen after a round."""
         return max(turn.rss_bytes for turn in self.rounds)

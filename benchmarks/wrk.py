@@ -3,6 +3,7 @@
 import re
 import subprocess
 from dataclasses import dataclass
+from pathlib import Path
 
 _MS = {"us": 0.001, "ms": 1.0, "s": 1000.0, "m": 60_000.0, "h": 3_600_000.0}
 _REQUESTS = re.compile(r"^\s*(\d+) requests in ([\d.]+)(us|ms|s|m|h),", re.MULTILINE)
@@ -45,9 +46,12 @@ def parse(text: str) -> Sample:
     )
 
 
-def run(url: str, *, seconds: int, connections: int, headers: dict[str, str]) -> Sample:
-    """Loads ``url`` for ``seconds`` from one thread over ``connections`` kept-alive ones, on the caller's core."""
+def run(url: str, *, seconds: int, connections: int, headers: dict[str, str], script: Path | None = None) -> Sample:
+    """Loads ``url`` for ``seconds`` from one thread over ``connections`` kept-alive ones, on the caller's core.
+    ``script``: wrk's Lua, which makes each request."""
     argv = ["wrk", "-t1", f"-c{connections}", f"-d{seconds}s", "--latency", "--timeout", "10s"]
+    if script is not None:
+        argv += ["-s", str(script)]
     for name, value in headers.items():
         argv += ["-H", f"{name}: {value}"]
     done = subprocess.run([*argv, url], capture_output=True, text=True, timeout=seconds + 60, check=False)
