@@ -6,6 +6,7 @@ sentence that says what to write instead. The ledger catches up with the journal
 
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
+from difflib import get_close_matches
 from typing import Any
 
 from sidecar.admin import margins, shapes
@@ -86,8 +87,8 @@ class Reports:
             query = replace(query, since_us=span.since_us, until_us=span.until_us, after=group)
         await self._flush()
         rows, more = await usage_page(self._ledger, query)
-        if not rows and query.tenant is not None:
-            await self._must_be_known(query.tenant, span_of(query))
+        if not rows:
+            await self._must_be_meant(query)
         return {
             "by": list(query.by),
             **span_of(query).texts(),
@@ -109,6 +110,7 @@ class Reports:
     ) -> Export:
         """A file of ``events`` or of ``usage`` grouped by ``by`` (``tenant,route,day``), streamed."""
         now_us, currency = self._now_us(), self._snapshot().costs.currency
+        query = None
         if what == "events":
             if by is not None or narrowed.keys() - {"tenant"}:
                 raise ValueError("events are single calls: they take a tenant, since and until, and nothing else")
@@ -116,12 +118,13 @@ class Reports:
             export = export_events(self._ledger, format, tenant, span, currency)
         elif what == "usage":
             query = replace(self._query(by or "tenant,route,day", since, until, narrowed), limit=PAGE)
-            span, tenant = span_of(query), query.tenant
             export = export_usage(self._ledger, format, query, currency)
         else:
             raise ValueError(f"what is {what!r}; write events or usage")
         await self._flush()
-        if tenant is not None:
+        if query is not None:
+            await self._must_be_meant(query)
+        elif tenant is not None:
             await self._must_be_known(tenant, span)
         return export
 
@@ -203,6 +206,24 @@ class Reports:
             query = UsageQuery(("tenant",), *whole_hours(span), tenant=tenant, sandbox=None, limit=1)
             if not await self._ledger.usage_rows(query):
                 raise
+
+    async def _must_be_meant(self, query: UsageQuery) -> None:
+        """NotFound or ValueError when the query is narrowed to a name that nobody defined and that left no usage."""
+        snapshot, span = self._snapshot(), whole_hours(span_of(query))
+        if query.tenant is not None:
+            await self._must_be_known(query.tenant, span)
+        defined = {"plan": list(snapshot.plans), "route": [route.name for route in snapshot.routes]}
+        for part, names in defined.items():
+            name = getattr(query, part)
+            if name is None or name in names:
+                continue
+            asked = replace(UsageQuery((part,), *span, sandbox=None, limit=1), **{part: name})
+            if not await self._ledger.usage_rows(asked):
+                near = get_close_matches(name, names, 1)
+                hint = f"did you mean {near[0]}? " if near else ""
+                raise ValueError(
+                    f"there is no {part} {name!r}; {hint}{part.capitalize()}s: {', '.join(sorted(names)) or 'none'}"
+                )
 
     async def _month(self, tenant: Tenant, now_us: int) -> dict[str, Any]:
         plan = self._snapshot().plans.get(tenant.plan)

@@ -14,7 +14,7 @@ from sidecar.admin import AdmissionReading, Build, Connections, JournalReading, 
 from sidecar.core.clock import NS_PER_S, ManualClock
 from sidecar.core.errors import Conflict, NotFound
 from sidecar.core.money import Money
-from sidecar.core.policy import Costs, MeterPrice, Plan, Price, Snapshot
+from sidecar.core.policy import Costs, MeterPrice, Plan, Price, Route, Snapshot
 from sidecar.core.ports import EventPage, Position, UsageQuery, UsageReport, UsageRow, UsageTotals
 from sidecar.core.records import UsageRecord, encode_record
 from sidecar.core.values import AccessState, ApiKey, Tenant
@@ -211,7 +211,8 @@ class Book:
         # 2026-11-23T12:34:56Z
         self.clock = ManualClock(wall_ns=1_795_437_296 * NS_PER_S)
         self.store = SqliteStore.open(path)
-        self.snapshot = replace(SNAPSHOT, costs=Costs("USD", per_ms=Fraction(1, 1000)))
+        routes = tuple(Route(name, f"/{name}", "api") for name in ("search", "chat"))
+        self.snapshot = replace(SNAPSHOT, routes=routes, costs=Costs("USD", per_ms=Fraction(1, 1000)))
         self.flushes = 0
         self.operations = Operations(
             self.store,

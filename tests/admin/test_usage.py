@@ -57,6 +57,35 @@ async def test_filters_narrow(book: Any) -> None:
         assert all(type(row["group"]["sandbox"]) is bool for row in page["rows"])
 
 
+@pytest.mark.parametrize(
+    ("narrowed", "said"),
+    [
+        ({"route": "serach"}, "there is no route 'serach'; did you mean search\\? Routes: .*search"),
+        ({"plan": "prro"}, "there is no plan 'prro'; did you mean pro\\? Plans: .*pro"),
+        ({"route": "zzz", "plan": "pro"}, "there is no route 'zzz'; Routes: "),
+    ],
+)
+async def test_a_misspelt_name_is_an_error_that_names_the_nearest(
+    book: Any, narrowed: dict[str, str], said: str
+) -> None:
+    """field-bugs 30, for what is asked: an empty table would read as no usage."""
+    await fill(book)
+    with pytest.raises(ValueError, match=said):
+        await book.operations.usage_by(by="tenant", since="2d", **narrowed)
+    with pytest.raises(ValueError, match=said):
+        await book.operations.export(what="usage", format="csv", since="2d", **narrowed)
+
+
+async def test_a_name_without_usage_and_one_that_is_gone_from_the_policies_are_none(book: Any) -> None:
+    await fill(book)
+    await book.add(book.record(6, route="old", plan="legacy", started_us=book.now_us - 30 * HOUR_US))
+    assert (await book.operations.usage_by(by="tenant", since="2d", route="old", plan="legacy"))["rows"]
+    assert not (await book.operations.usage_by(by="tenant", since="2d", route="old", plan="free"))["rows"]
+    assert not (await book.operations.usage_by(by="tenant", since="2d", route="search", plan="sandbox"))["rows"]
+    with pytest.raises(ValueError, match="there is no route 'old'"):
+        await book.operations.usage_by(by="tenant", since="1d", route="old")
+
+
 @pytest.mark.parametrize("limit", [1, 2, 3, 100])
 async def test_pages_hold_every_group_once_and_keep_their_range(book: Any, limit: int) -> None:
     """A usage list is one paged query (litellm#2171); pages of the last day stay pages of the same day."""
@@ -128,4 +157,4 @@ async def test_a_tenant_that_never_was_is_not_found_and_a_removed_one_is(book: A
     with pytest.raises(NotFound):
         await book.operations.usage_by(by="route", tenant="ghost")
     assert (await book.operations.usage_by(by="route", tenant="beta"))["rows"]
-    assert (await book.operations.usage_by(by="route", tenant="acme", since="1h", route="none"))["rows"] == []
+    assert (await book.operations.usage_by(by="route", tenant="acme", since="1h", plan="free"))["rows"] == []

@@ -160,7 +160,8 @@ def _rows(rows: list[UsageRow], events: list[UsageRecord], time: Callable[[Usage
 
 
 def sums_of(events: Iterable[UsageRecord]) -> tuple[tuple[int, ...], int, dict[str, int], dict[int, int]]:
-    """Totals in the order of UsageTotals, indeterminate calls, meters that are not zero, histogram of total_us."""
+    """Totals in the order of UsageTotals, indeterminate calls, meters that are not zero, histogram of total_us
+    of the calls whose end is known."""
     events = list(events)
     meters: Counter[str] = Counter()
     for event in events:
@@ -171,7 +172,7 @@ def sums_of(events: Iterable[UsageRecord]) -> tuple[tuple[int, ...], int, dict[s
         totals,
         unknown,
         _present(meters),
-        dict(Counter(bucket_index(min(event.total_us, MAX_US)) for event in events)),
+        dict(Counter(bucket_index(min(e.total_us, MAX_US)) for e in events if e.outcome != "indeterminate")),
     )
 
 

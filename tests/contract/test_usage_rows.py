@@ -53,7 +53,7 @@ def row(group: tuple[str | int, ...], records: list[UsageRecord]) -> UsageRow:
     for record in records:
         for meter, value in record.meters.items():
             meters[meter] = meters.get(meter, 0) + value
-    latency = Counter(bucket_index(min(record.total_us, MAX_US)) for record in records)
+    latency = Counter(bucket_index(min(r.total_us, MAX_US)) for r in records if r.outcome != "indeterminate")
     return UsageRow(group, totals, sum(r.outcome == "indeterminate" for r in records), meters, dict(latency))
 
 

@@ -201,7 +201,7 @@ WHERE meter.value = 0
 ON CONFLICT DO NOTHING;
 DROP VIEW temp.moves;
 
--- The latency of calls whose entries are gone is not known.
+-- The latency of calls whose entries are gone is not known, nor that of calls without an end.
 INSERT INTO latency_by_minute
 SELECT
     tenant, started_us / 60000000, plan, key_id, route, status / 100, sandbox,
@@ -240,7 +240,7 @@ SELECT
     END,
     1
 FROM entries
-WHERE true
+WHERE outcome <> 'indeterminate'
 ON CONFLICT DO UPDATE SET calls = calls + 1;
 
 INSERT INTO calls_by_hour
