@@ -29,7 +29,8 @@ def quota_keys(plan: Plan | Refused, principal: Principal) -> list[QuotaKey]:
     """The counters of every quota in the plan."""
     if isinstance(plan, Refused):
         return []
-    return [QuotaKey(principal.tenant, principal.sandbox, quota.meter, quota.period) for quota in plan.quotas]
+    tenant, sandbox, billing = principal.tenant, principal.sandbox, principal.billing_cycle
+    return [QuotaKey(tenant, sandbox, quota.meter, quota.cycle(billing)) for quota in plan.quotas]
 
 
 def demand(snapshot: Snapshot, principal: Principal, route: Route, quotas: Quotas) -> Demand:

@@ -1,4 +1,4 @@
-"""Quota counters: what a tenant used of a meter in the current calendar period.
+"""Quota counters: what a tenant used of a meter in the current period.
 
 A counter starts from the ledger's sum, read once before its first request is decided, and counts on in process. It is
 kept until its period is over once a request was admitted by it: a dropped counter would come back without what is still
@@ -26,7 +26,8 @@ _RETRY_NS = NS_PER_S  # between two attempts to read what a running counter had 
 
 
 class QuotaKey(NamedTuple):
-    """What a counter counts. The plan is not in it: a tenant that changes its plan keeps what it used."""
+    """What a counter counts. The plan is not in it: a tenant that changes its plan keeps what it used. ``period``: the
+    text of a cycle (core.periods)."""
 
     tenant: str
     sandbox: bool
@@ -35,7 +36,7 @@ class QuotaKey(NamedTuple):
 
 
 class Period:
-    """One counter's calendar period, [start_ns, end_ns) in Unix nanoseconds. ``used`` includes what is held.
+    """One counter's period, [start_ns, end_ns) in Unix nanoseconds. ``used`` includes what is held.
 
     A request belongs to the period in which it was admitted: it keeps the object, and settles there even after the end.
     """

@@ -106,7 +106,8 @@ def _detail(violation: Violation, units: int) -> str:
     if use.kind == "concurrency":
         return f'"{use.name}" of the plan "{use.plan}" allows {use.limit} requests at once; {use.used} are in flight.'
     if use.kind == "quota":
-        what = f'The quota "{use.name}" of the plan "{use.plan}" allows {use.limit} per {use.span}'
+        span = "billing period" if use.span == "billing" else use.span
+        what = f'The quota "{use.name}" of the plan "{use.plan}" allows {use.limit} per {span}'
         if violation.retry_s is None:
             return f"{what}; this request alone needs more."
         return f"{what}; {use.used} are used. It starts anew in {violation.retry_s} s."

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 from sidecar.core.billing import Bill, Period
+from sidecar.core.periods import Cycle, cycle_between
 from sidecar.core.values import AccessState, Tenant
 
 
@@ -98,6 +99,19 @@ def standing(tenant: Tenant, account: Account | None) -> Tenant:
         return tenant
     state = max(tenant.state, account.access, key=_WORSE.index)
     return replace(tenant, plan=account.plan or tenant.plan, state=state)
+
+
+def billing_cycle(tenant: Tenant, account: Account | None, now_s: int) -> str:
+    """The tenant's billing periods as ``core.periods`` writes them: from its anchor, where one is written; else those
+    of its subscription, as the payee says of the one that runs (or ran last); else calendar months in its zone."""
+    zone = tenant.time_zone or "UTC"
+    if tenant.anchor is not None:
+        return Cycle("month", zone, tenant.anchor.day, tenant.anchor.minute * 60).text
+    if account is not None and tenant.time_zone is None:
+        begun = [period for period in account.periods if period.start_s <= now_s]
+        if begun:
+            return cycle_between(begun[-1].start_s, begun[-1].end_s).text
+    return Cycle("month", zone).text
 
 
 class Bills(Protocol):

@@ -11,6 +11,7 @@ from sidecar.core.billing_settings import Billing
 from sidecar.core.listening import Tls
 from sidecar.core.money import Money
 from sidecar.core.origin import Origin as Origin
+from sidecar.core.periods import Cycle
 from sidecar.core.upstreams import Upstream
 from sidecar.core.values import Tenant
 
@@ -45,8 +46,9 @@ class Concurrency:
 
 @dataclass(frozen=True, slots=True)
 class Quota:
-    """At most ``limit`` of ``meter`` per calendar ``period`` (hour, day, week, month; UTC) and tenant.
+    """At most ``limit`` of ``meter`` per ``period`` and tenant.
 
+    ``period``: hour, day, week, month of the calendar in ``time_zone``, or ``billing``: the tenant's own.
     ``overage``: ``block`` refuses, ``allow`` lets pass, ``bill`` lets pass and is priced as overage.
     """
 
@@ -56,6 +58,11 @@ class Quota:
     period: str
     overage: str = "block"
     origin: Origin = field(default=Origin(), compare=False)
+    time_zone: str = "UTC"
+
+    def cycle(self, billing: str) -> str:
+        """The text of the cycle (core.periods) that it is counted by; ``billing``: that of the tenant's own."""
+        return billing if self.period == "billing" else Cycle(self.period, self.time_zone).text
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,14 +18,28 @@ SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 
 
 @dataclass(frozen=True, slots=True)
+class Anchor:
+    """When a tenant's billing period begins: the day of the month (its last, where it has fewer), the minute of the
+    day by the clock in the tenant's time zone."""
+
+    day: int
+    minute: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class Tenant:
-    """The paying party. ``created_ns``: Unix nanoseconds, 0 for one declared in ``policies/``."""
+    """The paying party. ``created_ns``: Unix nanoseconds, 0 for one declared in ``policies/``.
+
+    ``anchor`` and ``time_zone``: of its billing periods, None where nobody said.
+    """
 
     name: str
     plan: str
     state: AccessState = AccessState.ACTIVE
     stripe_customer: str | None = None
     created_ns: int = 0
+    anchor: Anchor | None = None
+    time_zone: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +72,7 @@ class Principal:
     """Who calls, resolved. ``key_id`` is the API key's id, or ``jwt:`` and the token's subject.
 
     ``expires_ns`` (Unix nanoseconds) is when this identity ends by itself. ``scopes`` None means not narrowed.
+    ``billing_cycle``: the tenant's billing periods, as ``core.periods`` writes them.
     """
 
     tenant: str
@@ -67,3 +82,4 @@ class Principal:
     sandbox: bool = False
     scopes: frozenset[str] | None = None
     expires_ns: int | None = None
+    billing_cycle: str = "month"

@@ -8,7 +8,7 @@ from hashlib import blake2b
 from typing import Any, Generic, TypeVar
 
 from sidecar.core.accounts import Account as PayingAccount
-from sidecar.core.accounts import AccountSource, standing
+from sidecar.core.accounts import AccountSource, billing_cycle, standing
 from sidecar.core.clock import NS_PER_S, Clock
 from sidecar.core.errors import StoreError, Unauthenticated
 from sidecar.core.policy import Identity
@@ -231,9 +231,11 @@ class Resolver(Generic[T]):
             raise Unauthenticated("key_revoked", "The API key was revoked. Use another one.")
         if row.expires_ns is not None and self._wall_ns() >= row.expires_ns:
             raise Unauthenticated("key_expired", "The API key has expired. Use a newer one.")
-        tenant = standing(*await self._tenant(row.tenant))
+        own, account = await self._tenant(row.tenant)
+        tenant = standing(own, account)
         scopes = frozenset(row.scopes) if row.scopes is not None else None
-        return Principal(tenant.name, row.id, tenant.plan, tenant.state, row.sandbox, scopes, row.expires_ns)
+        ends_ns, cycle = row.expires_ns, self._cycle(own, account)
+        return Principal(tenant.name, row.id, tenant.plan, tenant.state, row.sandbox, scopes, ends_ns, cycle)
 
     async def _token(self, token: bytes) -> Principal:
         if self._tokens is None:
@@ -243,7 +245,11 @@ class Resolver(Generic[T]):
         tenant, plan = standing(own, account), claims.plan
         if plan is None or (account is not None and account.plan is not None):
             plan = tenant.plan  # what was bought (or is left of it) wins over what the issuer believes
-        return Principal(tenant.name, claims.key_id, plan, tenant.state, False, claims.scopes, claims.ends_ns)
+        ends_ns, cycle = claims.ends_ns, self._cycle(own, account)
+        return Principal(tenant.name, claims.key_id, plan, tenant.state, False, claims.scopes, ends_ns, cycle)
+
+    def _cycle(self, tenant: Tenant, account: PayingAccount | None) -> str:
+        return billing_cycle(tenant, account, self._wall_ns() // NS_PER_S)
 
     async def _tenant(self, name: str) -> tuple[Tenant, PayingAccount | None]:
         tenant = self._tenants().get(name) or await self._store.tenant(name)

@@ -2,13 +2,14 @@
 
 import asyncio
 from collections.abc import Callable
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
 
 from sidecar.admission.quotas import Period, QuotaCounter, QuotaKey
 from sidecar.core.errors import StoreError
-from sidecar.core.periods import period_bounds
+from sidecar.core.periods import Cycle, period_bounds
 from sidecar.core.policy import Limit, Plan, Quota, Route
 from sidecar.core.values import Principal
 
@@ -252,3 +253,37 @@ async def test_a_request_in_flight_keeps_its_counter(make_desk: Callable[..., An
         await desk.gate(tenant=tenant)
     ticket.settle({"bytes": 100})
     assert not desk.passes(await desk.gate(tenant="a"))
+
+
+async def test_a_billing_quota_goes_by_the_tenants_own_period(desk: Any) -> None:
+    """Anchored on the 31st at noon in Berlin: January's period began on 31 December, February's ends on the 28th
+    (BerriAI/litellm#10288). Another tenant's counter starts anew when its own period does."""
+    desk.load(Plan("p", quotas=(Quota("q", "requests", 2, "billing"),)))
+    berlin = Principal("acme", "k", "p", billing_cycle=Cycle("month", "Europe/Berlin", 31, 43_200).text)
+    gate = (await desk.room.seat(berlin)).gate(desk.route)
+    other = await desk.gate(tenant="other")
+    start = int(datetime(2025, 12, 31, 11, tzinfo=UTC).timestamp()) * 1_000_000
+    end = int(datetime(2026, 1, 31, 11, tzinfo=UTC).timestamp()) * 1_000_000
+    assert desk.ledger.asked[0] == ("acme", "requests", start, end, False)
+    assert [desk.passes(gate) for _ in range(3)] == [True, True, False]
+    assert [desk.passes(other) for _ in range(3)] == [True, True, False]
+    assert "allows 2 per billing period" in str(desk.refusal(gate).problem.detail)
+    desk.clock.advance(29 * 86_400 + 22 * 3600)
+    assert not desk.passes(gate)
+    desk.clock.advance(3600)
+    assert desk.passes(gate)
+    assert not desk.passes(other)
+
+
+async def test_quotas_of_two_time_zones_are_two_counters(desk: Any) -> None:
+    """2026-01-01 12:00 UTC is the second of January in Kiritimati (UTC+14)."""
+    here, there = (
+        Quota("here", "requests", 1, "day"),
+        Quota("there", "requests", 1, "day", time_zone="Pacific/Kiritimati"),
+    )
+    desk.load(Plan("p", quotas=(here, there)))
+    gate = await desk.gate()
+    assert [desk.passes(gate) for _ in range(2)] == [True, False]
+    desk.clock.advance(12 * 3600)
+    refused = desk.refusal(gate)
+    assert refused.problem.extra["violated-policies"] == ["there"]

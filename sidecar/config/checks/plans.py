@@ -9,8 +9,9 @@ from sidecar.core.policy import Concurrency, Limit, Meter, Plan, Quota, Route, S
 from sidecar.core.units import format_duration_ns
 
 _K = TypeVar("_K")
-# Each longer period holds the shorter one whole; a week may lie in two months, so that pair says nothing.
-_INSIDE = {"hour": ("day", "week", "month"), "day": ("week", "month"), "week": (), "month": ()}
+# Each longer period of the same calendar holds the shorter one whole; a week may lie in two months, so that pair says
+# nothing, and a billing period begins at any minute.
+_INSIDE = {"hour": ("day", "week", "month"), "day": ("week", "month"), "week": (), "month": (), "billing": ()}
 
 
 def check(snapshot: Snapshot, reading: Reading) -> None:
@@ -93,6 +94,7 @@ def _check_quotas(plan: Plan, reading: Reading) -> None:
     idle: set[int] = set()
     for quota, other in permutations(plan.quotas, 2):
         blocks = quota.overage == other.overage == "block" and quota.meter == other.meter
+        blocks = blocks and quota.time_zone == other.time_zone
         longer = other.period in _INSIDE[quota.period] or (other.period == quota.period and id(other) not in idle)
         if blocks and longer and other.limit <= quota.limit:
             idle.add(id(quota))
