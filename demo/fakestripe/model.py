@@ -223,17 +223,19 @@ class FakeStripe:
         if print_ != _fingerprint(method, path, params):
             text = "Keys for idempotent requests can only be used with the same parameters they were first used with."
             raise Refusal(400, text, kind="idempotency_error")
-        more = {"Idempotent-Replayed": "true", "Original-Request": reply.headers["Request-Id"]}
+        more = {"Idempotent-Replayed": "true", "Original-Request": reply.headers["Request-Id"], "Date": self._date()}
         return Reply(reply.status, {**reply.headers, **more}, reply.body)
 
     def _store(self, key: str | None, method: str, path: str, params: Object, reply: Reply) -> None:
         if key is not None and method == "POST":
             self._stored[key] = (self.world.now_ns(), _fingerprint(method, path, params), reply)
 
+    def _date(self) -> str:
+        return format_datetime(datetime.fromtimestamp(self.world.now_s(), UTC), usegmt=True)
+
     def _reply(self, body: Object | Refusal) -> Reply:
         key = self.world.request["id"] or self.world.id("req")
-        date = format_datetime(datetime.fromtimestamp(self.world.now_s(), UTC), usegmt=True)
-        headers = {"Request-Id": key, "Date": date, "Content-Type": "application/json"}
+        headers = {"Request-Id": key, "Date": self._date(), "Content-Type": "application/json"}
         if not isinstance(body, Refusal):
             return Reply(200, headers, body)
         if "already exists with identifier" in body.error["message"]:

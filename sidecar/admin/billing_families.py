@@ -53,6 +53,13 @@ BILLING = (
         billing_once(lambda b: b.healed),
     ),
     Family(
+        "billing_unasked_tenants",
+        "gauge",
+        (),
+        "Tenants on a plan with a price that have no subscription: nobody is asked for it.",
+        billing_once(lambda b: b.unasked),
+    ),
+    Family(
         "billing_parity_differs",
         "gauge",
         (),

@@ -314,11 +314,15 @@ class App:
         failing_s = 0 if since_ns is None else (self._clock.monotonic_ns() - since_ns) // NS_PER_S
         told = [f"the ledger has taken nothing for {failing_s} s; see the log"] if failing_s >= _FAILING_S else []
         if self._reporting is not None:
-            told += [f"usage is not reported: {fault}" for fault in self._reporting.read().faults]
+            billing = self._reporting.read()
+            told += [f"usage is not reported: {fault}" for fault in billing.faults]
+            if billing.catalogue_fault:
+                told.append(f"prices are not compared with the policies: {billing.catalogue_fault}")
         if self.reloads.reading().refused_last:
             told.append("the configuration on the disk was refused and the last good one is in force; see the log")
-        if self._payments is not None and self._payments.counts.fault:
-            told.append(f"access does not follow payment: {self._payments.counts.fault}")
+        if self._payments is not None:
+            faults = self._payments.counts.faults.items()
+            told += [f"access does not follow payment, {what} cannot be read: {fault}" for what, fault in faults]
         return told
 
     def _sources(self) -> Sources:

@@ -1,9 +1,14 @@
-"""At most so many calls per second."""
+"""At most so many calls per second, and so many at once."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
+from itertools import islice
+from typing import TypeVar
 
 from sidecar.core.clock import NS_PER_S, Clock
+
+AT_ONCE = 8  # readings under way: an answer takes a fifth of a second, and 15 a second may be asked for
+_T = TypeVar("_T")
 
 
 class Pace:
@@ -24,3 +29,16 @@ class Pace:
         self._next_ns = at + self._apart_ns
         if at > now:
             await self._sleep((at - now) / NS_PER_S)
+
+
+async def together(calls: Iterable[Awaitable[_T]]) -> list[_T]:
+    """What they return, AT_ONCE of them under way at a time. One that fails ends this with its error, after those that
+    were under way with it."""
+    waiting, found = iter(calls), list[_T]()
+    while some := list(islice(waiting, AT_ONCE)):
+        ended = await asyncio.gather(*some, return_exceptions=True)
+        for one in ended:
+            if isinstance(one, BaseException):
+                raise one
+            found.append(one)
+    return found

@@ -1,5 +1,6 @@
 """The payee that the configuration names, put together."""
 
+import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -9,7 +10,7 @@ from sidecar.billing.cloud_events import CloudEvents
 from sidecar.billing.outbox import Assigner, Events, Rules, Sender, events_of
 from sidecar.billing.outbox.windows import Terms
 from sidecar.billing.pace import Pace
-from sidecar.billing.reconcile import Book, ParityKeeper, Reporter, Verifier
+from sidecar.billing.reconcile import Book, ParityKeeper, Reporter, Verifier, unasked_tenants
 from sidecar.billing.reporting import Parts
 from sidecar.core.accounts import Account
 from sidecar.core.billing import Period, Sums
@@ -18,8 +19,9 @@ from sidecar.core.clock import NS_PER_S, Clock
 from sidecar.core.policy import Snapshot
 from sidecar.core.values import Tenant
 
-LIVE_RATE, TEST_RATE = 100, 15  # events per second; Stripe takes 1,000 live, and 25 of everything with a test key
-BILL_READS_PER_S = 5
+# Per second: Stripe takes 1,000 events live, 25 of each other call, and 25 of everything together with a test key.
+LIVE_RATE, TEST_RATE = 250, 10
+LIVE_READS, TEST_READS = 15, 5  # of sums, and again of invoices; the rest is for whoever else uses the account
 _MINUTE_NS = 60 * NS_PER_S
 _PAGE = 500
 
@@ -38,14 +40,20 @@ class Payee:
     reporter: Reporter
 
 
-def payee_of(snapshot: Snapshot, store: TenantBook, clock: Clock) -> Payee | None:
-    """None: nobody is to be told of usage, or no meter has an event."""
+def payee_of(
+    snapshot: Snapshot,
+    store: TenantBook,
+    clock: Clock,
+    *,
+    sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+) -> Payee | None:
+    """None: nobody is to be told of usage, or no meter has an event. ``sleep``: of whoever keeps a pace."""
     billing = snapshot.settings.billing
     events = events_of(snapshot.meters.values())
     if not (events.added or events.hourly):
         return None
     if billing.stripe is not None:
-        return _stripe(snapshot, billing.stripe, events, store, clock)
+        return _stripe(snapshot, billing.stripe, events, store, clock, sleep)
     if billing.cloud_events is not None:
         return _cloud_events(snapshot, billing.cloud_events, events, store, clock)
     return None
@@ -59,18 +67,26 @@ def terms_of(billing: Billing) -> Terms:
     )
 
 
-def _stripe(snapshot: Snapshot, settings: StripeSettings, events: Events, store: TenantBook, clock: Clock) -> Payee:
+def _stripe(
+    snapshot: Snapshot,
+    settings: StripeSettings,
+    events: Events,
+    store: TenantBook,
+    clock: Clock,
+    sleep: Callable[[float], Awaitable[None]],
+) -> Payee:
     from sidecar.billing.catalogue import plan  # loads the SDK, which takes 8 MB
     from sidecar.billing.stripe import InvoiceLines, MeterEvents, MeterSums, StripeClient, check
 
     client = StripeClient(settings)
-    sums = MeterSums(client, clock)
+    reads = LIVE_READS if client.live else TEST_READS
+    sums = MeterSums(client, clock, rate=reads, sleep=sleep)
     rules = Rules(terms_of(snapshot.settings.billing))
     rate = settings.rate or (LIVE_RATE if client.live else TEST_RATE)
 
     reporter = _reporter(store, sums, events, clock)
     meters = {**events.added, **events.hourly}
-    bills = InvoiceLines(client, Pace(BILL_READS_PER_S, clock), clock)
+    bills = InvoiceLines(client, Pace(reads, clock, sleep=sleep), clock)
     channels = snapshot.settings.billing.notices.channels
 
     async def drift() -> int | None:
@@ -78,12 +94,13 @@ def _stripe(snapshot: Snapshot, settings: StripeSettings, events: Events, store:
 
     parts = Parts(
         assigner=Assigner(store, events, rules.terms, clock),
-        sender=Sender(store, MeterEvents(client), sums, clock, rules=rules, rate=rate),
+        sender=Sender(store, MeterEvents(client), sums, clock, rules=rules, rate=rate, sleep=sleep),
         verifier=Verifier(store, sums, clock),
         parity=ParityKeeper(store, reporter, bills, meters, channels, clock),
         events=events,
         check=lambda: check(client, snapshot),
         drift=drift,
+        unasked=lambda: unasked_tenants(store, snapshot),
         prepare=_nothing,
         close=client.close,
     )
@@ -113,6 +130,7 @@ def _cloud_events(
         events=events,
         check=check,
         drift=drift,
+        unasked=_nobody,
         prepare=_own_accounts(snapshot, store, clock),
         close=sink.close,
     )
@@ -154,6 +172,10 @@ def months(now_s: int) -> tuple[Period, ...]:
     after = this.replace(year=this.year + (this.month == 12), month=this.month % 12 + 1)
     edges = [int(moment.timestamp()) for moment in (before, this, after)]
     return Period(edges[0], edges[1]), Period(edges[1], edges[2])
+
+
+async def _nobody() -> list[str]:
+    return []
 
 
 async def _nothing() -> None:

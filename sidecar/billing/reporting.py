@@ -1,13 +1,15 @@
 """Usage reaches the payee while the sidecar runs: assigning, sending, verifying, each at its own pace.
 
 One node of an installation does it at a time. A node that stops says so; one that dies is followed within a minute.
+Keeping the lead, reporting and looking again are three tasks: reading the sums of 30,000 customers and meters takes
+half an hour at the pace that Stripe allows, and what was just used does not wait for it.
 Nothing here is on the way of a request: when the payee, the key or the catalogue is wrong, calls are served, usage
 waits in the ledger, and the readings say what is wrong.
 """
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass, field
 
 from sidecar.billing.outbox import Assigner, Events, Sender
@@ -26,12 +28,18 @@ EVERY_S = {
     "verify": 60,
     "parity": 300,
     "heal": 900,
+    "drift": 900,
+    "unasked": 900,
     "forget": 60,
     "count": 60,
 }
-RECHECK_S = 86_400  # of a catalogue that was right
+KEEPING = ("lead", "count")
+REPORTING = ("check", "assign", "send", "forget")
+LOOKING = ("verify", "parity", "heal", "drift", "unasked")
+RECHECK_S = 3_600  # of meters and permissions that were right
 KEEP_S = 400 * 86_400  # rows that were verified, and what they stand for
 _FORGET_AT_MOST = 10_000  # rows: 14 million a day
+_MOST_NAMED = 10  # tenants in one line of the log
 _log = logging.getLogger("sidecar.billing")
 
 
@@ -39,7 +47,8 @@ _log = logging.getLogger("sidecar.billing")
 class BillingReading:
     """``rows``: state to (rows, age of the oldest in seconds). ``faults``: what is wrong with the payee's side, in
     sentences: while there are any nothing is sent. ``outcomes``: of attempts. ``drift``: differences between the
-    policies and the payee's catalogue, None: not known. ``parity_differs``: lately ended periods whose book does not
+    policies and the payee's catalogue, None: not known, and ``catalogue_fault`` may say why. ``unasked``:
+    tenants on a plan that costs, without a subscription. ``parity_differs``: lately ended periods whose book does not
     agree with the invoice."""
 
     leads: bool = False
@@ -53,14 +62,16 @@ class BillingReading:
     skew_s: int = 0
     failures: int = 0
     drift: int | None = None
+    catalogue_fault: str = ""
+    unasked: int = 0
     parity_differs: int = 0
 
 
 @dataclass(slots=True)
 class Parts:
     """What a payee needs: ``check`` says in sentences why it could not be billed right; ``drift`` counts differences of
-    the catalogue; ``prepare`` is done before assigning. ``verifier`` None: the payee has no sums; ``parity`` None: it
-    has no invoices."""
+    the catalogue; ``unasked`` names tenants that pay nobody for a plan that costs; ``prepare`` is done before
+    assigning. ``verifier`` None: the payee has no sums; ``parity`` None: it has no invoices."""
 
     assigner: Assigner
     sender: Sender
@@ -69,6 +80,7 @@ class Parts:
     events: Events
     check: Callable[[], Awaitable[list[str]]]
     drift: Callable[[], Awaitable[int | None]]
+    unasked: Callable[[], Awaitable[list[str]]]
     prepare: Callable[[], Awaitable[None]]
     close: Callable[[], Awaitable[None]]
 
@@ -76,11 +88,33 @@ class Parts:
 class Reporting:
     """``run`` until it is cancelled, then ``close``. ``node`` names this process among those of the store."""
 
-    def __init__(self, store: Book, parts: Parts, node: str, clock: Clock) -> None:
+    def __init__(
+        self,
+        store: Book,
+        parts: Parts,
+        node: str,
+        clock: Clock,
+        *,
+        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+    ) -> None:
         self._store = store
         self._parts = parts
         self._node = node
         self._clock = clock
+        self._sleep = sleep
+        self._steps: dict[str, Callable[[], Awaitable[None]]] = {
+            "lead": self._lead,
+            "count": self._count,
+            "check": self._check,
+            "assign": self._assign,
+            "send": self._send,
+            "forget": self._forget,
+            "verify": self._verify,
+            "parity": self._parity,
+            "heal": self._heal,
+            "drift": self._compare_catalogue,
+            "unasked": self._name_unasked,
+        }
         self._done_ns: dict[str, int] = {}
         self._checked_ns: int | None = None
         self._faults: tuple[str, ...] = ("the payee was not asked yet",)
@@ -89,32 +123,29 @@ class Reporting:
         self._healed = 0
         self._failures = 0
         self._drift: int | None = None
+        self._catalogue_fault = ""
+        self._unasked: list[str] = []
 
     async def run(self) -> None:
-        while True:
-            await self.tick()
-            await asyncio.sleep(TICK_S)
+        async with asyncio.TaskGroup() as tasks:
+            for names in (KEEPING, REPORTING, LOOKING):
+                tasks.create_task(self._again_and_again(names))
 
-    async def tick(self) -> None:
+    async def tick(self, names: Iterable[str] = (*KEEPING, *REPORTING, *LOOKING)) -> None:
         """Everything whose time has come. No error leaves it: the next tick tries again."""
-        for name, work in (
-            ("lead", self._lead),
-            ("count", self._count),
-            ("check", self._check),
-            ("assign", self._assign),
-            ("send", self._send),
-            ("verify", self._verify),
-            ("parity", self._parity),
-            ("heal", self._heal),
-            ("forget", self._forget),
-        ):
+        for name in names:
             if not self._is_due(name):
                 continue
             try:
-                await work()
+                await self._steps[name]()
             except SidecarError as error:
                 self._failures += 1
                 _log.warning("billing could not %s: %s", name, error)
+
+    async def _again_and_again(self, names: tuple[str, ...]) -> None:
+        while True:
+            await self.tick(names)
+            await self._sleep(TICK_S)
 
     async def close(self) -> None:
         """Lets another node follow at once."""
@@ -144,6 +175,8 @@ class Reporting:
             skew_s=sender.skew_s,
             failures=self._failures,
             drift=self._drift,
+            catalogue_fault=self._catalogue_fault,
+            unasked=len(self._unasked),
             parity_differs=len(self._parts.parity.differing) if self._parts.parity is not None else 0,
         )
 
@@ -176,22 +209,22 @@ class Reporting:
         if self._faults and not found:
             _log.info("usage is reported")
         self._faults, self._checked_ns = found, now_ns
-        self._drift = await self._parts.drift()
 
     async def _assign(self) -> None:
         await self._parts.prepare()
         await self._parts.assigner.assign()
 
     async def _send(self) -> None:
-        while await self._parts.sender.send():
-            if self._is_due("lead"):
-                await self._lead()
-            if not self._leads:
-                return
+        while self._leads and await self._parts.sender.send():
+            pass
 
     async def _verify(self) -> None:
-        if self._parts.verifier is not None:
-            await self._parts.verifier.verify()
+        """A page, so that parity is not kept waiting; the next one follows with the next tick."""
+        verifier = self._parts.verifier
+        if verifier is not None:
+            await verifier.verify()
+            if verifier.more:
+                self._done_ns.pop("verify", None)
 
     async def _parity(self) -> None:
         if self._parts.parity is not None:
@@ -200,6 +233,20 @@ class Reporting:
     async def _heal(self) -> None:
         names = (*self._parts.events.added, *self._parts.events.hourly)
         self._healed += await heal_ledger(self._store, names, self._clock.wall_ns())
+
+    async def _compare_catalogue(self) -> None:
+        try:
+            self._drift, self._catalogue_fault = await self._parts.drift(), ""
+        except SidecarError as error:
+            self._drift, self._catalogue_fault = None, str(error)
+            raise
+
+    async def _name_unasked(self) -> None:
+        found = await self._parts.unasked()
+        if found and found != self._unasked:
+            shown = ", ".join(found[:_MOST_NAMED]) + (" and more" if len(found) > _MOST_NAMED else "")
+            _log.warning("nobody is asked for what these use, they have a plan with a price only: %s", shown)
+        self._unasked = found
 
     async def _forget(self) -> None:
         before = (self._clock.wall_ns() // NS_PER_S - KEEP_S) // 60

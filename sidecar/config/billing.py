@@ -58,7 +58,7 @@ STRIPE = Table(
             "What the lookup keys and product ids of this installation begin with; whatever does not is left alone.",
         ),
         Field(
-            "rate", integer(1, 1000), "Events per second, at most.", absent="100 with a live key, 15 with a test key"
+            "rate", integer(1, 1000), "Events per second, at most.", absent="250 with a live key, 10 with a test key"
         ),
         Field(
             "api",

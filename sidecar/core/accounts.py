@@ -68,19 +68,24 @@ class Notice:
 class PaymentCounts:
     """What happened so far, for the metrics. Every label is one of a few words. ``webhooks`` and ``events`` by result,
     ``changes`` by the new access, ``notices`` by channel and result; ``failures``: readings that the payee failed;
-    ``fault``: why the last one did, empty after one that did not."""
+    ``faults``: of what is read (``subscriptions``, ``events``, ``checkouts``) to why the last reading failed."""
 
     webhooks: dict[str, int] = field(default_factory=dict)
     events: dict[str, int] = field(default_factory=dict)
     changes: dict[str, int] = field(default_factory=dict)
     notices: dict[tuple[str, str], int] = field(default_factory=dict)
     failures: int = 0
-    fault: str = ""
+    faults: dict[str, str] = field(default_factory=dict)
 
     def read(self) -> "PaymentCounts":
         """A copy that stays as it is."""
-        return PaymentCounts(
-            dict(self.webhooks), dict(self.events), dict(self.changes), dict(self.notices), self.failures, self.fault
+        return replace(
+            self,
+            webhooks=dict(self.webhooks),
+            events=dict(self.events),
+            changes=dict(self.changes),
+            notices=dict(self.notices),
+            faults=dict(self.faults),
         )
 
 

@@ -8,7 +8,7 @@ DAY_NS = 86_400_000_000_000
 @dataclass(frozen=True, slots=True)
 class StripeSettings:
     """How Stripe is reached. ``api``: the base address (a stand-in's in tests). ``prefix`` begins the lookup keys of
-    everything that is ours there. ``rate``: events per second, None: 100 for a live key, 15 for a test key.
+    everything that is ours there. ``rate``: events per second, None: 250 for a live key, 10 for a test key.
     ``timeout_ns``: of one request, its reply included. ``webhook_secrets``: of every destination, new and old ones
     while they are rotated.
     """

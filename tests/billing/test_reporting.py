@@ -1,5 +1,7 @@
 """The parts of reporting, at their own pace, on one node at a time."""
 
+import asyncio
+import contextlib
 from pathlib import Path
 
 import pytest
@@ -10,6 +12,7 @@ from sidecar.billing.reconcile import Verifier
 from sidecar.billing.reporting import Parts, Reporting
 from sidecar.core.errors import SidecarError
 from tests.billing.books import EVENT, Books
+from tests.billing.payee import Payee
 
 
 async def nothing() -> None:
@@ -23,18 +26,36 @@ class Node:
         self.faults: list[str] = []
         self.unreachable = False
         self.checks = 0
+        self.sums = Slow(books.payee)
         parts = Parts(
             assigner=books.assigner,
             sender=books.sender,
-            verifier=Verifier(books.store, books.payee, books.clock),
+            verifier=Verifier(books.store, self.sums, books.clock),
             parity=None,
             events=Events(added={"tokens": EVENT}),
             check=self.check,
-            drift=_none,
+            drift=self.drift,
+            unasked=self.unasked,
             prepare=nothing,
             close=nothing,
         )
-        self.reporting = Reporting(books.store, parts, name, books.clock)
+        self.books = books
+        self.no_prices = False
+        self.owing: list[str] = []
+        self.reporting = Reporting(books.store, parts, name, books.clock, sleep=self.sleep)
+
+    async def sleep(self, seconds: float) -> None:
+        """Time passes by whoever waits; the others go on."""
+        self.books.payee.advance(round(seconds))
+        await asyncio.sleep(0)
+
+    async def unasked(self) -> list[str]:
+        return self.owing
+
+    async def drift(self) -> int | None:
+        if self.no_prices:
+            raise SidecarError("the API key lacks a permission: Products: Read")
+        return 3
 
     async def check(self) -> list[str]:
         self.checks += 1
@@ -43,8 +64,22 @@ class Node:
         return self.faults
 
 
-async def _none() -> int | None:
-    return 3
+class Slow:
+    """The payee's sums, which are answered at once or, while ``stuck``, never."""
+
+    def __init__(self, payee: Payee) -> None:
+        self.payee = payee
+        self.stuck = False
+        self.asked = asyncio.Event()
+
+    async def total(self, event_name: str, customer: str, begin: int, end: int) -> int:
+        return await self.payee.total(event_name, customer, begin, end)
+
+    async def hours(self, event_name: str, customer: str, begin: int, end: int) -> dict[int, int]:
+        self.asked.set()
+        if self.stuck:
+            await asyncio.Event().wait()
+        return await self.payee.hours(event_name, customer, begin, end)
 
 
 @pytest.fixture
@@ -104,7 +139,9 @@ async def test_nothing_is_sent_while_it_could_not_be_billed_right(
     assert books.billed() == [5]
     checks = node.checks
     await ticks(books, node, 30)
-    assert node.checks == checks, "a catalogue that was right is looked at once a day"
+    assert node.checks == checks, "what was right is looked at once an hour"
+    await ticks(books, node, 31)
+    assert node.checks == checks + 1
     books.end()
 
 
@@ -129,6 +166,53 @@ async def test_a_store_that_fails_stops_nothing_for_good(books: Books) -> None:
     await ticks(books, node, 2)
     assert node.reporting.read().failures > 0
     await node.reporting.close()
+
+
+async def test_usage_is_sent_while_sums_are_read(books: Books) -> None:
+    """Reading all sums of a large installation takes half an hour; the lead, and what was just used, do not wait."""
+    node = Node(books, "a")
+    await books.open_account()
+    await books.use(5)
+    await ticks(books, node, 15)
+    books.payee.advance(3 * 3600)
+    node.sums.stuck = True
+    running = asyncio.ensure_future(node.reporting.run())
+    await asyncio.wait_for(node.sums.asked.wait(), 60)
+    await books.use(6)
+    while books.billed() != [11]:
+        assert not running.done()
+        await asyncio.sleep(0)
+    assert await books.store.lead("reporting", "b", ttl_ns=10**9, at_ns=books.clock.wall_ns()) is False
+    running.cancel()
+    with contextlib.suppress(asyncio.CancelledError):
+        await running
+    books.end()
+
+
+async def test_who_pays_nobody_is_named(books: Books, caplog: pytest.LogCaptureFixture) -> None:
+    node = Node(books, "a")
+    node.owing = [f"t{number:02}" for number in range(11)]
+    await ticks(books, node, 40)
+    assert node.reporting.read().unasked == 11
+    assert caplog.text.count("nobody is asked") == 1
+    assert "t09 and more" in caplog.text
+    books.end()
+
+
+async def test_a_catalogue_that_cannot_be_compared_stops_nothing_and_is_named(books: Books) -> None:
+    node = Node(books, "a")
+    node.no_prices = True
+    await books.open_account()
+    await books.use(5)
+    await ticks(books, node, 15)
+    read = node.reporting.read()
+    assert (read.drift, read.catalogue_fault) == (None, "the API key lacks a permission: Products: Read")
+    assert books.billed() == [5]
+    node.no_prices = False
+    await ticks(books, node, 16)
+    read = node.reporting.read()
+    assert (read.drift, read.catalogue_fault) == (3, ""), "looked at every quarter of an hour"
+    books.end()
 
 
 @pytest.mark.parametrize(

@@ -4,100 +4,18 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
-from aiohttp.test_utils import TestServer
 
-from demo.fakestripe import KEY, FakeStripe
-from demo.fakestripe.server import Server
-from sidecar.billing import Reporting, payee_of
-from sidecar.billing.catalogue import apply
-from sidecar.billing.payees import Payee
-from sidecar.billing.stripe import StripeClient
-from sidecar.config import Overrides, load
-from sidecar.core.accounts import Account
-from sidecar.core.billing import Period, RowQuery
-from sidecar.core.clock import NS_PER_S, ManualClock
-from sidecar.core.policy import Snapshot
-from tests.billing.books import Books
-from tests.fakestripe.openapi import Validated
+from sidecar.core.billing import RowQuery
+from tests.billing.world import World, open_world
 
-POLICIES = """\
-meters: {tokens: {count: units, stripe_event: acme_tokens}}
-routes: [{name: all, match: {path: "/{rest...}"}}]
-plans:
-  pro:
-    price:
-      meters:
-        tokens: {mode: graduated, tiers: [{up_to: 10, amount: "0.10 USD"}, {amount: "0.05 USD"}]}
-"""
 START_S = 1_767_225_600 + 12 * 86_400  # 2026-01-13 00:00 UTC
-
-
-class World:
-    """One installation whose payee is the fake, on one virtual clock."""
-
-    def __init__(self, path: Path, url: str, fake: FakeStripe, clock: ManualClock, snapshot: Snapshot) -> None:
-        self.fake = fake
-        self.clock = clock
-        self.books = Books(path, periods=(), events=None, clock=clock)
-        payee = payee_of(snapshot, self.books.store, clock)
-        assert payee is not None
-        self.payee: Payee = payee
-        self.reporting = Reporting(self.books.store, payee.parts, "node", clock)
-        self.snapshot = snapshot
-        self.url = url
-
-    async def subscribe(self) -> str:
-        client = StripeClient(self.snapshot.settings.billing.stripe)  # type: ignore[arg-type]  # it is configured
-        await apply(client, self.snapshot, "sidecar")
-        await client.close()
-        customer = self.fake.customer(name="acme")
-        price = next(price for price in self.fake.world.prices.values() if price["lookup_key"] == "sidecar:pro:tokens")
-        made = self.fake.subscriptions.create({"customer": customer, "items": [{"price": price["id"]}]})
-        self.subscription = str(made["id"])
-        self.books.customers["acme"] = customer
-        await self.read()
-        return customer
-
-    async def read(self) -> None:
-        """What the keeper of accounts does: the subscription's periods."""
-        item = self.fake.world.subscriptions[self.subscription]["items"]["data"][0]
-        seen = Period(item["current_period_start"], item["current_period_end"])
-        old = await self.books.store.account("acme")
-        periods = tuple(sorted({*(old.periods if old else ()), seen}))
-        account = Account("acme", self.books.customers["acme"], self.subscription, "active", periods=periods)
-        await self.books.store.save_account(account, actor="test", at_ns=1)
-
-    async def pass_time(self, seconds: int, step: int) -> None:
-        for _ in range(seconds // step):
-            self.fake.advance(step)
-            await self.reporting.tick()
 
 
 @pytest.fixture
 async def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[World]:
-    clock = ManualClock(wall_ns=START_S * NS_PER_S)
-    fake = FakeStripe(clock)
-    app = Server(fake).application()
-    watched = Validated(app)
-    served = TestServer(app)
-    await served.start_server()
-    url = str(served.make_url("")).rstrip("/")
-    (tmp_path / "policies").mkdir()
-    (tmp_path / "policies" / "p.yaml").write_text(POLICIES)
-    (tmp_path / "sidecar.yaml").write_text(
-        f"policies: [policies]\nupstreams: {{api: {{targets: ['http://127.0.0.1:1']}}}}\n"
-        f"billing: {{stripe: {{api_key: '${{KEY}}', api: '{url}'}}}}\n"
-    )
     monkeypatch.chdir(tmp_path)
-    snapshot = load(tmp_path / "sidecar.yaml", Overrides(), {"KEY": KEY}, needs_upstream=True)
-    made = World(tmp_path / "a.db", url, fake, clock, snapshot)
-    yield made
-    await made.reporting.close()
-    made.books.end()
-    await served.close()
-    # An event without a payload can never be taken: it asks for the permission alone (billing.stripe.check).
-    watched.faults[:] = [fault for fault in watched.faults if "'payload' is a required property" not in fault]
-    watched.assert_clean()
+    async with open_world(tmp_path, START_S) as made:
+        yield made
 
 
 async def test_a_month_is_used_reported_verified_and_invoiced(world: World) -> None:
@@ -145,3 +63,37 @@ async def test_a_meter_that_stripe_lacks_is_named_and_nothing_is_sent(world: Wor
     (fault,) = world.reporting.read().faults
     assert fault == 'Stripe has no meter with the event name "acme_tokens"; make it with `sidecar stripe apply`'
     assert not [path for method, path, _ in world.fake.calls if path == "/v1/billing/meter_events"]
+
+
+RIGHTS = {
+    "rak_billing_meter_read": "Meters: Read",
+    "rak_billing_meter_event_write": "Meter events: Write",
+    "rak_subscription_read": "Subscriptions: Read",
+    "rak_invoice_read": "Invoices: Read",
+    "rak_plan_read": "Prices: Read",
+}
+
+
+@pytest.mark.parametrize("lacking", RIGHTS)
+async def test_a_restricted_key_is_told_the_one_right_that_it_lacks(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, lacking: str
+) -> None:
+    """Nothing is sent, usage waits, and what to grant is named as the dashboard and as Stripe call it."""
+    monkeypatch.chdir(tmp_path)
+    async with open_world(tmp_path, START_S, rights=frozenset({*RIGHTS, "rak_product_read"}) - {lacking}) as world:
+        world.fake.meter("acme_tokens")
+        await world.reporting.tick()
+        (fault,) = world.reporting.read().faults
+        assert fault == f"the API key lacks a permission: {RIGHTS[lacking]} ({lacking}); grant it at Stripe"
+
+
+async def test_the_rights_that_the_documentation_lists_are_enough(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    async with open_world(tmp_path, START_S, rights=frozenset({*RIGHTS, "rak_product_read"})) as world:
+        world.fake.meter("acme_tokens")
+        await world.reporting.tick()
+        read = world.reporting.read()
+        assert (read.faults, read.catalogue_fault) == ((), "")
+        assert read.drift

@@ -130,10 +130,12 @@ class Inbox:
             found = await listed(self._client, self._client.v1.events.list_async, params, READ_EVENTS)
         except StripeFault as error:
             self._counts.failures += 1
+            self._counts.faults["events"] = str(error)
             log.warning("Stripe's events cannot be listed: %s", error)
             if now_s - self._since_s > 3600:  # then reading everybody again is the cheaper way
                 self._since_s, self._next_sweep_ns = now_s, 0
             return
+        self._counts.faults.pop("events", None)
         for event in reversed(found):
             id, kind = event.get("id"), event.get("type")
             if isinstance(id, str) and isinstance(kind, str) and id not in self._seen:

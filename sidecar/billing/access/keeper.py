@@ -66,9 +66,9 @@ class Keeper:
                 seen = await read_seen(self._client, customer, tenant, prefix, self._snapshot().plans, self._pace)
             except StripeFault as fault:
                 self._counts.failures += 1
-                self._counts.fault = str(fault)
+                self._counts.faults["subscriptions"] = str(fault)
                 raise
-            self._counts.fault = ""
+            self._counts.faults.pop("subscriptions", None)
             new = await self._save(old, seen)
             if new is not None:
                 return new

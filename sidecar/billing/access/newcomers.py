@@ -5,7 +5,7 @@ Who the tenant is stands in the session's metadata, which only the holder of the
 """
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, MutableMapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -59,7 +59,10 @@ class Newcomers:
         snapshot: Callable[[], Snapshot],
         mint: Mint,
         clock: Clock,
+        faults: MutableMapping[str, str],
     ) -> None:
+        """``faults`` gets ``checkouts`` while the key may not read them."""
+        self._faults = faults
         self._store = store
         self._client = client
         self._keeper = keeper
@@ -124,7 +127,14 @@ class Newcomers:
         return Welcome("key", tenant, minted.text)
 
     async def _session(self, session_id: str) -> Mapping[str, Any]:
-        found = await ask(self._client, self._client.v1.checkout.sessions.retrieve_async(session_id), READ_SESSIONS)
+        asked = self._client.v1.checkout.sessions.retrieve_async(session_id)
+        try:
+            found = await ask(self._client, asked, READ_SESSIONS)
+        except StripeFault as fault:
+            if fault.stop:  # any other is about this one session
+                self._faults["checkouts"] = str(fault)
+            raise
+        self._faults.pop("checkouts", None)
         return _map(found.to_dict() if hasattr(found, "to_dict") else None)
 
     async def _make(self, name: str, customer: str, metadata: Mapping[str, Any]) -> bool:

@@ -45,7 +45,7 @@ class Payments:
         self._tasks: list[asyncio.Task[None]] = []
         self._client = StripeClient(stripe)
         keeper = Keeper(store, self._client, snapshot, clock, self.counts)
-        newcomers = Newcomers(store, self._client, keeper, snapshot, mint, clock)
+        newcomers = Newcomers(store, self._client, keeper, snapshot, mint, clock, self.counts.faults)
         self._inbox = Inbox(store, self._client, keeper, newcomers, snapshot, clock, self.counts)
         self._sender = NoticeSender(store, snapshot().settings.billing.notices, clock, self.counts.notices)
         self._page = WelcomePage(newcomers)

@@ -4,6 +4,18 @@ from sidecar.billing.reconcile.differences import KINDS, Difference
 from sidecar.billing.reconcile.ledger import heal_ledger
 from sidecar.billing.reconcile.parity import ParityKeeper
 from sidecar.billing.reconcile.report import Book, Line, Report, Reporter
+from sidecar.billing.reconcile.unasked import unasked_tenants
 from sidecar.billing.reconcile.verifier import Verifier
 
-__all__ = ["KINDS", "Book", "Difference", "Line", "ParityKeeper", "Report", "Reporter", "Verifier", "heal_ledger"]
+__all__ = [
+    "KINDS",
+    "Book",
+    "Difference",
+    "Line",
+    "ParityKeeper",
+    "Report",
+    "Reporter",
+    "Verifier",
+    "heal_ledger",
+    "unasked_tenants",
+]

@@ -5,6 +5,7 @@ A person is told while there is still time to change something, and the record s
 
 from collections.abc import Sequence
 
+from sidecar.billing.pace import together
 from sidecar.billing.reconcile.report import Book, Reporter
 from sidecar.core.accounts import Account, Bills, Notice
 from sidecar.core.billing import Parity, Period
@@ -36,6 +37,7 @@ class ParityKeeper:
         self._channels = tuple(channels)
         self._clock = clock
         self.differing: set[tuple[str, str, int]] = set()
+        self._failure: SidecarError | None = None
 
     async def keep(self) -> int:
         """Looks at every period that ended lately and has no final record; how many records were written. StoreError;
@@ -49,21 +51,29 @@ class ParityKeeper:
             if parity.final
         }
         after, written = "", 0
-        failure: SidecarError | None = None
+        self._failure = None
         while page := await self._store.accounts(after=after, limit=_PAGE):
-            for account in page:
-                for period in account.periods:
-                    if SETTLE_S <= now_s - period.end_s <= WATCHED_S:
-                        try:
-                            written += await self._period(account, period, now_s, done)
-                        except StoreError:
-                            raise
-                        except SidecarError as error:
-                            failure = error
+            ended = [
+                (account, period)
+                for account in page
+                for period in account.periods
+                if SETTLE_S <= now_s - period.end_s <= WATCHED_S
+            ]
+            written += sum(await together(self._tried(account, period, now_s, done) for account, period in ended))
             after = page[-1].tenant
-        if failure is not None:
-            raise failure
+        if self._failure is not None:
+            raise self._failure
         return written
+
+    async def _tried(self, account: Account, period: Period, now_s: int, done: set[tuple[str, str, Period]]) -> int:
+        """A payee that cannot be asked of one account may still be asked of the others."""
+        try:
+            return await self._period(account, period, now_s, done)
+        except StoreError:
+            raise
+        except SidecarError as error:
+            self._failure = error
+            return 0
 
     async def _period(self, account: Account, period: Period, now_s: int, done: set[tuple[str, str, Period]]) -> int:
         open_meters = {m: e for m, e in self._meters.items() if (account.tenant, m, period) not in done}

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TypeVar
 
+from sidecar.billing.pace import together
 from sidecar.core.billing import OPEN_STATES, OutboxRow, RowQuery, Sums
 from sidecar.core.billing_store import BillingStore
 from sidecar.core.clock import NS_PER_S, Clock
@@ -45,41 +46,53 @@ class Verifier:
         self._suspects: dict[Hour, _Suspicion] = {}
         self._after = 0
         self.foreign: dict[Hour, tuple[int, int]] = {}
+        self.more = False  # whether the last page was not the last
         self.missing = 0  # rows sent again because the payee did not have them
         self.unreadable = ""  # why the last reading failed
 
     async def verify(self) -> int:
-        """A page of accepted rows, the next one each time; how many became verified. StoreError."""
+        """A page of accepted rows, the next one each time, with all else that is open of their customers and meters:
+        however far this is behind, each of them is read once. How many rows became verified. StoreError."""
         now_ns = self._clock.wall_ns()
-        closed = (now_ns // NS_PER_S - SETTLE_S) // 3600 * 60
-        query = RowQuery(states=("accepted",), until=closed, after=self._after, limit=_PAGE)
-        rows = await self._store.rows(query)
-        self._after = rows[-1].id if len(rows) == _PAGE else 0
-        hours: dict[tuple[str, str], set[int]] = {}
+        closed = (now_ns // NS_PER_S - SETTLE_S) // 3600
+        rows = await self._store.rows(RowQuery(states=("accepted",), until=closed * 60, after=self._after, limit=_PAGE))
+        self.more = len(rows) == _PAGE
+        self._after = rows[-1].id if self.more else 0
+        first: dict[tuple[str, str], int] = {}
         for row in rows:
-            hour = row.minute // 60
-            if self._is_due((row.event_name, row.customer, hour), now_ns):
-                hours.setdefault((row.event_name, row.customer), set()).add(hour)
-        verified = 0
-        for (event_name, customer), wanted in hours.items():
-            for begin, end in _spans(sorted(wanted)):
-                verified += await self._span(event_name, customer, begin, end, wanted)
-        return verified
+            pair = row.event_name, row.customer
+            first[pair] = min(first.get(pair, closed), row.minute // 60)
+        return sum(
+            await together(
+                self._pair(event_name, customer, begin, min(begin + MOST_HOURS, closed))
+                for (event_name, customer), begin in first.items()
+            )
+        )
 
-    async def _span(self, event_name: str, customer: str, begin: int, end: int, wanted: set[int]) -> int:
+    async def _pair(self, event_name: str, customer: str, begin: int, end: int) -> int:
+        """The hours [begin, end) of one customer and meter, by one reading; how many rows became verified."""
+        now_ns = self._clock.wall_ns()
         query = RowQuery(
             customer=customer, event_name=event_name, since=begin * 60, until=end * 60, limit=60 * MOST_HOURS
         )
         by_hour: dict[int, list[OutboxRow]] = {}
         for row in await self._store.rows(query):
             by_hour.setdefault(row.minute // 60, []).append(row)
-        theirs = await self._read(partial(self._sums.hours, event_name, customer, begin, end))
+        wanted = [
+            hour
+            for hour, rows in sorted(by_hour.items())
+            if any(row.state == "accepted" for row in rows)
+            and not any(row.state in OPEN_STATES for row in rows)
+            and self._is_due((event_name, customer, hour), now_ns)
+        ]
+        if not wanted:
+            return 0
+        theirs = await self._read(partial(self._sums.hours, event_name, customer, wanted[0], wanted[-1] + 1))
         if theirs is None:
             return 0
         verified = 0
-        for hour in sorted(wanted & by_hour.keys()):
-            if begin <= hour < end and not any(row.state in OPEN_STATES for row in by_hour[hour]):
-                verified += await self._hour((event_name, customer, hour), by_hour[hour], theirs.get(hour, 0))
+        for hour in wanted:
+            verified += await self._hour((event_name, customer, hour), by_hour[hour], theirs.get(hour, 0))
         return verified
 
     async def _hour(self, hour: Hour, rows: list[OutboxRow], theirs: int) -> int:
@@ -168,14 +181,3 @@ def expected(rows: list[OutboxRow]) -> int:
     if totals:
         return max(totals, key=lambda row: row.version).value
     return sum(row.value for row in there)
-
-
-def _spans(hours: list[int]) -> list[tuple[int, int]]:
-    """[begin, end) that hold all of them, of at most MOST_HOURS each."""
-    spans: list[tuple[int, int]] = []
-    for hour in hours:
-        if spans and hour < spans[-1][0] + MOST_HOURS:
-            spans[-1] = (spans[-1][0], hour + 1)
-        else:
-            spans.append((hour, hour + 1))
-    return spans

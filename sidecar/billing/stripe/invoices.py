@@ -1,5 +1,6 @@
 """What Stripe's invoices ask for: metered quantities, before and after they are final."""
 
+import asyncio
 from collections.abc import Mapping
 from decimal import Decimal, InvalidOperation
 from typing import Any
@@ -27,6 +28,7 @@ class InvoiceLines:
         self._clock = clock
         self._events: dict[str, str] = {}  # price to event name; as many as Stripe lists
         self._read_ns: int | None = None
+        self._reading = asyncio.Lock()
 
     async def bill(self, account: Account, period: Period) -> Bill | None:
         """The invoice over this period of the account's subscription; None: there is none yet. StripeFault."""
@@ -69,16 +71,17 @@ class InvoiceLines:
         return found
 
     async def _event(self, price: str) -> str | None:
-        now_ns = self._clock.monotonic_ns()
-        if self._read_ns is None or now_ns - self._read_ns >= REMEMBERED_NS:
-            names = {meter.id: name for name, meter in (await read_meters(self._client, self._pace)).items()}
-            metered: Any = {"recurring": {"usage_type": "metered"}}
-            prices = await listed(
-                self._client, self._client.v1.prices.list_async, metered, READ_PRICES, pace=self._pace
-            )
-            meters = {str(one.get("id")): _map(one.get("recurring")).get("meter") for one in prices}
-            self._events = {price_id: names[meter] for price_id, meter in meters.items() if meter in names}
-            self._read_ns = now_ns
+        async with self._reading:  # one reading for all who wait for it
+            now_ns = self._clock.monotonic_ns()
+            if self._read_ns is None or now_ns - self._read_ns >= REMEMBERED_NS:
+                names = {meter.id: name for name, meter in (await read_meters(self._client, self._pace)).items()}
+                metered: Any = {"recurring": {"usage_type": "metered"}}
+                prices = await listed(
+                    self._client, self._client.v1.prices.list_async, metered, READ_PRICES, pace=self._pace
+                )
+                meters = {str(one.get("id")): _map(one.get("recurring")).get("meter") for one in prices}
+                self._events = {price_id: names[meter] for price_id, meter in meters.items() if meter in names}
+                self._read_ns = now_ns
         return self._events.get(price)
 
 

@@ -101,7 +101,7 @@ def _probes(
     v1 = client.v1
     one: Any = {"limit": 1}
     probes: list[tuple[Callable[[], Awaitable[Any]], str]] = [
-        (partial(v1.customers.list_async, one), "Customers: Read"),
+        (partial(v1.prices.list_async, one), "Prices: Read"),
         (partial(v1.subscriptions.list_async, one), "Subscriptions: Read"),
         (partial(v1.invoices.list_async, one), "Invoices: Read"),
     ]

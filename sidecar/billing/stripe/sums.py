@@ -12,21 +12,27 @@ from sidecar.billing.stripe.meters import READ_METERS, read_meters
 from sidecar.core.clock import NS_PER_S, Clock
 
 MOST_EXACT = 2**53  # Stripe sums in floats: beyond this an integer is not sure to be one
-READS_PER_S = 5  # Stripe's limit is 25 per endpoint; the rest is for everything else that uses the account
+READS_PER_S = 5  # Stripe's limit is 25 per endpoint live, and of all calls together with a test key
 REMEMBERED_NS = 600 * NS_PER_S  # a meter that was made anew under its name has another id
 
 
 class MeterSums:
-    """``Sums`` out of the meters' event summaries. Not faster than READS_PER_S, whoever asks."""
+    """``Sums`` out of the meters' event summaries. Not faster than ``rate`` per second, whoever asks."""
 
     def __init__(
-        self, client: StripeClient, clock: Clock, *, sleep: Callable[[float], Awaitable[None]] = asyncio.sleep
+        self,
+        client: StripeClient,
+        clock: Clock,
+        *,
+        rate: int = READS_PER_S,
+        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
         self._client = client
         self._clock = clock
-        self._pace = Pace(READS_PER_S, clock, sleep=sleep)
+        self._pace = Pace(rate, clock, sleep=sleep)
         self._ids: dict[str, str] = {}  # of active meters, as many as Stripe lists
         self._read_ns: int | None = None
+        self._reading = asyncio.Lock()
 
     async def total(self, event_name: str, customer: str, begin: int, end: int) -> int:
         """Over the Unix minutes [begin, end). StripeFault when it cannot be said."""
@@ -66,11 +72,12 @@ class MeterSums:
 
     async def _meter(self, event_name: str) -> str:
         """The id of the active meter, read anew now and then."""
-        now = self._clock.monotonic_ns()
-        if event_name not in self._ids or self._read_ns is None or now - self._read_ns >= REMEMBERED_NS:
-            meters = await read_meters(self._client, self._pace)
-            self._ids = {name: meter.id for name, meter in meters.items() if meter.active}
-            self._read_ns = now
+        async with self._reading:  # one reading for all who wait for it
+            now = self._clock.monotonic_ns()
+            if event_name not in self._ids or self._read_ns is None or now - self._read_ns >= REMEMBERED_NS:
+                meters = await read_meters(self._client, self._pace)
+                self._ids = {name: meter.id for name, meter in meters.items() if meter.active}
+                self._read_ns = now
         if event_name not in self._ids:
             raise StripeFault(f'Stripe has no active meter with the event name "{event_name}"')
         return self._ids[event_name]

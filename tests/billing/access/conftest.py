@@ -52,7 +52,8 @@ class House:
         self.client = StripeClient(replace(self.stripe, api_key=key))
         self.keeper = Keeper(self.store, self.client, lambda: self.snapshot, self.clock, self.counts)
         self.keeper._pace = Free()
-        self.newcomers = Newcomers(self.store, self.client, self.keeper, lambda: self.snapshot, self.mint, self.clock)
+        everything = (self.store, self.client, self.keeper, lambda: self.snapshot, self.mint, self.clock)
+        self.newcomers = Newcomers(*everything, self.counts.faults)
         self.inbox = self.another_inbox()
 
     def another_inbox(self) -> Inbox:

@@ -157,14 +157,14 @@ async def test_a_restricted_key_is_told_what_it_lacks(
     with caplog.at_level(logging.WARNING):
         await house.inbox.round()
     assert "Subscriptions: Read (rak_subscription_read)" in caplog.text
-    assert "Subscriptions: Read" in house.counts.fault
+    assert "Subscriptions: Read" in house.counts.faults["subscriptions"]
     assert RESTRICTED not in caplog.text
     assert await house.access_of() == ("active", "pro")
     await house.client.close()
     house.use("sk_test_fake")
     await house.inbox.sweep()
     await house.keeper.refresh("acme", acme)
-    assert house.counts.fault == ""
+    assert house.counts.faults == {}
 
 
 async def test_many_customers_are_swept_in_short_rounds(house: House) -> None:

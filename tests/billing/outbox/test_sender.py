@@ -135,21 +135,6 @@ async def test_a_clock_that_differs_from_the_payees_is_told(books: Books, caplog
     assert caplog.text.count("clock differs") == 1
 
 
-async def test_at_the_stated_rate_the_customers_are_served_within_a_window(tmp_path: Path) -> None:
-    """30,000 pairs of customer and meter at 100 a second take a window of 300 s; here 300 at 1 a second (the whole
-    number is ``make bench BENCH=outbox``)."""
-    books = Books(tmp_path / "a.db")
-    await filled(books, 100, 1)
-    begun_s = books.now_s
-
-    async def pass_time(seconds: float) -> None:
-        books.clock.advance(seconds)
-
-    slow = Sender(books.store, Recorder([]), None, books.clock, rules=Rules(gate_s=None), rate=1, sleep=pass_time)
-    assert await slow.send() == 100
-    assert books.now_s - begun_s <= 100
-
-
 def test_a_stamp_ahead_of_the_payees_clock_waits() -> None:
     ahead = dataclasses.replace(ROW, minute=1_000_020)
     step = next_step(ahead, NOW_NS, Rules())

@@ -75,6 +75,35 @@ async def test_what_agrees_is_verified_with_one_reading(books: Books) -> None:
     books.end()
 
 
+async def test_whoever_is_behind_reads_each_customer_once(books: Books) -> None:
+    """Two days without verifying are one reading, not one for each hour or each row."""
+    await books.open_account()
+    for _ in range(48):
+        await books.use(5)
+        books.payee.advance(1_800)
+        await books.round()
+        await books.use(6)
+        books.payee.advance(1_800)
+        await books.round()
+    books.payee.advance(3 * 3600)
+    await books.round()
+    readings = []
+
+    class Counted:
+        async def total(self, event_name: str, customer: str, begin: int, end: int) -> int:
+            return await books.payee.total(event_name, customer, begin, end)
+
+        async def hours(self, event_name: str, customer: str, begin: int, end: int) -> dict[int, int]:
+            readings.append((begin, end))
+            return await books.payee.hours(event_name, customer, begin, end)
+
+    rows = await books.rows("accepted")
+    assert len(rows) > 90
+    assert await Verifier(books.store, Counted(), books.clock).verify() == len(rows)
+    assert len(readings) == 1
+    books.end()
+
+
 async def test_late_sums_of_the_payee_are_waited_for(books: Books) -> None:
     books.payee.stripe.knobs.summary_lag_s = 3 * 3600 + 1_800
     await reported(books, 5)

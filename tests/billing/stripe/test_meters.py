@@ -91,7 +91,7 @@ async def test_the_active_one_of_two_meters_counts(peer: Peer, client: StripeCli
         ("/v1/billing/meters", "Meters: Read"),
         ("/v1/billing/meter_events", "Meter events: Write"),
         ("/v1/billing/meters/mtr_1/event_summaries", "Meters: Read"),
-        ("/v1/customers", "Customers: Read"),
+        ("/v1/prices", "Prices: Read"),
         ("/v1/subscriptions", "Subscriptions: Read"),
         ("/v1/invoices", "Invoices: Read"),
     ],
@@ -122,6 +122,6 @@ async def test_stripe_that_cannot_be_asked_says_nothing_about_the_meters(
     peer.otherwise = answer
     with pytest.raises(StripeFault):
         await check(client, ADDS)
-    peer.otherwise = lambda asked: RESET if asked.path == "/v1/customers" else with_meters(METER)(asked)
+    peer.otherwise = lambda asked: RESET if asked.path == "/v1/prices" else with_meters(METER)(asked)
     with pytest.raises(StripeFault):
         await check(client, ADDS)
