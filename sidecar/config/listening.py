@@ -1,6 +1,6 @@
 """The tables of how clients are met at the door."""
 
-from sidecar.config.kinds import ScalarKind, choice, text
+from sidecar.config.kinds import BOOLEAN, ScalarKind, choice, text
 from sidecar.config.reading import Scalar
 from sidecar.config.tables import Field, Table
 from sidecar.core.listening import Tls
@@ -15,8 +15,8 @@ def _parse_file(scalar: Scalar) -> str:
 _FILE = ScalarKind(_PATH.words, _parse_file, _PATH.json)
 
 
-def _make_tls(certificate: str, key: str, oldest: str) -> Tls:
-    tls = Tls(certificate, key, oldest)
+def _make_tls(certificate: str, key: str, oldest: str, http2: bool) -> Tls:
+    tls = Tls(certificate, key, oldest, http2)
     tls.context()
     return tls
 
@@ -29,6 +29,7 @@ TLS = Table(
         Field("certificate", _FILE, "The certificate and its chain, PEM. Relative to this file.", required=True),
         Field("key", _FILE, "Its key, PEM, without a password. Relative to this file.", required=True),
         Field("oldest", choice("1.2", "1.3"), "The oldest version of TLS that is spoken.", default="1.2"),
+        Field("http2", BOOLEAN, "Whether HTTP/2 is offered beside HTTP/1.1 (ALPN).", default=True),
     ),
     of=Tls,
 )

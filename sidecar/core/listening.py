@@ -11,17 +11,17 @@ class Tls:
     certificate: str
     key: str
     oldest: str = "1.2"
+    http2: bool = True  # offered by ALPN beside HTTP/1.1
 
     def context(self) -> ssl.SSLContext:
         """A new context for a listener. ValueError says which file is wrong."""
         context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
         context.minimum_version = ssl.TLSVersion.TLSv1_3 if self.oldest == "1.3" else ssl.TLSVersion.TLSv1_2
-        context.set_alpn_protocols(["http/1.1"])
         self.put_into(context)
         return context
 
     def put_into(self, context: ssl.SSLContext) -> None:
-        """Brings the certificate into a context in use, for the handshakes from now on. ValueError as ``context``."""
+        """Brings all but ``oldest`` into a context in use, for the handshakes to come. ValueError as ``context``."""
         for path in (self.certificate, self.key):
             try:
                 with open(path, "rb"):  # noqa: PTH123 - the path is a text from the configuration
@@ -39,3 +39,4 @@ class Tls:
             raise ValueError(
                 f"{self.certificate} and {self.key} are no certificate and key in PEM without a password"
             ) from None
+        context.set_alpn_protocols(["h2", "http/1.1"] if self.http2 else ["http/1.1"])

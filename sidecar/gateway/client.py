@@ -76,12 +76,9 @@ class ClientConnection(asyncio.Protocol):
         tls = transport.get_extra_info("sslcontext") is not None
         self.peer = Peer(ip, trusted=is_trusted(ip, lane.rules.trusted), tls=tls)
         bounds = lane.rules.bounds
-        held = lane.per_ip.get(ip, 0)
-        lane.per_ip[ip] = held + 1
-        if len(lane.connections) >= bounds.max_connections or held >= bounds.max_connections_per_ip:
+        if not lane.entered(self, ip):
             self.transport.abort()
             return
-        lane.connections.add(self)
         self.transport.set_write_buffer_limits(high=bounds.buffer)
         self.deadline_ns = lane.monotonic_ns() + bounds.header_timeout_ns
 
@@ -128,12 +125,7 @@ class ClientConnection(asyncio.Protocol):
         return self.current is not None or bool(self._queue)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        lane, ip = self._lane, self.peer.ip
-        lane.left(self)
-        if lane.per_ip[ip] <= 1:
-            del lane.per_ip[ip]
-        else:
-            lane.per_ip[ip] -= 1
+        self._lane.left(self, self.peer.ip)
         self.deadline_ns = 0
         self._closing = True
         self._queue.clear()

@@ -141,9 +141,23 @@ class Lane:
                 except Exception:  # one bad sweep must not end all timeouts
                     _log.exception("a sweep failed")
 
-    def left(self, connection: Any) -> None:
+    def entered(self, connection: Any, ip: str) -> bool:
+        """A client connection began; False when there are too many, in all or from its address. ``left`` either way."""
+        bounds = self.rules.bounds
+        held = self.per_ip.get(ip, 0)
+        self.per_ip[ip] = held + 1
+        if len(self.connections) >= bounds.max_connections or held >= bounds.max_connections_per_ip:
+            return False
+        self.connections.add(connection)
+        return True
+
+    def left(self, connection: Any, ip: str) -> None:
         """A client connection ended."""
         self.connections.discard(connection)
+        if self.per_ip[ip] <= 1:
+            del self.per_ip[ip]
+        else:
+            self.per_ip[ip] -= 1
         if self.closing and not self.connections:
             self._quiet.set()
 

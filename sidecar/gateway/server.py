@@ -6,7 +6,21 @@ from aiohttp import web
 
 from sidecar.core.clock import NS_PER_S
 from sidecar.gateway.client import ClientConnection
+from sidecar.gateway.http2 import Http2Connection
 from sidecar.gateway.lane import Lane
+
+
+class Negotiated(asyncio.Protocol):
+    """A connection over TLS until its handshake has told which HTTP the client speaks (ALPN, RFC 7301)."""
+
+    def __init__(self, lane: Lane) -> None:
+        self._lane = lane
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        chosen = transport.get_extra_info("ssl_object").selected_alpn_protocol()
+        protocol = Http2Connection(self._lane) if chosen == "h2" else ClientConnection(self._lane)
+        transport.set_protocol(protocol)
+        protocol.connection_made(transport)
 
 
 class LaneServer:
@@ -15,8 +29,9 @@ class LaneServer:
     def __init__(self, lane: Lane) -> None:
         self._lane = lane
 
-    def __call__(self) -> ClientConnection:
-        return ClientConnection(self._lane)
+    def __call__(self) -> asyncio.Protocol:
+        tls = self._lane.rules.snapshot.settings.tls
+        return ClientConnection(self._lane) if tls is None else Negotiated(self._lane)
 
     def pre_shutdown(self) -> None:
         """No new requests: idle connections close, busy ones after their reply."""

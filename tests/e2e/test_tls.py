@@ -1,6 +1,7 @@
 """TLS on the listener of the real process, with certificates made here, and their renewal while it serves."""
 
 import datetime
+import hashlib
 import http.client
 import socket
 import ssl
@@ -8,6 +9,7 @@ import urllib.parse
 from collections.abc import Callable
 from pathlib import Path
 
+import httpx
 import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
@@ -48,7 +50,7 @@ def certify(folder: Path, name: str) -> None:
 def dial(sidecar: Sidecar, **more: ssl.TLSVersion) -> ssl.SSLSocket:
     context = ssl.create_default_context()
     context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
-    context.set_alpn_protocols(["h2", "http/1.1"])
+    context.set_alpn_protocols(["http/1.1"])
     for name, value in more.items():
         setattr(context, name, value)
     address = urllib.parse.urlsplit(sidecar.base)
@@ -89,6 +91,20 @@ def test_a_renewed_certificate_is_taken_and_nothing_is_closed(served: tuple[Side
             assert named(another) == "second"
             assert get(another, key).status == 200
         assert get(client, key).status == 200
+
+
+@pytest.mark.parametrize(("offered", "spoken"), [("", "HTTP/2"), (", http2: false", "HTTP/1.1")])
+def test_a_client_that_prefers_http_2_gets_it(make: Make, tmp_path: Path, api: Api, offered: str, spoken: str) -> None:
+    certify(tmp_path, "first")
+    sidecar = make(*write_config(tmp_path, api.url, POLICIES, TLS.replace("}", offered + "}"))).start()
+    key = sidecar.another_key("acme")
+    with httpx.Client(http2=True, verify=False, base_url=sidecar.base, timeout=PATIENCE_S) as client:
+        assert client.get("/echo").status_code == 401
+        body = b"x" * 1_000_000
+        reply = client.post("/echo", content=body, headers={"X-API-Key": key})
+        assert (reply.status_code, reply.http_version) == (200, spoken)
+        assert reply.json()["sha256"] == hashlib.sha256(body).hexdigest()
+        assert client.get("/bytes/3000000", headers={"X-API-Key": key}).content == b"x" * 3_000_000
 
 
 def test_a_pair_that_does_not_match_leaves_the_old_one(served: tuple[Sidecar, str], tmp_path: Path) -> None:
