@@ -6,6 +6,7 @@ from sidecar.admission.gate import Demand, QuotaRule, Rule
 from sidecar.admission.quotas import QuotaKey, Quotas
 from sidecar.admission.refusals import Refused, barred, state_refusals
 from sidecar.admission.scopes import static_values
+from sidecar.core.overrides import overridden
 from sidecar.core.policy import Concurrency, Limit, Meter, Plan, Route, Snapshot
 from sidecar.core.values import Principal
 
@@ -16,7 +17,7 @@ def plan_of(snapshot: Snapshot, principal: Principal) -> Plan | Refused:
     if plan is None:
         return barred("plan_unknown", f"The account's plan {principal.plan!r} is not defined.")
     if not principal.sandbox:
-        return plan
+        return overridden(plan, principal.overrides)
     if plan.test_keys is None:
         return barred("test_keys_unavailable", f'The plan "{plan.name}" has no test keys.', upgrade=plan.upgrade)
     test_plan = snapshot.plans.get(plan.test_keys)

@@ -21,6 +21,8 @@ from sidecar.config.kinds import (
 )
 from sidecar.config.meters import METER, MULTIPLY
 from sidecar.config.network import TOKEN
+from sidecar.config.overrides import OVERRIDES
+from sidecar.config.overrides import TABLES as OVERRIDE_TABLES
 from sidecar.config.prices import MOST, PRICE, PRICE_TABLES
 from sidecar.config.reading import Scalar, quoted
 from sidecar.config.tables import Field, Group, ListOf, MapOf, Record, Table
@@ -296,6 +298,7 @@ TENANT = Table(
             absent="as its subscription at Stripe has them; without one on the 1st",
         ),
         Field("time_zone", _ZONE, "Of its billing periods.", absent="UTC"),
+        Field("overrides", Record(OVERRIDES), "What it has instead of its plan's numbers.", absent="none"),
     ),
 )
 TOP = (
@@ -330,5 +333,6 @@ TOP = (
     ),
 )
 TABLES = (
-    *(METER, MULTIPLY, ROUTE, MATCH, ANNOUNCE, PLAN, LIMIT, CONCURRENCY, QUOTA, *PRICE_TABLES, TENANT, ANCHOR, COSTS),
+    *(METER, MULTIPLY, ROUTE, MATCH, ANNOUNCE, PLAN, LIMIT, CONCURRENCY, QUOTA, *PRICE_TABLES, TENANT, ANCHOR),
+    *(*OVERRIDE_TABLES, COSTS),
 )

@@ -1,7 +1,10 @@
 """The small immutable values that travel through a request: who calls, and what is kept about them."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
+
+from sidecar.core.origin import Origin
 
 
 class AccessState(StrEnum):
@@ -27,6 +30,25 @@ class Anchor:
 
 
 @dataclass(frozen=True, slots=True)
+class Override:
+    """Another number for a policy of the plan; None: the plan's. ``overage``: of a quota alone."""
+
+    name: str
+    limit: int | None = None
+    overage: str | None = None
+    origin: Origin = field(default=Origin(), compare=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Overrides:
+    """What a tenant has instead of its plan's numbers, by the policies' names; core.overrides applies it."""
+
+    limits: Mapping[str, Override] = field(default_factory=dict)
+    concurrency: Mapping[str, Override] = field(default_factory=dict)
+    quotas: Mapping[str, Override] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
 class Tenant:
     """The paying party. ``created_ns``: Unix nanoseconds, 0 for one declared in ``policies/``.
 
@@ -40,6 +62,7 @@ class Tenant:
     created_ns: int = 0
     anchor: Anchor | None = None
     time_zone: str | None = None
+    overrides: Overrides | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +95,7 @@ class Principal:
     """Who calls, resolved. ``key_id`` is the API key's id, or ``jwt:`` and the token's subject.
 
     ``expires_ns`` (Unix nanoseconds) is when this identity ends by itself. ``scopes`` None means not narrowed.
-    ``billing_cycle``: the tenant's billing periods, as ``core.periods`` writes them.
+    ``billing_cycle``: the tenant's billing periods, as ``core.periods`` writes them; ``overrides``: the tenant's.
     """
 
     tenant: str
@@ -83,3 +106,4 @@ class Principal:
     scopes: frozenset[str] | None = None
     expires_ns: int | None = None
     billing_cycle: str = "month"
+    overrides: Overrides | None = None

@@ -235,7 +235,8 @@ class Resolver(Generic[T]):
         tenant = standing(own, account)
         scopes = frozenset(row.scopes) if row.scopes is not None else None
         ends_ns, cycle = row.expires_ns, self._cycle(own, account)
-        return Principal(tenant.name, row.id, tenant.plan, tenant.state, row.sandbox, scopes, ends_ns, cycle)
+        terms = scopes, ends_ns, cycle, own.overrides
+        return Principal(tenant.name, row.id, tenant.plan, tenant.state, row.sandbox, *terms)
 
     async def _token(self, token: bytes) -> Principal:
         if self._tokens is None:
@@ -246,7 +247,8 @@ class Resolver(Generic[T]):
         if plan is None or (account is not None and account.plan is not None):
             plan = tenant.plan  # what was bought (or is left of it) wins over what the issuer believes
         ends_ns, cycle = claims.ends_ns, self._cycle(own, account)
-        return Principal(tenant.name, claims.key_id, plan, tenant.state, False, claims.scopes, ends_ns, cycle)
+        terms = claims.scopes, ends_ns, cycle, own.overrides
+        return Principal(tenant.name, claims.key_id, plan, tenant.state, False, *terms)
 
     def _cycle(self, tenant: Tenant, account: PayingAccount | None) -> str:
         return billing_cycle(tenant, account, self._wall_ns() // NS_PER_S)

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from sidecar.core.errors import StoreError, Unauthenticated
 from sidecar.core.policy import ApiKeySettings, Identity
 from sidecar.core.problems import CODES
-from sidecar.core.values import AccessState, Principal, Tenant
+from sidecar.core.values import AccessState, Anchor, Override, Overrides, Principal, Tenant
 from sidecar.identity import Found, MintedKey, Peppers, Resolver, mint_key, scopes_allow
 
 from .conftest import Shop
@@ -56,6 +56,13 @@ async def refused(resolver: Resolver[Principal], credential: Found, ip: str = IP
     assert refusal.value.reason in CODES
     assert credential.secret.decode("latin-1")[-20:] not in str(refusal.value) + repr(refusal.value)
     return refusal.value.reason
+
+
+async def test_a_principal_has_its_tenants_billing_period_and_overrides(shop: Shop) -> None:
+    overrides = Overrides(quotas={"monthly": Override("monthly", 7)})
+    shop.store.by_name["acme"] = Tenant("acme", "pro", anchor=Anchor(31, 90), overrides=overrides)
+    resolved = await make(shop).resolve(found(shop.sell()), IP)
+    assert (resolved.billing_cycle, resolved.overrides) == ("month:1:0:31:5400:UTC", overrides)
 
 
 async def test_a_key_becomes_its_principal_and_is_cached_for_thirty_seconds(shop: Shop) -> None:

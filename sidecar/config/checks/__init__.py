@@ -3,7 +3,7 @@
 Near-linear in the number of routes and plans: 10,000 routes are checked in a fraction of a second.
 """
 
-from sidecar.config.checks import money, payments, plans, retention, routes, targets
+from sidecar.config.checks import money, overrides, payments, plans, retention, routes, targets
 from sidecar.config.reading import Reading
 from sidecar.core.policy import Snapshot
 
@@ -13,6 +13,7 @@ def check(snapshot: Snapshot, reading: Reading) -> None:
     targets.check(snapshot, reading)
     routes.check(snapshot, reading)
     plans.check(snapshot, reading)
+    overrides.check(snapshot, reading)
     money.check(snapshot, reading)
     retention.check(snapshot, reading)
     payments.check(snapshot, reading)
