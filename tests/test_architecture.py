@@ -230,7 +230,7 @@ def test_every_module_imports_alone() -> None:
         )
         for part in (0, 1)
     ]
-    errors = [process.communicate(timeout=120)[1] for process in running]
+    errors = [process.communicate(timeout=600)[1] for process in running]
     assert [process.returncode for process in running] == [0, 0], "".join(errors)
 
 
