@@ -115,10 +115,20 @@ class CallJournal(Protocol):
     def synced(self) -> "asyncio.Future[None]": ...
 
 
-class TenantStore(Protocol):
-    """Tenants and their keys."""
+class Lookups(Protocol):
+    """What is looked up to know a caller."""
 
     async def tenant(self, name: str) -> Tenant | None: ...
+
+    async def key(self, key_id: str) -> ApiKey | None: ...
+
+    async def keys_version(self) -> int:
+        """Grows with every change of a tenant or a key; caches poll it."""
+        ...
+
+
+class TenantStore(Lookups, Protocol):
+    """Tenants and their keys."""
 
     async def tenants(self, *, after: str = "", limit: int = 100) -> list[Tenant]:
         """By name, ascending, starting after ``after``."""
@@ -134,8 +144,6 @@ class TenantStore(Protocol):
         """Changes what is not None. NotFound when there is no such tenant."""
         ...
 
-    async def key(self, key_id: str) -> ApiKey | None: ...
-
     async def keys(self, tenant: str, *, after: str = "", limit: int = 100) -> list[ApiKey]:
         """By id, ascending, revoked and expired ones too."""
         ...
@@ -148,14 +156,9 @@ class TenantStore(Protocol):
         """Revokes the key at ``at_ns``, or (``revoked`` False) lets it expire then; an earlier end stays. NotFound."""
         ...
 
-    async def keys_version(self) -> int:
-        """Grows with every change of a tenant or a key; caches poll it."""
-        ...
 
-
-class Ledger(Protocol):
-    """Append-only entries and the sums over them. One ledger takes the journals of several nodes; an adapter is opened
-    for one of them, whose position it keeps."""
+class JournalSink(Protocol):
+    """Where one journal is shipped to: the ledger's side that takes entries and lets go of old ones."""
 
     async def position(self) -> Position:
         """How much of this node's journal is in the ledger."""
@@ -170,6 +173,21 @@ class Ledger(Protocol):
     async def rejected(self) -> int:
         """How many malformed records were ever set aside."""
         ...
+
+    async def forget_events(self, *, before_us: int, at_most: int) -> int:
+        """Deletes about ``at_most`` single events older than ``before_us`` (a store with partitions: whole ones at
+        once); sums stay. Returns how many went; less than ``at_most`` means that none is left."""
+        ...
+
+    async def forget_sums(self, *, minutes_before_us: int, hours_before_us: int, at_most: int) -> int:
+        """Deletes at most ``at_most`` rows of sums per minute and per hour older than the given times. The sums per
+        hour go on answering for whole hours of which the minutes are gone. Returns how many went."""
+        ...
+
+
+class Ledger(JournalSink, Protocol):
+    """Append-only entries and the sums over them. One ledger takes the journals of several processes; an adapter is
+    opened for one of them, whose position it keeps."""
 
     async def usage(self, tenant: str, *, since_us: int, until_us: int) -> UsageReport: ...
 
@@ -188,16 +206,6 @@ class Ledger(Protocol):
 
         Paging sees every event that was there when it began exactly once. ValueError when ``after`` is not from here.
         """
-        ...
-
-    async def forget_events(self, *, before_us: int, at_most: int) -> int:
-        """Deletes about ``at_most`` single events older than ``before_us`` (a store with partitions: whole ones at
-        once); sums stay. Returns how many went; less than ``at_most`` means that none is left."""
-        ...
-
-    async def forget_sums(self, *, minutes_before_us: int, hours_before_us: int, at_most: int) -> int:
-        """Deletes at most ``at_most`` rows of sums per minute and per hour older than the given times. The sums per
-        hour go on answering for whole hours of which the minutes are gone. Returns how many went."""
         ...
 
 

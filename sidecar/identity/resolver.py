@@ -12,7 +12,7 @@ from sidecar.core.accounts import AccountSource, billing_cycle, standing
 from sidecar.core.clock import NS_PER_S, Clock
 from sidecar.core.errors import StoreError, Unauthenticated
 from sidecar.core.policy import Identity
-from sidecar.core.ports import TenantStore
+from sidecar.core.ports import Lookups
 from sidecar.core.values import Principal, Tenant
 from sidecar.identity.cache import Entry, Refusals, Seats
 from sidecar.identity.finder import Found
@@ -48,7 +48,7 @@ class Resolver(Generic[T]):
     def __init__(
         self,
         identity: Identity,
-        store: TenantStore,
+        store: Lookups,
         peppers: Peppers,
         seat: Callable[[Principal], Awaitable[T]],
         tenants: Callable[[], Mapping[str, Tenant]],

@@ -10,7 +10,7 @@ import mmap
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from sidecar.core.ports import Ledger, Position
+from sidecar.core.ports import JournalSink, Position
 from sidecar.core.records import encode_record, event_id_of, indeterminate, is_done
 from sidecar.ledger.segment import (
     CORRUPT,
@@ -43,7 +43,7 @@ class Recovered:
         return [_unfinished(intent) for intent in self.open_calls.values()]
 
 
-async def ship_leftovers(paths: tuple[Path, ...], ledger: Ledger) -> Recovered:
+async def ship_leftovers(paths: tuple[Path, ...], ledger: JournalSink) -> Recovered:
     """Ships every done record after the ledger's position, oldest first. StoreError when a file or the ledger fails."""
     found = Recovered()
     position = await ledger.position()
@@ -55,7 +55,7 @@ async def ship_leftovers(paths: tuple[Path, ...], ledger: Ledger) -> Recovered:
 
 
 async def _ship_segment(
-    path: Path, data: mmap.mmap, position: Position, ledger: Ledger, found: Recovered, *, last: bool
+    path: Path, data: mmap.mmap, position: Position, ledger: JournalSink, found: Recovered, *, last: bool
 ) -> None:
     number = number_of(path)
     offset = HEADER.size

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from sidecar.core.clock import NS_PER_S, NS_PER_US, Clock
 from sidecar.core.errors import StoreError, StoreFull
-from sidecar.core.ports import Ledger, Position
+from sidecar.core.ports import JournalSink, Position
 from sidecar.ledger.journal import Journal
 from sidecar.ledger.readings import ShipperReadings
 from sidecar.ledger.recovery import Recovered, ship_leftovers
@@ -41,7 +41,7 @@ class Shipper:
     def __init__(
         self,
         journal: Journal,
-        ledger: Ledger,
+        ledger: JournalSink,
         clock: Clock,
         *,
         keep: Retention,

@@ -1,36 +1,50 @@
-"""Who counts shared limits: the Lua script decides what ``core.leases.Book`` decides, on a server and on a cluster."""
+"""Who counts shared limits: the Lua script decides what ``core.leases.Book`` decides, on a server and on a cluster; so
+does a parent, over its Unix socket."""
 
 import asyncio
 import random
 import secrets
 from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
 from typing import cast
 
 import pytest
 
 from sidecar.core.leases import Answer, Ask, Book, CounterAsk, life_us
+from sidecar.core.ports import LimitStore
 from sidecar.core.redis_address import RedisAddress
 from sidecar.storage.redis import RedisLimitStore
+from tests.storage.link import parent
 from tests.storage.redis.server import cluster, running
 
 MINUTE = 60_000_000
 
 
-@pytest.fixture(scope="module", params=["redis", "cluster"])
+@pytest.fixture(scope="module", params=["redis", "cluster", "parent"])
 def url(request: pytest.FixtureRequest) -> Iterator[str]:
     if request.param == "redis":
         with running() as server:
             yield server.url
+    elif request.param == "parent":
+        with parent.running() as path:
+            yield f"unix:{path}"
     else:
         with cluster() as masters:
             yield "redis+cluster://" + ",".join(f"127.0.0.1:{each.port}" for each in masters[:2])
 
 
+async def opened(url: str) -> LimitStore:
+    """One node's store."""
+    if url.startswith("unix:"):
+        return await parent.Worker.open(Path(url.removeprefix("unix:")))
+    return RedisLimitStore(RedisAddress.parse(url), budget_s=5)
+
+
 @pytest.fixture
-async def store(url: str) -> AsyncIterator[RedisLimitStore]:
-    opened = RedisLimitStore(RedisAddress.parse(url), budget_s=5)
-    yield opened
-    await opened.close()
+async def store(url: str) -> AsyncIterator[LimitStore]:
+    one = await opened(url)
+    yield one
+    await one.close()
 
 
 def counter(limit: int = 10, window: int = MINUTE, life: int | None = None, **more: int) -> CounterAsk:
@@ -84,7 +98,7 @@ class Caller:
 @pytest.mark.parametrize("exact", [False, True], ids=["leased", "exact"])
 @pytest.mark.parametrize("seed", range(4))
 async def test_a_recorded_trace_gets_the_same_answers_from_each_store(
-    store: RedisLimitStore, seed: int, exact: bool
+    store: LimitStore, seed: int, exact: bool
 ) -> None:
     """apache/apisix#12592, Kong/kong#11846. The store's own moments are given to the book, so that time is the same."""
     book, caller, tag = Book(), Caller(seed), secrets.token_hex(8)
@@ -98,7 +112,7 @@ async def test_a_recorded_trace_gets_the_same_answers_from_each_store(
     assert len(decisions) == 3
 
 
-async def test_of_many_callers_at_the_last_unit_one_passes(store: RedisLimitStore) -> None:
+async def test_of_many_callers_at_the_last_unit_one_passes(store: LimitStore) -> None:
     """BerriAI/litellm#34732, #40095."""
     tag = secrets.token_hex(8)
     await store.lease(ask(tag, counter(), requests=9))
@@ -106,7 +120,7 @@ async def test_of_many_callers_at_the_last_unit_one_passes(store: RedisLimitStor
     assert sum(answer.passed for answer in answers) == 1
 
 
-async def test_a_refused_request_takes_nothing_from_any_limit(store: RedisLimitStore) -> None:
+async def test_a_refused_request_takes_nothing_from_any_limit(store: LimitStore) -> None:
     """envoyproxy/ratelimit#185, TykTechnologies/tyk#265."""
     tag = secrets.token_hex(8)
     wide, narrow = counter(100), counter(1)._replace(key="narrow")
@@ -118,21 +132,23 @@ async def test_a_refused_request_takes_nothing_from_any_limit(store: RedisLimitS
 async def test_a_limit_is_one_bucket_whoever_asks(url: str) -> None:
     """apache/apisix#12946, #13584, #6760, #11774, Kong/kong#2669: nothing of a node is part of a counter's key."""
     tag = secrets.token_hex(8)
-    nodes = [RedisLimitStore(RedisAddress.parse(url), budget_s=5) for _ in range(3)]
+    nodes = [await opened(url) for _ in range(3)]
     passed = [(await node.lease(ask(tag, counter(2)))).passed for node in nodes]
     for node in nodes:
         await node.close()
     assert passed == [1, 1, 0]
 
 
-async def test_tags_that_look_alike_are_apart(store: RedisLimitStore) -> None:
+async def test_tags_that_look_alike_are_apart(store: LimitStore) -> None:
     """Keys are injective, whatever a tenant is called."""
     end = secrets.token_hex(4)
     for tag in (f"a}}:{end}", f"a%7D:{end}", f"{{a}}{end}", f"a{end}", ""):
         assert (await store.lease(ask(f"{tag}{end}", counter(1)))).passed == 1, tag
 
 
-async def test_a_server_that_forgot_its_scripts_is_asked_again(store: RedisLimitStore) -> None:
+@pytest.mark.parametrize("url", ["redis", "cluster"], indirect=True)
+async def test_a_server_that_forgot_its_scripts_is_asked_again(store: LimitStore) -> None:
+    assert isinstance(store, RedisLimitStore)
     tag = secrets.token_hex(8)
     await store.lease(ask(tag, counter()))
     client = cast("object", store._client)
