@@ -14,7 +14,7 @@ from sidecar.admin.api import Readiness, make_admin_app
 from sidecar.admin.desk import Desk
 from sidecar.admin.exports import Export
 from sidecar.admin.gather import read_admission, read_journal, read_upstreams
-from sidecar.admin.operations import Mint, Operations
+from sidecar.admin.operations import Changed, Mint, Operations
 from sidecar.admin.public import make_public_app
 from sidecar.admin.running import RunningMargin
 from sidecar.admin.sources import (
@@ -33,6 +33,7 @@ from sidecar.admin.waiting import make_waiting_app
 __all__ = [
     "AdmissionReading",
     "Build",
+    "Changed",
     "Connections",
     "Desk",
     "Export",

@@ -87,6 +87,7 @@ class Exposition:
 
     async def scrape(self, accept: str) -> tuple[bytes, str]:
         """The exposition and its content type."""
+        await self._sources.refresh()
         readings = self._sources.read()
         return await asyncio.get_running_loop().run_in_executor(None, render, readings, self._process, accept)
 

@@ -4,7 +4,7 @@ Every method returns a dict that JSON can hold. Errors: NotFound, Conflict and S
 with a sentence that says what to write instead.
 """
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from difflib import get_close_matches
 from heapq import merge
 from typing import Any, Protocol
@@ -47,10 +47,13 @@ class Mint(Protocol):
     ) -> tuple[ApiKey, Minted]: ...
 
 
+Changed = Callable[[str | None, str | None], Coroutine[Any, Any, None]]  # of (tenant, key id)
+
+
 class Operations(Reports):
-    """Changes, and the questions of Reports. ``changed(tenant, key_id)`` is called after a change so that caches forget
-    (None: all of them); ``flush`` waits until the ledger holds every call that has ended; ``desk``: what concerns
-    billing."""
+    """Changes, and the questions of Reports. ``changed(tenant, key_id)`` is awaited after a change so that caches
+    forget (None: all of them); ``flush`` waits until the ledger holds every call that has ended; ``desk``: what
+    concerns billing."""
 
     def __init__(
         self,
@@ -59,7 +62,7 @@ class Operations(Reports):
         snapshot: Callable[[], Snapshot],
         mint: Mint,
         clock: Clock,
-        changed: Callable[[str | None, str | None], None],
+        changed: Changed,
         flush: Callable[[], Awaitable[None]],
         accounts: AccountSource | None = None,
         desk: Desk | None = None,
@@ -85,7 +88,7 @@ class Operations(Reports):
             raise Conflict(f"tenant {name} is declared in the policies already")
         tenant = Tenant(name, plan, created_ns=self._clock.wall_ns())
         await self._store.add_tenant(tenant, actor=actor)
-        self._changed(name, None)
+        await self._changed(name, None)
         return shapes.tenant(tenant, "store")
 
     async def tenants_list(self, *, after: str = "", limit: int = 100) -> dict[str, Any]:
@@ -122,7 +125,7 @@ class Operations(Reports):
             raise Conflict(f"tenant {name} is declared in the policies; change it there")
         now = self._clock.wall_ns()
         tenant = await self._store.set_tenant(name, plan=plan, state=access, actor=actor, at_ns=now)
-        self._changed(name, None)
+        await self._changed(name, None)
         return shapes.tenant(tenant, source)
 
     async def keys_create(
@@ -164,7 +167,7 @@ class Operations(Reports):
         """The key is refused from now on. Revoking it again changes nothing."""
         now = self._clock.wall_ns()
         key = await self._store.end_key(key_id, at_ns=now, revoked=True, actor=actor)
-        self._changed(key.tenant, key.id)
+        await self._changed(key.tenant, key.id)
         return shapes.key(key, now)
 
     async def keys_rotate(self, key_id: str, *, overlap: str = "24h", actor: str) -> dict[str, Any]:
@@ -184,7 +187,7 @@ class Operations(Reports):
         ends = None if old.expires_ns is None else now + old.expires_ns - old.created_ns
         made = await self._make_key(old.tenant, old.name, old.sandbox, old.scopes, ends, now, actor)
         ended = await self._store.end_key(key_id, at_ns=now + grace, revoked=grace == 0, actor=actor)
-        self._changed(ended.tenant, ended.id)
+        await self._changed(ended.tenant, ended.id)
         return made | {"replaces": shapes.key(ended, now)}
 
     async def _make_key(
@@ -201,7 +204,7 @@ class Operations(Reports):
             tenant=tenant, name=name, sandbox=test, scopes=scopes, expires_ns=expires_ns, now_ns=now_ns
         )
         await self._store.add_key(row, actor=actor)
-        self._changed(tenant, row.id)
+        await self._changed(tenant, row.id)
         return {"key": minted.text} | shapes.key(row, now_ns)
 
     def _check_plan(self, name: str) -> None:

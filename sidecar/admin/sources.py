@@ -3,7 +3,7 @@
 Every reading is bounded by the configuration (routes, plans, limits, targets), never by traffic or tenants.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
 
@@ -150,9 +150,14 @@ class Readings:
     reloads: ReloadReading = ReloadReading()
 
 
+async def _nothing() -> None:
+    return None
+
+
 @dataclass(frozen=True, slots=True)
 class Sources:
-    """Where the readings come from. Each callable returns at once, without I/O; they run on the loop's thread."""
+    """Where the readings come from. Each callable but ``refresh`` returns at once, without I/O; they run on the loop's
+    thread."""
 
     tallies: Callable[[], TallyReading]
     admission: Callable[[], AdmissionReading]
@@ -165,6 +170,7 @@ class Sources:
     payments: Callable[[], PaymentCounts] = PaymentCounts
     billing: Callable[[], BillingReading | None] = lambda: None  # None: usage is reported to nobody
     reloads: Callable[[], ReloadReading] = ReloadReading
+    refresh: Callable[[], Awaitable[None]] = _nothing  # before a scrape, where others have to be asked
 
     def read(self) -> Readings:
         """All readings, now."""

@@ -9,7 +9,8 @@
 """
 
 from sidecar.admission.gate import Gate, Pending, Ticket
+from sidecar.admission.quotas import MeterTotal
 from sidecar.admission.refusals import PolicyUse, Refused
 from sidecar.admission.room import Admission, Readings, Seat
 
-__all__ = ["Admission", "Gate", "Pending", "PolicyUse", "Readings", "Refused", "Seat", "Ticket"]
+__all__ = ["Admission", "Gate", "MeterTotal", "Pending", "PolicyUse", "Readings", "Refused", "Seat", "Ticket"]

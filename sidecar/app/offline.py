@@ -35,7 +35,7 @@ async def open_offline(snapshot: Snapshot) -> AsyncIterator[Operations]:
         if payee is not None:
             rooms.push_async_callback(payee.parts.close)
         mint = partial(new_key, peppers, settings.identity.api_key.brand)
-        yield operations(lambda: snapshot, store, mint, clock, lambda tenant, key_id: None, _nothing, payee)
+        yield operations(lambda: snapshot, store, mint, clock, _unknown, _nothing, payee)
 
 
 async def apply_schema(snapshot: Snapshot, owner_url: str) -> list[int]:
@@ -82,3 +82,7 @@ def _postgresql_user(settings: Settings) -> str:
 
 async def _nothing() -> None:
     return None
+
+
+async def _unknown(tenant: str | None, key_id: str | None) -> None:
+    """Nobody has cached anything."""

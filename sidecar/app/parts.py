@@ -5,10 +5,11 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import TypeAlias
 
-from sidecar.admin import Desk, Mint, Operations
+from sidecar.admin import Changed, Desk, Mint, Operations
 from sidecar.billing import Payee
 from sidecar.core.clock import Clock
-from sidecar.core.policy import Settings, Snapshot
+from sidecar.core.policy import JournalSettings, Settings, Snapshot
+from sidecar.core.ports import JournalSink
 from sidecar.core.redis_address import RedisAddress
 from sidecar.ledger import Journal, Retention, Shipper, done_extra
 from sidecar.storage import PostgresStore, RedisLimitStore, SqliteStore
@@ -37,14 +38,15 @@ async def close_store(store: Store) -> None:
         store.close()
 
 
-def open_journal(snapshot: Snapshot, clock: Clock) -> Journal:
-    settings = snapshot.settings
-    return Journal(Path(settings.data) / "journal", settings.journal, clock, extra=done_extra(snapshot.meters))
+def open_journal(snapshot: Snapshot, clock: Clock, settings: JournalSettings | None = None, number: int = 0) -> Journal:
+    """Journal ``number``: 0 is that of a process without workers. ``settings`` None: those of the snapshot."""
+    folder = Path(snapshot.settings.data) / (f"journal-{number}" if number else "journal")
+    return Journal(folder, settings or snapshot.settings.journal, clock, extra=done_extra(snapshot.meters))
 
 
-def shipper_of(settings: Settings, journal: Journal, store: Store, clock: Clock) -> Shipper:
+def shipper_of(settings: Settings, journal: Journal, sink: JournalSink, clock: Clock) -> Shipper:
     keep = Retention(settings.raw_events_ns, settings.minute_sums_ns, settings.hour_sums_ns)
-    return Shipper(journal, store, clock, keep=keep)
+    return Shipper(journal, sink, clock, keep=keep)
 
 
 def operations(
@@ -52,7 +54,7 @@ def operations(
     store: Store,
     mint: Mint,
     clock: Clock,
-    changed: Callable[[str | None, str | None], None],
+    changed: Changed,
     flush: Callable[[], Awaitable[None]],
     payee: Payee | None,
 ) -> Operations:

@@ -174,7 +174,7 @@ class World:
             lambda: SNAPSHOT,
             make_mint(),
             self.clock,
-            lambda tenant, key_id: self.changes.append((tenant, key_id)),
+            self.changed,
             self.flush,
         )
         self.sources = Sources(
@@ -198,6 +198,9 @@ class World:
     async def flush(self) -> None:
         self.flushes += 1
 
+    async def changed(self, tenant: str | None, key_id: str | None) -> None:
+        self.changes.append((tenant, key_id))
+
 
 @pytest.fixture
 def world() -> World:
@@ -220,10 +223,13 @@ class Book:
             lambda: self.snapshot,
             make_mint(),
             self.clock,
-            lambda tenant, key_id: None,
+            self.changed,
             self.flush,
         )
         self._position = Position()
+
+    async def changed(self, tenant: str | None, key_id: str | None) -> None:
+        """Nobody has cached anything."""
 
     async def flush(self) -> None:
         self.flushes += 1

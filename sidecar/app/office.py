@@ -1,0 +1,212 @@
+"""The office of a process: store, ledger, billing and the admin port. A parent of workers is this alone."""
+
+import asyncio
+import contextlib
+import logging
+import os
+import platform
+from abc import abstractmethod
+from importlib.metadata import version
+
+from aiohttp import web
+
+from sidecar.admin import (
+    Build,
+    Connections,
+    RunningMargin,
+    Sources,
+    make_admin_app,
+    make_waiting_app,
+    read_admission,
+    read_journal,
+    read_upstreams,
+)
+from sidecar.app.parts import Store, close_store, open_journal, open_limits, open_store, operations, shipper_of
+from sidecar.app.process import Process
+from sidecar.app.readings import LaneSources
+from sidecar.app.reloading import Reloads
+from sidecar.billing import Payee, Reporting, open_payments, payee_of
+from sidecar.config import Configuration
+from sidecar.core.accounts import PaymentCounts
+from sidecar.core.clock import NS_PER_S, Clock
+from sidecar.core.errors import StoreDown, StoreError
+from sidecar.core.policy import JournalSettings, Settings, Snapshot
+from sidecar.core.ports import LimitStore
+from sidecar.identity import admin_token
+from sidecar.ledger import Journal, Shipper
+
+_CATCH_UP_S = 5.0
+_FAILING_S = 60  # a ledger that takes nothing for so long is worth a warning; calls go on
+_RETRY_S = (0.5, 5.0)  # between attempts to reach a store that was never there: the first, the longest
+_log = logging.getLogger("sidecar")
+
+
+class Office(Process):
+    """The store's half."""
+
+    _journal: Journal
+    _shipper: Shipper
+    _store: Store
+    _limits: LimitStore | None
+
+    def __init__(
+        self, snapshot: Snapshot, clock: Clock | None = None, configuration: Configuration | None = None
+    ) -> None:
+        """``configuration``: where ``snapshot`` came from; None: it stays as it is."""
+        super().__init__(snapshot, clock)
+        self._payee: Payee | None = None
+        self._reporting: Reporting | None = None
+        self.reloads = Reloads(configuration, self._take, lambda: self.snapshot)
+
+    @abstractmethod
+    async def _take(self, snapshot: Snapshot) -> None:
+        """Brings ``snapshot`` into force, whole or not at all. SidecarError."""
+
+    @abstractmethod
+    async def _changed(self, tenant: str | None, key_id: str | None) -> None:
+        """Has every lane forget what it knows of a key, a tenant or (both None) everybody."""
+
+    @abstractmethod
+    def _lane_sources(self) -> LaneSources:
+        """What the lane says of itself, or all lanes."""
+
+    async def _refresh(self) -> None:
+        """Brings what the lane's sources show up to this moment."""
+
+    def _unready(self) -> list[str]:
+        return ["the sidecar is shutting down"] if self._draining else []
+
+    async def _open_stores(self, settings: Settings, journal: JournalSettings) -> None:
+        self._journal = open_journal(self.snapshot, self._clock, journal)
+        self._rooms.callback(self._journal.close)
+        try:
+            await self._reach_store(settings)
+        except StoreDown as error:
+            await self._wait_for_store(settings, error)
+        self._shipper.start()
+        self._rooms.push_async_callback(self._shipper.stop)
+
+    async def _reach_store(self, settings: Settings) -> None:
+        async with contextlib.AsyncExitStack() as rooms:
+            self._store = await open_store(settings, self._journal.identity)
+            rooms.push_async_callback(close_store, self._store)
+            self._shipper = shipper_of(settings, self._journal, self._store, self._clock)
+            await self._shipper.recover()
+            self._limits = open_limits(settings)
+            if self._limits is not None:
+                rooms.push_async_callback(self._limits.close)
+                await self._limits.ready()
+            self._rooms.push_async_callback(rooms.pop_all().aclose)
+
+    async def _wait_for_store(self, settings: Settings, error: StoreDown) -> None:
+        """A store that is not there yet is waited for, alive and not ready, instead of dying in a loop."""
+        reasons = [str(error)]
+        runner = web.AppRunner(make_waiting_app(lambda: reasons[-1]), access_log=None)
+        await runner.setup()
+        try:
+            await web.TCPSite(runner, settings.admin.host, settings.admin.port).start()
+            delay_s = _RETRY_S[0]
+            while True:
+                _log.warning("not ready, the next attempt is in %g s: %s", delay_s, reasons[-1])
+                await asyncio.sleep(delay_s)
+                try:
+                    await self._reach_store(settings)
+                    return
+                except StoreDown as again:
+                    reasons[:] = [str(again)]
+                    delay_s = min(2 * delay_s, _RETRY_S[1])
+        finally:
+            await runner.cleanup()
+
+    def _open_payments(self) -> list[web.RouteDef]:
+        """The pages of payment on the public port."""
+        books = self._store if self.snapshot.settings.billing.stripe is not None else None
+        self._payments = open_payments(lambda: self.snapshot, books, self._mint, self._clock)
+        return self._payments.routes() if self._payments else []
+
+    def _open_billing(self) -> None:
+        if self._payments is not None:
+            self._rooms.push_async_callback(self._payments.close)
+            self._payments.start()
+        self._payee = payee_of(self.snapshot, self._store, self._clock)
+        if self._payee is not None:
+            self._rooms.push_async_callback(self._payee.parts.close)
+            node = f"{self._journal.identity}/{os.getpid()}"
+            self._reporting = Reporting(self._store, self._payee.parts, node, self._clock)
+            self._rooms.push_async_callback(self._reporting.close)
+            self._background(self._reporting.run())
+
+    async def _open_admin(self, settings: Settings) -> None:
+        token = settings.admin.token or admin_token(settings.data)
+        doing = operations(
+            lambda: self.snapshot, self._store, self._mint, self._clock, self._changed, self._caught_up, self._payee
+        )
+        self._margin = RunningMargin(self._store, self._store, lambda: self.snapshot, self._clock)
+        self._background(self._margin.run())
+        told = self._unready, token, settings.admin, self._warnings, self.reloads.now
+        admin = make_admin_app(doing, self._sources(self._lane_sources()), *told)
+        self._admin_runner = web.AppRunner(admin, access_log=None, shutdown_timeout=2.0)
+        await self._admin_runner.setup()
+        self._rooms.push_async_callback(self._admin_runner.cleanup)
+        await web.TCPSite(self._admin_runner, settings.admin.host, settings.admin.port).start()
+
+    async def _caught_up(self) -> None:
+        """The ledger holds every call that has ended. StoreError when it does not get there."""
+        try:
+            async with asyncio.timeout(_CATCH_UP_S):
+                await self._flush()
+        except TimeoutError:
+            raise StoreError("the ledger does not take what is in the journal; see the log, nothing is lost") from None
+
+    async def _flush(self) -> None:
+        await self._shipper.flush()
+
+    async def _meter_total(self, tenant: str, meter: str, since_us: int, until_us: int, sandbox: bool) -> int:
+        await self._caught_up()  # what is in the journal counts too
+        return await self._store.meter_total(tenant, meter, since_us=since_us, until_us=until_us, sandbox=sandbox)
+
+    def _warnings(self) -> list[str]:
+        return self._ledger_warnings() + self._limit_warnings()
+
+    def _limit_warnings(self) -> list[str]:
+        blind = self._lane_sources().blind()
+        return ["limits are decided without their store; see the log"] if blind else []
+
+    def _ledger_warnings(self) -> list[str]:
+        since_ns = self._lane_sources().shipper().failing_since_ns
+        failing_s = 0 if since_ns is None else (self._clock.monotonic_ns() - since_ns) // NS_PER_S
+        told = [f"the ledger has taken nothing for {failing_s} s; see the log"] if failing_s >= _FAILING_S else []
+        if self._reporting is not None:
+            billing = self._reporting.read()
+            told += [f"usage is not reported: {fault}" for fault in billing.faults]
+            if billing.catalogue_fault:
+                told.append(f"prices are not compared with the policies: {billing.catalogue_fault}")
+        if self.reloads.reading().refused_last:
+            told.append("the configuration on the disk was refused and the last good one is in force; see the log")
+        if self._payments is not None:
+            faults = self._payments.counts.faults.items()
+            told += [f"access does not follow payment, {what} cannot be read: {fault}" for what, fault in faults]
+        return told
+
+    def _sources(self, lane: LaneSources) -> Sources:
+        versions = version("sidecar"), platform.python_version()
+        return Sources(
+            tallies=lane.tallies,
+            admission=lambda: read_admission(lane.admission(), self.snapshot.plans),
+            journal=lambda: read_journal(lane.journal(), lane.shipper()),
+            upstreams=lambda: read_upstreams(lane.upstreams()),
+            connections=lambda: Connections(lane.connections(), self.snapshot.settings.bounds.max_connections),
+            build=lambda: Build(*versions, self.reloads.digest()),
+            currency=lambda: self.snapshot.costs.currency,
+            margin=self._margin.read,
+            payments=self._payments.counts.read if self._payments else PaymentCounts,
+            billing=lambda: None if self._reporting is None else self._reporting.read(),
+            reloads=self.reloads.reading,
+            refresh=self._refresh,
+        )
+
+
+def bound(runner: web.BaseRunner) -> str:
+    """The ``host:port`` that the runner listens at."""
+    host, port = runner.addresses[0][:2]
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
