@@ -11,7 +11,7 @@ from setuptools import setup
 
 _ROOMS = {
     "core": "clock ids leases money periods records windows",
-    "http1": "frames paths reply request writing",
+    "http1": "chunks frames paths reply request writing",
     "gateway": "accounts call client credentials exchange forwarding handover intake lane refusals relay routes rules "
     "tunnel",
     "upstream": "balancing breaker budget connection pool target",

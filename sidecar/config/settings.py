@@ -64,11 +64,21 @@ BOUNDS = Table(
             "header_timeout_ns",
         ),
         Field("body_timeout", _WAIT, "Silence in the middle of a body; then 408.", "body_timeout_ns"),
+        Field(
+            "body_rate",
+            size(0, 2**30),
+            "A second, at least, over each `body_timeout`: of a body that is sent (else 408), and of what a slow "
+            "reader takes (else the connection is cut); `0B`: any.",
+        ),
         Field("keepalive", _WAIT, "Silence between two requests; then the connection is closed.", "keepalive_ns"),
         Field("max_connections", integer(1, 1_000_000), "Connections of clients in all."),
         Field("max_connections_per_ip", integer(1, 1_000_000), "Connections of one address."),
         Field("max_pipelined", integer(1, 1000), "Requests of one connection that may wait for their turn."),
         Field("buffer", size(4096, 2**28), "Bytes held per direction before the sender is paused."),
+        Field(
+            "max_drain", size(0, 2**40), "Of a reply that `on_disconnect: drain` reads on for a client that has gone."
+        ),
+        Field("drain_timeout", _WAIT, "How long it reads on for a client that has gone.", "drain_timeout_ns"),
     ),
 )
 JOURNAL = Table(

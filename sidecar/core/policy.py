@@ -275,11 +275,14 @@ class ClientBounds:
     max_body: int = 1024**3
     header_timeout_ns: int = 15_000_000_000
     body_timeout_ns: int = 30_000_000_000  # silence in the middle of a body
+    body_rate: int = 100  # bytes a second over each body_timeout, of what is sent and of what is read
     keepalive_ns: int = 75_000_000_000
     max_connections: int = 20_000
     max_connections_per_ip: int = 10_000
     max_pipelined: int = 16
     buffer: int = 256 * 1024  # bytes held per direction before the sender is paused
+    max_drain: int = 64 * 1024**2  # of a reply that is read on for a client that has gone
+    drain_timeout_ns: int = 60_000_000_000
 
 
 @dataclass(frozen=True, slots=True)

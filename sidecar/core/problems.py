@@ -57,6 +57,7 @@ _TITLES: dict[str, tuple[int, str]] = {
     "request_timeout": (408, "The request took too long to arrive"),
     "body_too_large": (413, "The request's body is too large"),
     "uri_too_long": (414, "The request's address is too long"),
+    "expectation_failed": (417, "The request expects what is not offered"),
     "limit_exceeded": (429, "A rate limit was reached"),
     "concurrency_exceeded": (429, "Too many requests at once"),
     "quota_exceeded": (429, "A quota is used up"),

@@ -4,6 +4,7 @@ import asyncio
 from collections import deque
 from typing import cast
 
+from sidecar.core.clock import NS_PER_S
 from sidecar.core.problems import problem
 from sidecar.gateway.accounts import Account
 from sidecar.gateway.exchange import Exchange
@@ -28,13 +29,14 @@ class ClientConnection(asyncio.Protocol):
     """
 
     __slots__ = (
+        "_ahead",
         "_closing",
-        "_early",
         "_error",
         "_handover",
         "_intake",
         "_lane",
         "_lingering",
+        "_mark",
         "_paused",
         "_queue",
         "_receiving",
@@ -62,8 +64,9 @@ class ClientConnection(asyncio.Protocol):
         self._handover: Handover | None = None
         self._error: Malformed | None = None
         self._closing = self._lingering = self._paused = self._stalled = self._started = self.half_closed = False
-        self._early: bytes | None = None  # what came behind a request for a WebSocket, until that is decided
+        self._ahead: bytes | None = None  # what came behind a request for a WebSocket, or behind too many requests
         self.deadline_ns = 0
+        self._mark = 0  # bytes of the body that had come when the wait under way began, or were still to be read
         self.last_tail: tuple[list[Field] | None, Account | None, TargetPool | None, bytes] = (None, None, None, b"")
 
     # The socket's side (asyncio.Protocol)
@@ -87,14 +90,13 @@ class ClientConnection(asyncio.Protocol):
             self._use_rules()
         intake = self._intake
         begun = intake.begun
-        while data and not (self._lingering or self._error is not None or self.transport.is_closing()):
-            if self._early is not None:
-                self._early += data
-                if len(self._early) > self._rules.bounds.buffer:
-                    self._pause_reading()
+        at, end = 0, len(data)
+        while at < end and not (self._lingering or self._error is not None or self.transport.is_closing()):
+            if self._ahead is not None or self._full:
+                self._hold(data[at:])
                 return
             try:
-                data = intake.take(data)
+                at = intake.take(data, at)
             except Malformed as error:
                 self._broken(error)
             self._advance()
@@ -102,6 +104,16 @@ class ClientConnection(asyncio.Protocol):
             self._started = True
             if not self._stalled:
                 self.deadline_ns = self._lane.monotonic_ns() + self._rules.bounds.header_timeout_ns
+
+    @property
+    def _full(self) -> bool:
+        """Whether as many requests wait as may; a body that has begun is read on."""
+        return self._receiving is None and len(self._queue) >= self._rules.bounds.max_pipelined
+
+    def _hold(self, data: bytes) -> None:
+        self._ahead = (self._ahead or b"") + data
+        if self._full or len(self._ahead) > self._rules.bounds.buffer:
+            self._pause_reading()
 
     def _use_rules(self) -> None:
         # A request keeps the rules that it began with; the next one is read by the new ones.
@@ -122,7 +134,7 @@ class ClientConnection(asyncio.Protocol):
                 broken.stop(problem("bad_request", "the request ended before its body was complete"))
             elif broken in self._queue:
                 self._queue.remove(broken)  # not answered out of turn: the connection ends after those before it
-        return self.current is not None or bool(self._queue)
+        return self.current is not None or bool(self._queue) or bool(self._ahead)
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._lane.left(self, self.peer.ip)
@@ -137,7 +149,7 @@ class ClientConnection(asyncio.Protocol):
 
     def pause_writing(self) -> None:
         self._stalled = True
-        self.deadline_ns = self._lane.monotonic_ns() + self._rules.bounds.body_timeout_ns
+        self._wait_for_reader()
         if self._handover is not None:
             self._handover.pause_writing()
         elif self.current is not None:
@@ -176,10 +188,8 @@ class ClientConnection(asyncio.Protocol):
         exchange = Exchange(self._lane, self._rules, self, head)
         self._receiving = exchange
         if head.websocket:
-            self._early = b""
+            self._ahead = b""
         self._queue.append(exchange)
-        if len(self._queue) > self._rules.bounds.max_pipelined:
-            self._pause_reading()
 
     def body_read(self, data: bytes) -> None:
         """A piece of the body of the request that was begun last."""
@@ -199,27 +209,32 @@ class ClientConnection(asyncio.Protocol):
         if self.current is not exchange:
             return
         self.current = None
-        if close or self._lane.closing or (self._closing and not self._queue):
+        if close or self._lane.closing or (self._closing and not self._queue and not self._ahead):
             self._end(unread=self._receiving is exchange)
             return
         self._wait_for_request()
         if self._paused:
             self.resume_body()
-        if exchange.head.websocket:
-            # It stayed HTTP: what came behind it is the next request.
-            asyncio.get_running_loop().call_soon(self._take_early)
+        if self._ahead is not None:
+            # There is room again, or the WebSocket stayed HTTP: what came behind is the next request.
+            asyncio.get_running_loop().call_soon(self._take_ahead)
         if self._queue or self._error is not None:
             # Not from here: the caller may be inside the upstream's read.
             asyncio.get_running_loop().call_soon(self._advance)
 
-    def _take_early(self) -> None:
-        early, self._early = self._early, None
-        if early:
-            self.data_received(early)
+    def _take_ahead(self) -> None:
+        if any(e.head.websocket for e in (self.current, *self._queue) if e is not None):
+            return  # it is not decided yet
+        ahead, self._ahead = self._ahead, None
+        if ahead:
+            self.data_received(ahead)
+        idle = self.current is None and not self._queue and self._ahead is None
+        if self.half_closed and idle and not (self._lingering or self.transport.is_closing()):
+            self._end(unread=False)
 
     def begin_tunnel(self) -> bytes:
         """The connection is the tunnel's from now on; returns what came early."""
-        early, self._early = self._early or b"", b""
+        early, self._ahead = self._ahead or b"", b""
         self._paused = False
         self.deadline_ns = 0
         return early
@@ -234,7 +249,7 @@ class ClientConnection(asyncio.Protocol):
         self.transport.set_protocol(self)
         self._paused = True
         self._end(unread=not self.half_closed and self.transport.can_write_eof())
-        self.deadline_ns = self._lane.monotonic_ns() + self._rules.bounds.body_timeout_ns
+        self._wait_for_reader()
         return True
 
     def hand_over(self, exchange: Exchange) -> None:
@@ -261,9 +276,24 @@ class ClientConnection(asyncio.Protocol):
                 self.wait_for_body()
 
     def wait_for_body(self) -> None:
-        """The client owes us more of a body: from now, silence has a bound."""
-        if not self._paused and not self._stalled:
+        """The client owes us more of a body. A wait ends when enough of it came, and the next one begins."""
+        receiving = self._receiving
+        if receiving is None or self._paused or self._stalled:
+            return
+        if not self.deadline_ns or receiving.bytes_in - self._mark >= self._share:
+            self._mark = receiving.bytes_in
             self.deadline_ns = self._lane.monotonic_ns() + self._rules.bounds.body_timeout_ns
+
+    @property
+    def _share(self) -> int:
+        """Bytes that must come, or be read, in each ``body_timeout``."""
+        bounds = self._rules.bounds
+        return bounds.body_rate * bounds.body_timeout_ns // NS_PER_S
+
+    def _wait_for_reader(self) -> None:
+        """The client has to read what was written."""
+        self._mark = self.transport.get_write_buffer_size()
+        self.deadline_ns = self._lane.monotonic_ns() + self._rules.bounds.body_timeout_ns
 
     def waiting_over(self) -> None:
         """The client owes us nothing now."""
@@ -286,8 +316,11 @@ class ClientConnection(asyncio.Protocol):
     def expire(self) -> None:
         """The client took too long."""
         self.deadline_ns = 0
-        unread = self.transport.get_write_buffer_size() > 0  # by a client that was given its time to do it
-        if (
+        left = self.transport.get_write_buffer_size()
+        unread = left > 0  # by a client that was given its time to do it
+        if 0 < left <= self._mark - max(1, self._share) and (self._stalled or self.current is None):
+            self._wait_for_reader()  # it reads, if slowly
+        elif (
             self._lingering
             or self._stalled
             or self.transport.is_closing()
@@ -321,13 +354,14 @@ class ClientConnection(asyncio.Protocol):
 
     def _broken(self, error: Malformed) -> None:
         self._error = error
-        broken, self._receiving = self._receiving, None
+        broken = self._receiving
         if broken is not None:
             # The body's framing broke: the request that it belongs to must not look complete to anybody.
             if broken is self.current:
                 broken.stop(malformed_problem(error))
             else:
                 self._queue.remove(broken)  # it never had its turn: the error is its answer
+            self._receiving = None
 
     def _answer_error(self, error: Malformed) -> None:
         lane = self._lane
@@ -345,11 +379,14 @@ class ClientConnection(asyncio.Protocol):
         self._queue.clear()
         if not unread or self.transport.is_closing():
             if not self._stalled:
-                self.deadline_ns = self._lane.monotonic_ns() + self._rules.bounds.body_timeout_ns  # to read the rest
+                self._wait_for_reader()
             self.transport.close()
             return
         self._lingering = True
-        self.deadline_ns = self._lane.monotonic_ns() + _LINGER_NS
+        if self.transport.get_write_buffer_size():
+            self._wait_for_reader()
+        else:
+            self.deadline_ns = self._lane.monotonic_ns() + _LINGER_NS
         if self.transport.can_write_eof():
             self.transport.write_eof()
         if self._paused:

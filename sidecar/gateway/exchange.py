@@ -15,7 +15,7 @@ from sidecar.gateway.accounts import Account, Passage
 from sidecar.gateway.credentials import own_credentials, target_without_key
 from sidecar.gateway.forwarding import upstream_tail
 from sidecar.gateway.handover import PREFIX
-from sidecar.gateway.refusals import address_problem, body_problem, caller_problem
+from sidecar.gateway.refusals import address_problem, allow_line, body_problem, caller_problem, not_here_problem
 from sidecar.gateway.relay import HANDED, OPEN, OVER, SENT, SYNCING, Relay
 from sidecar.gateway.rules import RoutePlan
 from sidecar.http1 import chunk
@@ -48,20 +48,31 @@ class Exchange(Relay):
                 return
             found = self._rules.find(head.method, head.host, head.path)
             if not isinstance(found, RoutePlan):
-                self.refuse(found or address_problem(self._rules.methods(head.host, head.path)))
+                if head.target == b"*":
+                    self.answer(allow_line(set()))  # RFC 9110, 9.3.7: it asks about the server, and this is one
+                else:
+                    self.refuse(found or address_problem(self._rules.methods(head.host, head.path)))
                 return
             plan = found
         self.plan = plan
         if head.vias and self._lane.pseudonym in b",".join(head.vias):
             self.refuse(problem("loop_detected", "the request came back to the proxy that sent it"))
         elif head.hops == 0:
-            self.refuse(problem("method_not_allowed", "Max-Forwards is 0: the request ends at this proxy"))
+            self._end_here()
         elif (head.length is not None and head.length > plan.max_body) or self.bytes_in > plan.max_body:
             self.refuse(body_problem(plan.max_body))
         elif plan.public:
             self._admit(self._lane.anonymous(plan))
         else:
             self._identify(plan)
+
+    def _end_here(self) -> None:
+        """Max-Forwards is 0 (RFC 9110, 7.6.2): we are who was asked."""
+        allow = allow_line(self._rules.methods(self.head.host, self.head.path))
+        if self.head.method == b"OPTIONS":
+            self.answer(allow)
+        else:
+            self.refuse(not_here_problem("Max-Forwards is 0, and this proxy does not send TRACE back"))
 
     def _identify(self, plan: RoutePlan) -> None:
         head, rules = self.head, self._rules

@@ -33,7 +33,7 @@ class Peer:
 
     def lines(self, head: RequestHead) -> bytes:
         """X-Forwarded-* and Forwarded: appended to what a trusted proxy said, else replaced."""
-        host = b"X-Forwarded-Host: %b\r\n" % head.host
+        host = b"X-Forwarded-Host: %b\r\n" % head.host if head.host else b""
         if not self.trusted:
             return self._lines + host
         before = b", ".join(head.forwarded_for)
@@ -51,10 +51,9 @@ class Peer:
 
 def upstream_tail(head: RequestHead, *, host: bytes, via: bytes, lines: bytes) -> bytes:
     """The head for the upstream after its request line. ``lines`` are our own field lines; ``via`` our pseudonym."""
+    via = b"%b %b" % (head.version, via)  # RFC 9110, 7.6.3: the version in which the request came
     if head.vias:
-        via = b"%b, 1.1 %b" % (b", ".join(head.vias), via)
-    else:
-        via = b"1.1 " + via
+        via = b"%b, %b" % (b", ".join(head.vias), via)
     framing = b""
     if head.chunked:
         framing = b"Transfer-Encoding: chunked\r\n"

@@ -1,17 +1,22 @@
-"""Bytes to requests: llhttp, fed one message at a time, and the bounds on what a client may make us read of a head."""
+"""Bytes to requests: llhttp reads heads, each in one piece; bodies are framed here, to the byte."""
 
 import re
-from typing import Protocol
+from typing import Final, Protocol
 
 import httptools
 
 from sidecar.core.policy import ClientBounds
 from sidecar.gateway.refusals import malformed
-from sidecar.http1 import Field, Malformed, RequestHead, RequestReader
+from sidecar.http1 import BadChunks, ChunkReader, Field, Malformed, RequestHead, RequestReader
 
-# A method that llhttp may not know (RFC 9110, 9.1): a token, then the one space of a request line.
-_METHOD = re.compile(rb"([!#$%&'*+.^_`|~0-9A-Za-z-]{1,64}) (?=/|\*|http)")
-_END = b"\r\n\r\n"
+_END: Final = b"\r\n\r\n"
+# RFC 9112, 3: a method (a token), one space, a target, one space, a version.
+_LINE = re.compile(rb"([!#$%&'*+.^_`|~0-9A-Za-z-]+) ([!-~]+) HTTP/([0-9])\.([0-9])")
+_BEGIN = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]|\r\Z")
+# llhttp knows the registered methods only, and takes some of them for other protocols (SOURCE, DESCRIBE, PRI). All but
+# these pass under a borrowed name (RFC 9110, 9.1).
+_KNOWN = frozenset({b"GET", b"HEAD", b"POST", b"PUT", b"PATCH", b"DELETE", b"OPTIONS", b"TRACE"})
+_LONGEST_METHOD: Final = 64
 
 
 class Requests(Protocol):
@@ -25,25 +30,22 @@ class Requests(Protocol):
 class Intake:
     """The reading half of a client connection.
 
-    A read is cut where a message may end (an empty line, or the length of a body), so that llhttp never begins a
-    message in the middle of what it is fed: each one is judged the same however the network split or joined it.
-    ``begun`` says that part of a head is here. Held: at most ``max_request_line`` bytes of a first line.
+    A head is held until it is whole and judged in one piece, so that each is judged the same however the network split
+    or joined it; what is wrong with its first line, or with how its lines end, is said at once. ``begun`` says that
+    part of a head is here. Held: ``max_request_line`` and ``max_header_bytes`` of a head, and the read that went over.
     """
 
     __slots__ = (
+        "_chunks",
         "_field_bytes",
         "_fields",
-        "_head_bytes",
-        "_in_head",
+        "_head",
         "_left",
         "_method",
         "_owner",
         "_parser",
         "_partial",
-        "_reading",
-        "_tail",
         "_url",
-        "_whole",
         "bounds",
         "reader",
     )
@@ -56,123 +58,171 @@ class Intake:
         self._fields: list[Field] = []
         self._url = b""
         self._method = b""
-        self._partial = b""
-        self._tail = b""
-        self._head_bytes = 0
+        self._partial = bytearray()
         self._field_bytes = 0
-        self._left = 0
-        self._in_head = False
-        self._reading: RequestHead | None = None
-        self._whole: RequestHead | None = None
+        self._left = 0  # bytes of a body that are still to come
+        self._chunks: ChunkReader | None = None
+        self._head: RequestHead | None = None
 
     @property
     def begun(self) -> bool:
         """Whether a head has begun and is not complete."""
-        return self._in_head or bool(self._partial)
+        return bool(self._partial)
 
-    def take(self, data: bytes) -> bytes:
-        """Reads at most one message of ``data``; returns what is left. Malformed: the connection is beyond use."""
-        fresh = not self._in_head and self._reading is None
-        if fresh:
-            if not self._partial and len(data) <= self.bounds.max_request_line:
-                known = self.reader.recall(data)
-                if known is not None:
-                    self._owner.head_read(known)
-                    self._owner.request_read()
-                    return b""
-            data = self._first_line(data)
-            if not data:
-                return b""
-        end = self._cut(data)
-        piece, rest = (data, b"") if end >= len(data) else (data[:end], data[end:])
-        self._tail = piece[-3:] if len(piece) > 2 else (self._tail + piece)[-3:]
-        try:
-            self._feed(piece, fresh)
-        except httptools.HttpParserUpgrade as upgrade:
-            # The Upgrade is not forwarded, so what follows is the next request.
-            self._parser = httptools.HttpRequestParser(self)
-            rest = piece[upgrade.args[0] :] + rest
-        except httptools.HttpParserError as error:
-            raise malformed(error) from None
-        return rest
-
-    def _first_line(self, data: bytes) -> bytes:
-        """Holds what comes until the request line is whole."""
-        data = (self._partial + data).lstrip(b"\r\n")  # RFC 9112, 2.2: empty lines before a request are ignored
-        self._partial = self._tail = b""
-        end, bound = data.find(b"\r\n"), self.bounds.max_request_line
-        if end > bound or (end < 0 and len(data) > bound):
-            raise Malformed("uri_too_long", "the request's address is longer than this server reads")
-        if end < 0:
-            self._partial = data
-            return b""
-        if data.count(b" ", 0, end) > 2:
-            raise Malformed("bad_request", "the request line has more than two spaces (RFC 9112, 3)")
-        return data
-
-    def _cut(self, data: bytes) -> int:
-        """Where the message that is being read may end; the end of ``data`` when it cannot end before."""
+    def take(self, data: bytes, at: int) -> int:
+        """Reads on from ``at``, at most to the end of one message; returns how far it went. Malformed: the connection
+        is beyond use."""
         if self._left:
-            return self._left
-        found = (self._tail + data).find(_END) if self._tail else data.find(_END)
-        end = len(data) if found < 0 else found + 4 - len(self._tail)
-        if self._in_head or self._reading is None:
-            # llhttp has no bound of its own: the bytes of a head are counted here.
-            self._head_bytes += end
-            bound = self.bounds.max_header_bytes + self.bounds.max_request_line
-            if self._head_bytes > bound:
-                raise Malformed("headers_too_large", f"the request's head is larger than {bound} bytes")
+            return self._take_length(data, at)
+        if self._chunks is not None:
+            return self._take_chunks(self._chunks, data, at)
+        if not self._partial:
+            while data.startswith(b"\r\n", at):
+                at += 2  # RFC 9112, 2.2: empty lines before a request are ignored
+            end = data.find(_END, at)
+            if end >= 0:
+                end += 4
+                self._take_head(data[at:end])
+                return end
+        return self._take_more(data, at)
+
+    # The body
+
+    def _take_length(self, data: bytes, at: int) -> int:
+        end = min(at + self._left, len(data))
+        self._left -= end - at
+        self._owner.body_read(data[at:end])
+        if not self._left:
+            self._owner.request_read()
         return end
 
-    def _feed(self, data: bytes, fresh: bool) -> None:
-        """llhttp knows the registered methods only; another well-formed one passes under a borrowed name."""
+    def _take_chunks(self, chunks: ChunkReader, data: bytes, at: int) -> int:
         try:
-            self._parser.feed_data(data)
-        except httptools.HttpParserInvalidMethodError:
-            match = _METHOD.match(data)
-            if not fresh or match is None:
-                raise
+            at = chunks.feed(data, at)
+        except BadChunks as error:
+            code = "headers_too_large" if error.large else "bad_request"
+            raise Malformed(code, f"{error} (RFC 9112, 7.1)") from None
+        if chunks.body:
+            self._owner.body_read(chunks.body[0] if len(chunks.body) == 1 else b"".join(chunks.body))
+        if chunks.done:
+            self._chunks = None
+            self._owner.request_read()
+        return at
+
+    # The head
+
+    def _take_more(self, data: bytes, at: int) -> int:
+        """A piece of a head."""
+        partial = self._partial
+        start = at - len(partial)  # where in ``data`` the head would begin, if all of it were there
+        judged = len(partial)
+        partial += data[at:]
+        while partial.startswith(b"\r\n"):
+            del partial[:2]
+            start += 2
+            judged = 0
+        end = partial.find(_END, max(0, judged - 3))
+        if end < 0:
+            if partial:
+                self._judge_partial(judged)
+            return len(data)
+        end += 4
+        self._partial = bytearray()
+        self._take_head(bytes(partial[:end]))
+        return start + end
+
+    def _judge_partial(self, judged: int) -> None:
+        """Refuses at once what no further bytes can mend; ``judged``: of how many bytes that is known already."""
+        partial, bounds = self._partial, self.bounds
+        if _BEGIN.match(partial) is None:
+            raise Malformed("bad_request", "the request does not begin with a method")
+        at = judged - 1 if judged and partial[judged - 1] == 13 else judged
+        if partial.count(b"\n", at) != partial.count(b"\r\n", at):
+            raise Malformed("bad_request", "a line ends without CRLF (RFC 9112, 2.2)")
+        end = partial.find(b"\r\n")
+        if end >= 0:
+            if judged <= end + 1:
+                self._judge_line(bytes(partial), end)
+        elif len(partial) > bounds.max_request_line:
+            raise Malformed("uri_too_long", "the request's address is longer than this server reads")
+        self._bound_head(len(partial))
+
+    def _judge_line(self, head: bytes, end: int) -> bytes:
+        """The method of the request line, which ends at ``end``."""
+        if end > self.bounds.max_request_line:
+            raise Malformed("uri_too_long", "the request's address is longer than this server reads")
+        match = _LINE.fullmatch(head, 0, end)
+        if match is None:
+            raise Malformed("bad_request", "the request line is not a method, a target and a version (RFC 9112, 3)")
+        method, _, major, minor = match.groups()
+        if major != b"1" or minor > b"1":
+            raise Malformed("version_not_supported", "the version of HTTP spoken here is 1.1, and 1.0 is understood")
+        if method == b"CONNECT":
+            raise Malformed("method_not_allowed", "CONNECT is not offered here; this is not a forward proxy")
+        if len(method) > _LONGEST_METHOD:
+            raise Malformed("not_implemented", f"a method has at most {_LONGEST_METHOD} characters")
+        return method
+
+    def _bound_head(self, size: int) -> None:
+        bound = self.bounds.max_header_bytes + self.bounds.max_request_line
+        if size > bound:
+            raise Malformed("headers_too_large", f"the request's head is larger than {bound} bytes")
+
+    def _take_head(self, piece: bytes) -> None:
+        """A whole head: what it says decides what is read after it."""
+        if len(piece) <= self.bounds.max_request_line:
+            known = self.reader.recall(piece)
+            if known is not None:
+                self._owner.head_read(known)
+                self._owner.request_read()
+                return
+        method = self._judge_line(piece, piece.find(b"\r\n"))
+        self._bound_head(len(piece))
+        self._method = method
+        lent = method not in _KNOWN
+        head = self._parsed(b"POST" + piece[len(method) :] if lent else piece)
+        if head.length:
+            self._left = head.length
+        elif head.chunked:
+            self._chunks = ChunkReader(self.bounds.max_header_bytes)
+        if head.has_body:
+            self._parser = httptools.HttpRequestParser(self)  # it waits for the body
+            self._owner.head_read(head)
+            return
+        if not lent:
+            self.reader.learn(piece, head)
+        self._owner.head_read(head)
+        self._owner.request_read()
+
+    def _parsed(self, piece: bytes) -> RequestHead:
+        try:
+            self._parser.feed_data(piece)
+        except httptools.HttpParserUpgrade:
+            # The Upgrade is ours to decide about, and what follows is read as HTTP until it is decided.
             self._parser = httptools.HttpRequestParser(self)
-            self._method = match[1]
-            self._parser.feed_data(b"POST" + data[match.end(1) :])
-        if fresh and self._whole is not None:
-            self.reader.learn(data, self._whole)  # the piece was one message, from its first byte to its last
+        except httptools.HttpParserError as error:
+            raise malformed(error) from None
+        head, self._head = self._head, None
+        if head is None:
+            raise Malformed("bad_request", "the request's head does not end where it seems to")
+        return head
 
     # The parser's side (httptools)
-
-    def on_message_begin(self) -> None:
-        self._in_head = True
-        self._whole = None
 
     def on_url(self, url: bytes) -> None:
         self._url += url
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        if not self._in_head:
-            return  # a trailer: dropped (RFC 9110, 6.5.1)
         self._fields.append((name, value))
         self._field_bytes += len(name) + len(value) + 4
         if self._field_bytes > self.bounds.max_header_bytes or len(self._fields) > self.bounds.max_headers:
             raise Malformed("headers_too_large", "the header fields are larger or more than this server reads")
 
     def on_headers_complete(self) -> None:
-        parser, fields, url = self._parser, self._fields, self._url
-        method = self._method or parser.get_method()
+        fields, url = self._fields, self._url
         self._fields = []
-        self._url = self._method = b""
-        self._head_bytes = self._field_bytes = 0
-        self._in_head = False
-        head = self.reader.read(method, url, parser.get_http_version().encode(), fields)
-        self._reading = head
-        self._left = head.length or 0
-        self._owner.head_read(head)
-
-    def on_body(self, data: bytes) -> None:
-        if self._left:
-            self._left -= len(data)
-        self._owner.body_read(data)
-
-    def on_message_complete(self) -> None:
-        self._whole, self._reading = self._reading, None
-        self._tail = b""
-        self._owner.request_read()
+        self._url = b""
+        self._field_bytes = 0
+        if self._head is not None:
+            raise Malformed("bad_request", "there is more than one head where one seems to be")
+        self._head = self.reader.read(self._method, url, self._parser.get_http_version().encode(), fields)

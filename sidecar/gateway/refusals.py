@@ -35,6 +35,19 @@ def upstream_problem(error: UpstreamError) -> Problem:
     return problem(code, error.detail, headers=retry)
 
 
+_ANY_METHOD = "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS"
+
+
+def allow_line(allowed: set[bytes]) -> bytes:
+    """An Allow field line; with no names, those that any address may take."""
+    return b"Allow: %b\r\n" % (b", ".join(sorted(allowed)) if allowed else _ANY_METHOD.encode())
+
+
+def not_here_problem(detail: str) -> Problem:
+    """The method cannot be served by a proxy (RFC 9110, 15.5.6: with Allow)."""
+    return problem("method_not_allowed", detail, headers=(("Allow", _ANY_METHOD),))
+
+
 def address_problem(allowed: set[bytes]) -> Problem:
     """Why nothing is here: no route at all, or none for this method; ``allowed`` are those that would match."""
     if not allowed:
@@ -50,8 +63,9 @@ def body_problem(bound: int) -> Problem:
 
 def malformed_problem(error: Malformed) -> Problem:
     """The answer to bytes that are no request."""
-    allow = (("Allow", "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS"),)
-    return problem(error.code, error.detail, headers=allow if error.code == "method_not_allowed" else ())
+    if error.code == "method_not_allowed":
+        return not_here_problem(error.detail)
+    return problem(error.code, error.detail)
 
 
 def malformed(error: Exception) -> Malformed:
@@ -61,10 +75,6 @@ def malformed(error: Exception) -> Malformed:
     if isinstance(error, Malformed):
         return error
     text = str(error)
-    if isinstance(error, httptools.HttpParserInvalidMethodError):
-        return Malformed("bad_request", "the request does not begin with a method")
-    if "version" in text.lower():
-        return Malformed("version_not_supported", "the version of HTTP spoken here is 1.1, and 1.0 is understood")
     if "transfer-encoding" in text.lower() and "content-length" not in text.lower():
         return Malformed("not_implemented", "the only transfer coding is chunked (RFC 9112, 6.1)")
     return Malformed("bad_request", f"the request is not HTTP/1.1: {text}")

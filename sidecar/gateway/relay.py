@@ -3,7 +3,6 @@
 import logging
 from typing import TYPE_CHECKING, Final
 
-from sidecar.core.clock import NS_PER_S
 from sidecar.core.errors import JournalFull, UpstreamError
 from sidecar.core.problems import Problem
 from sidecar.gateway.call import Call
@@ -18,9 +17,6 @@ if TYPE_CHECKING:
     from sidecar.gateway.client import ClientConnection
     from sidecar.gateway.lane import Lane
 
-# ``on_disconnect: drain`` reads at most this much, for at most this long, for a client that has gone.
-DRAIN_BYTES = 64 * 1024**2
-DRAIN_NS = 60 * NS_PER_S
 # The body of a refused request is read and forgotten up to this many bytes, so that the connection can be kept.
 _FORGET_BYTES = 64 * 1024
 _IDEMPOTENT = frozenset({b"GET", b"HEAD", b"OPTIONS", b"TRACE", b"PUT", b"DELETE"})  # RFC 9110, 9.2.2
@@ -56,6 +52,7 @@ class Relay(Call):
     _replied: bool = False
     _retried: bool = False
     _chunk_reply: bool = False
+    _left_at: int = 0  # how much of the reply was read when its client went
 
     def __init__(self, lane: "Lane", rules: Rules, client: "ClientConnection", head: RequestHead) -> None:
         super().__init__(lane, rules, head)
@@ -202,7 +199,8 @@ class Relay(Call):
         elif self.phase == SENT and plan is not None:
             # A WebSocket that was asked for and has not begun has nothing to be read to its end.
             if plan.drain and self.upload_done and self.connection is not None and not self.head.websocket:
-                self.drain_until_ns = self._lane.monotonic_ns() + DRAIN_NS
+                self.drain_until_ns = self._lane.monotonic_ns() + self._rules.bounds.drain_timeout_ns
+                self._left_at = self.bytes_out
                 self._lane.abandoned.add(self)
                 self.connection.resume()
             else:
@@ -253,19 +251,17 @@ class Relay(Call):
             self.refuse(refusal)
 
     def refuse(self, refusal: Problem) -> None:
-        """Answers with a problem document. The connection is kept when the rest of the request is small."""
+        """Answers with a problem document."""
         self.give_back()
         if self.intended and self.passage is not None:
             self.status = refusal.status
             self.record(b"upstream_failed", charge=False)
         lane, head = self._lane, self.head
         lane.tallies.refuse(None if self.plan is None else self.plan.route.name, refusal.code)
-        self.phase = OVER
         if self.gone:
+            self.phase = OVER
             return
-        small = head.length is not None and head.length <= _FORGET_BYTES and not head.expects
-        if lane.closing or not (self.upload_done or small):
-            self.close = True
+        self._judge_rest()
         answer = problem_reply(
             refusal,
             event_id=self.event_id,
@@ -273,6 +269,24 @@ class Relay(Call):
             head_request=head.method == b"HEAD",
             close=self.close,
         )
+        self._say(answer)
+
+    def answer(self, lines: bytes) -> None:
+        """Answers 204 in the upstream's place: nothing was decided, forwarded or recorded."""
+        self._judge_rest()
+        lines += b"X-Request-ID: %b\r\n" % self.event_id
+        self._say(head_bytes(204, self._lane.date_line(), lines, b"Connection: close\r\n" if self.close else b""))
+
+    def _judge_rest(self) -> None:
+        """The connection is kept when the rest of a request that was not forwarded is small."""
+        head = self.head
+        small = head.length is not None and head.length <= _FORGET_BYTES and not head.expects
+        if self._lane.closing or not (self.upload_done or small):
+            self.close = True
+
+    def _say(self, answer: bytes) -> None:
+        """The whole reply, made here."""
+        self.phase = OVER
         self._client.transport.write(answer)
         if self.upload_done or self.close:
             self._client.finished(self, close=self.close)
@@ -361,5 +375,5 @@ class Relay(Call):
             self._lane.abandoned.discard(self)
             self.record(b"client_gone")
             self.phase = OVER
-        elif self.bytes_out > DRAIN_BYTES:
+        elif self.bytes_out - self._left_at > self._rules.bounds.max_drain:
             self.stop_draining()

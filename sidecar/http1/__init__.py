@@ -4,6 +4,7 @@ llhttp has already refused what no head may contain (obs-fold, bare CR or LF, NU
 a transfer coding); this room refuses what llhttp lets through and decides what of the rest crosses.
 """
 
+from sidecar.http1.chunks import BadChunks, ChunkReader
 from sidecar.http1.frames import MessageCounter
 from sidecar.http1.paths import PathMeaning, read_path
 from sidecar.http1.reply import ReplyHead, ReplyMemory, read_reply, switches_to_websocket, trailer_lines
@@ -11,6 +12,8 @@ from sidecar.http1.request import Field, Malformed, RequestHead, RequestReader
 from sidecar.http1.writing import chunk, head_bytes, problem_reply, reason_phrase
 
 __all__ = [
+    "BadChunks",
+    "ChunkReader",
     "Field",
     "Malformed",
     "MessageCounter",

@@ -57,11 +57,12 @@ def read_reply(
             if low == b"date":
                 reply.dated = True
         elif low == b"content-length":
+            value = value.strip(b" \t")
             if not value.isdigit() or len(value) > 18 or (reply.length is not None and reply.length != int(value)):
                 raise ValueError("the upstream's Content-Length is not one number")
             reply.length = int(value)
         elif low == b"transfer-encoding":
-            if value.lower() != b"chunked" or reply.chunked:
+            if value.strip(b" \t").lower() != b"chunked" or reply.chunked:
                 raise ValueError("the upstream used a transfer coding other than chunked")
             reply.chunked = True
         elif low == b"connection":

@@ -4,7 +4,8 @@ import re
 from collections.abc import Iterable
 from typing import Any
 
-_HOST = re.compile(rb"(?:[A-Za-z0-9._~!$&'()*+,;=%-]+|\[[0-9A-Fa-f:.]+\])(?::[0-9]{0,5})?")
+# A comma may stand in a name (RFC 3986, 3.2.2), but never does: two hosts in one field have one.
+_HOST = re.compile(rb"(?:[A-Za-z0-9._~!$&'()*+;=%-]+|\[[0-9A-Fa-f:.]+\])(?::[0-9]{0,5})?")
 _ABSOLUTE = re.compile(rb"(?i:https?)://([^/?#]*)([^#]*)")
 
 # A request line as almost every client sends it; anything else takes llhttp's way: an absolute target replaces Host,
@@ -145,6 +146,8 @@ class RequestReader:
         _read_target(head, target)
         if version == b"1.0" and head.chunked:
             raise Malformed("bad_request", "HTTP/1.0 has no transfer codings (RFC 9112, 6.1)")
+        if method == b"TRACE" and head.has_body:
+            raise Malformed("bad_request", "TRACE has no body (RFC 9110, 9.3.8)")
         if head.upgrade is not None:
             _read_upgrade(head, fields)
         return head
@@ -188,6 +191,7 @@ class RequestReader:
                     continue  # WSGI and CGI fold "_" and "-" into one
                 kept.append(b"%b: %b\r\n" % (name, value))
             elif kind == _HOST_F:
+                value = value.strip(b" \t")
                 if host is not None:
                     raise Malformed("bad_request", "more than one Host field (RFC 9112, 3.2)")
                 host = value
@@ -196,7 +200,7 @@ class RequestReader:
             elif kind == _HOPS and head.method not in (b"TRACE", b"OPTIONS"):
                 kept.append(b"%b: %b\r\n" % (name, value))
             elif kind != _DROP:
-                _read_special(head, kind, value)
+                _read_special(head, kind, value.strip(b" \t"))  # llhttp leaves what stands behind (RFC 9110, 5.5)
         if host is not None:
             if _HOST.fullmatch(host) is None:
                 raise Malformed("bad_request", "the Host field is not a host (RFC 9112, 3.2)")
@@ -251,9 +255,10 @@ def _read_special(head: RequestHead, kind: int, value: bytes) -> None:
     elif kind == _AUTH:
         head.authorizations += (value,)
     elif kind == _EXPECT:
-        if value.lower() != b"100-continue":
-            raise Malformed("bad_request", "the only expectation is 100-continue (RFC 9110, 10.1.1)")
-        head.expects = head.version == b"1.1"
+        if head.version == b"1.1":
+            if value.lower() != b"100-continue":
+                raise Malformed("expectation_failed", "the only expectation is 100-continue (RFC 9110, 10.1.1)")
+            head.expects = True
     elif kind == _UPGRADE:
         head.upgrade = value.lower() if head.upgrade is None else head.upgrade + b"," + value.lower()
     elif kind == _XFF:
@@ -263,10 +268,10 @@ def _read_special(head: RequestHead, kind: int, value: bytes) -> None:
     elif kind == _VIA:
         head.vias += (value,)
     elif kind == _TE:
-        head.trailers = b"trailers" in value.lower()
+        head.trailers = head.trailers or b"trailers" in _options(value)
     elif kind == _HOPS:
-        if not value.isdigit() or len(value) > 9:
-            raise Malformed("bad_request", "Max-Forwards is not a number (RFC 9110, 7.6.2)")
+        if not value.isdigit() or len(value) > 9 or head.hops is not None:
+            raise Malformed("bad_request", "Max-Forwards is not one number (RFC 9110, 7.6.2)")
         head.hops = int(value)
 
 
@@ -295,13 +300,13 @@ def _read_target(head: RequestHead, target: bytes) -> None:
 def _other_form(head: RequestHead, target: bytes) -> bytes:
     if target == b"*" and head.method == b"OPTIONS":
         return target
-    if head.method == b"CONNECT":
-        raise Malformed("method_not_allowed", "CONNECT is not offered here; this is not a forward proxy")
     match = _ABSOLUTE.fullmatch(target)
     if match is None or not match[1] or b"@" in match[1] or _HOST.fullmatch(match[1]) is None:
         raise Malformed("bad_request", "the request target is not a path (RFC 9112, 3.2)")
     head.host = match[1]  # RFC 9112, 3.2.2: the target's authority replaces Host
     rest = match[2]
+    if not rest and head.method == b"OPTIONS":
+        return b"*"  # RFC 9112, 3.2.4
     if not rest.startswith(b"/"):
         rest = b"/" + rest
     return rest

@@ -5,7 +5,7 @@ A reply that arrives whole in one read is given whole in one call, so that the c
 
 import asyncio
 from collections.abc import Callable
-from typing import Protocol, cast
+from typing import Final, Protocol, cast
 
 import httptools
 
@@ -14,6 +14,8 @@ from sidecar.core.errors import UpstreamError
 from sidecar.http1 import ReplyHead, ReplyMemory, read_reply, switches_to_websocket, trailer_lines
 
 _Field = tuple[bytes, bytes]
+# What framing each byte of a chunked body may bring with it, besides itself: a chunk of one byte has five.
+_SHARE: Final = 17
 
 
 class ReplySink(Protocol):
@@ -212,8 +214,9 @@ class UpstreamConnection(asyncio.Protocol):
             self._parser = httptools.HttpResponseParser(self)
         try:
             self._parser.feed_data(data)
-            if self._head is None:
-                self._bound_head(len(data))  # llhttp would gather a field, or 103s, without end
+            head = self._head
+            if head is None or head.chunked:
+                self._bound_head(len(data))  # llhttp would gather a field, 103s or a trailer without end
         except (httptools.HttpParserError, httptools.HttpParserUpgrade, ValueError) as error:
             if isinstance(error, httptools.HttpParserUpgrade) and self._complete and self.upgrading:
                 self._switched(data[error.args[0] :])
@@ -298,7 +301,7 @@ class UpstreamConnection(asyncio.Protocol):
     def _bound_head(self, size: int) -> None:
         self._head_size += size
         if self._head_size > self._limits[0]:
-            raise ValueError("the upstream's reply head is too large")
+            raise ValueError("the upstream's reply head is too large, or what frames its body")
 
     def on_headers_complete(self) -> None:
         parser = self._parser
@@ -322,6 +325,7 @@ class UpstreamConnection(asyncio.Protocol):
     def on_body(self, data: bytes) -> None:
         if self._complete:
             raise ValueError("the upstream sent a body where none is allowed")
+        self._head_size = max(0, self._head_size - _SHARE * len(data))
         self._body.append(data)
 
     def on_message_complete(self) -> None:
