@@ -15,7 +15,7 @@ _ROOMS = {
     "gateway": "accounts call client credentials exchange forwarding handover intake lane refusals relay routes rules "
     "tunnel",
     "upstream": "balancing breaker budget connection pool target",
-    "admission": "buckets compile fields gate leases quotas refusals scopes shared",
+    "admission": "buckets compile fields gate leases quotas refusals scopes shadow shared",
     "ledger": "factory journal segment shipper tail",
     "metering": "coding cost events extracts histogram meters tally values watch",
     "identity": "cache finder resolver",

@@ -41,7 +41,8 @@ EVENTS = Sheet(
     _columns(
         "event_id:text time:instant tenant:text key:text plan:text sandbox:flag route:text method:text status:integer "
         "outcome:text units:integer cost_micros:integer currency:text bytes_in:integer bytes_out:integer "
-        "total_us:integer upstream_us:integer first_byte_us:integer meters:counts anomalies:counts"
+        "total_us:integer upstream_us:integer first_byte_us:integer meters:counts anomalies:counts "
+        "shadow_refused:counts"
     ),
     "sidecar.call.v1",
     lambda row: str(row[0]),
@@ -51,7 +52,7 @@ EVENTS = Sheet(
 _SUMS = _columns(
     "since:instant until:instant requests:integer units:integer cost_micros:integer currency:text bytes_in:integer "
     "bytes_out:integer total_us:integer upstream_us:integer indeterminate:integer p50_us:integer p90_us:integer "
-    "p99_us:integer meters:counts anomalies:counts"
+    "p99_us:integer meters:counts anomalies:counts shadow_refused:counts"
 )
 
 

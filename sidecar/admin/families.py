@@ -2,7 +2,7 @@
 
 from sidecar.admin.billing_families import BILLING
 from sidecar.admin.family import Family
-from sidecar.admin.limit_families import SHARED_LIMITS
+from sidecar.admin.limit_families import SHADOW_REFUSED, SHARED_LIMITS
 from sidecar.admin.rows import (
     DURATION_BOUNDS_US,
     OVERHEAD_BOUNDS_US,
@@ -129,6 +129,7 @@ _ADMISSION = (
         "Requests refused by a quota.",
         by_pair(lambda r: r.admission.quota_refused),
     ),
+    SHADOW_REFUSED,
     Family("limit_buckets", "gauge", (), "Limit counters held in memory.", one(lambda r: r.admission.buckets)),
     Family(
         "limit_buckets_bound",

@@ -25,6 +25,7 @@ def read_admission(readings: AdmissionReadings, plans: Mapping[str, Plan]) -> Ad
         limit_blind=dict(readings.blind),
         store_calls=readings.store_calls,
         store_failures=readings.store_failures,
+        shadow_refused=dict(readings.shadow_refused),
         quota_refused={pair: count for pair, count in readings.refused.items() if pair in quotas},
     )
 

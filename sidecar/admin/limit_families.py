@@ -1,14 +1,21 @@
-"""The metrics of limits that nodes share."""
+"""The metrics of limits that nodes share, and of what is in shadow mode."""
 
 from sidecar.admin.family import Family
-from sidecar.admin.rows import one
+from sidecar.admin.rows import by_pair, one
 
+SHADOW_REFUSED = Family(
+    "shadow_refused_total",
+    "counter",
+    ("plan", "policy"),
+    "Requests that passed and that a limit or quota in shadow mode would have refused.",
+    by_pair(lambda r: r.admission.shadow_refused),
+)
 SHARED_LIMITS = (
     Family(
         "limit_blind_total",
         "counter",
         ("plan", "limit", "decision"),
-        "Requests decided while the store of limits did not answer: allow, deny or local.",
+        "Requests decided while the store of limits did not answer: allow, deny, local, or shadow (not known).",
         lambda r: list(r.admission.limit_blind.items()),
     ),
     Family(

@@ -9,7 +9,7 @@ from sidecar.core.accounts import Account
 from sidecar.core.clock import NS_PER_S
 from sidecar.core.latency import quantile_us
 from sidecar.core.ports import UsageReport, UsageRow
-from sidecar.core.records import ANOMALY
+from sidecar.core.records import ANOMALY, SHADOW
 from sidecar.core.units import parse_duration_ns
 from sidecar.core.values import ApiKey, Tenant
 
@@ -120,11 +120,18 @@ def usage_row(row: UsageRow) -> dict[str, Any]:
 
 
 def metered(values: Mapping[str, int]) -> dict[str, dict[str, int]]:
-    """``meters`` by name and, apart from them, ``anomalies``: replies from which a meter could not be read."""
-    return {
-        "meters": {name: value for name, value in values.items() if not name.endswith(ANOMALY)},
-        "anomalies": {name.removesuffix(ANOMALY): value for name, value in values.items() if name.endswith(ANOMALY)},
-    }
+    """``meters`` by name and, apart from them, ``anomalies``: replies from which a meter could not be read, and
+    ``shadow_refused``: calls that a policy in shadow mode would have refused, by its name."""
+    found: dict[str, dict[str, int]] = {"meters": {}, "anomalies": {}, "shadow_refused": {}}
+    for name, value in values.items():
+        plain = name.removesuffix(ANOMALY)
+        if plain == name:
+            found["meters"][name] = value
+        elif plain.startswith(SHADOW):
+            found["shadow_refused"][plain.removeprefix(SHADOW)] = value
+        else:
+            found["anomalies"][plain] = value
+    return found
 
 
 def latency(counts: Mapping[int, int]) -> dict[str, Any]:

@@ -19,7 +19,8 @@ class AdmissionReading:
     ``buckets``: counters held in memory of at most ``buckets_bound``; ``overflows``: look-ups that ended at a shared
     counter because none was left; ``quota_counters``: tenants' quotas held; ``quota_blind``: requests decided before
     what was used earlier could be read. ``limit_blind``: by plan, limit and what was decided, while the store that
-    counts limits for all nodes did not answer; ``store_calls``, ``store_failures``: of that store.
+    counts limits for all nodes did not answer; ``store_calls``, ``store_failures``: of that store. ``shadow_refused``:
+    by plan and name, what limits and quotas in shadow mode would have refused.
     """
 
     buckets: int = 0
@@ -34,6 +35,7 @@ class AdmissionReading:
     limit_blind: Mapping[tuple[str, str, str], int] = field(default_factory=dict)
     store_calls: int = 0
     store_failures: int = 0
+    shadow_refused: Mapping[tuple[str, str], int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,14 +1,18 @@
 """From the policy snapshot to what one gate asks."""
 
 from collections.abc import Iterable
+from typing import Final
 
 from sidecar.admission.gate import Demand, QuotaRule, Rule
 from sidecar.admission.quotas import QuotaKey, Quotas
 from sidecar.admission.refusals import Refused, barred, state_refusals
 from sidecar.admission.scopes import static_values
 from sidecar.core.overrides import overridden
-from sidecar.core.policy import Concurrency, Limit, Meter, Plan, Route, Snapshot
+from sidecar.core.policy import Concurrency, Limit, Meter, Plan, Quota, Route, Snapshot
 from sidecar.core.values import Principal
+
+_ENFORCE: Final = "enforce"
+_SHADOW: Final = "shadow"
 
 
 def plan_of(snapshot: Snapshot, principal: Principal) -> Plan | Refused:
@@ -27,11 +31,10 @@ def plan_of(snapshot: Snapshot, principal: Principal) -> Plan | Refused:
 
 
 def quota_keys(plan: Plan | Refused, principal: Principal) -> list[QuotaKey]:
-    """The counters of every quota in the plan."""
+    """The counters of every quota in the plan that is enforced."""
     if isinstance(plan, Refused):
         return []
-    tenant, sandbox, billing = principal.tenant, principal.sandbox, principal.billing_cycle
-    return [QuotaKey(tenant, sandbox, quota.meter, quota.cycle(billing)) for quota in plan.quotas]
+    return [_quota_key(quota, principal) for quota in plan.quotas if quota.mode != _SHADOW]
 
 
 def demand(snapshot: Snapshot, principal: Principal, route: Route, quotas: Quotas) -> Demand:
@@ -40,6 +43,7 @@ def demand(snapshot: Snapshot, principal: Principal, route: Route, quotas: Quota
     refused, refused_writes = state_refusals(principal, snapshot.settings.billing.access.pay_url)
     if isinstance(plan, Refused):
         return Demand(route, principal.plan, principal.sandbox, barred=refused or plan, barred_writes=refused_writes)
+    enforced, shadowed = _quota_rules(snapshot, plan, principal, route, quotas)
     return Demand(
         route,
         plan.name,
@@ -47,9 +51,10 @@ def demand(snapshot: Snapshot, principal: Principal, route: Route, quotas: Quota
         plan.upgrade,
         refused or _entitlement(snapshot.plans[principal.plan], principal, route),
         refused_writes,
-        _rules("limit", plan.name, plan.limits, principal, route),
-        _rules("concurrency", plan.name, plan.concurrency, principal, route),
-        _quota_rules(snapshot, plan, principal, route, quotas),
+        _rules("limit", _ENFORCE, plan.name, plan.limits, principal, route),
+        _rules("concurrency", _ENFORCE, plan.name, plan.concurrency, principal, route),
+        enforced,
+        _shadow(plan, principal, route, shadowed),
     )
 
 
@@ -67,8 +72,9 @@ def anonymous_demand(snapshot: Snapshot, route: Route) -> Demand:
         route,
         plan.name,
         upgrade=plan.upgrade,
-        limits=_rules("limit", plan.name, plan.limits, None, route),
-        concurrency=_rules("concurrency", plan.name, plan.concurrency, None, route),
+        limits=_rules("limit", _ENFORCE, plan.name, plan.limits, None, route),
+        concurrency=_rules("concurrency", _ENFORCE, plan.name, plan.concurrency, None, route),
+        shadow=_shadow(plan, None, route, ()),
     )
 
 
@@ -82,27 +88,43 @@ def _entitlement(plan: Plan, principal: Principal, route: Route) -> Refused | No
     return None
 
 
+def _shadow(plan: Plan, principal: Principal | None, route: Route, quotas: tuple[QuotaRule, ...]) -> Demand | None:
+    """What is in shadow mode; its counters have the same keys as if it were enforced."""
+    limits = _rules("limit", _SHADOW, plan.name, plan.limits, principal, route)
+    concurrency = _rules("concurrency", _SHADOW, plan.name, plan.concurrency, principal, route)
+    if not (limits or concurrency or quotas):
+        return None
+    sandbox = principal is not None and principal.sandbox
+    return Demand(route, plan.name, sandbox, limits=limits, concurrency=concurrency, quotas=quotas)
+
+
 def _rules(
-    kind: str, plan: str, policies: Iterable[Limit | Concurrency], principal: Principal | None, route: Route
+    kind: str, mode: str, plan: str, policies: Iterable[Limit | Concurrency], principal: Principal | None, route: Route
 ) -> tuple[Rule, ...]:
     sandbox = principal is not None and principal.sandbox
     return tuple(
         Rule(policy, (kind, plan, policy.name, sandbox, policy.scope), static_values(policy.scope, principal, route))
         for policy in policies
+        if policy.mode == mode
     )
 
 
 def _quota_rules(
     snapshot: Snapshot, plan: Plan, principal: Principal, route: Route, quotas: Quotas
-) -> tuple[QuotaRule, ...]:
-    rules: list[QuotaRule] = []
+) -> tuple[tuple[QuotaRule, ...], tuple[QuotaRule, ...]]:
+    """Those that are enforced, and those in shadow mode, which come after the others and so count what those do not."""
+    rules: dict[str, list[QuotaRule]] = {_ENFORCE: [], _SHADOW: []}
     counted: set[QuotaKey] = set()
-    for quota, key in zip(plan.quotas, quota_keys(plan, principal), strict=True):
-        meter = snapshot.meters[quota.meter]
+    for quota in sorted(plan.quotas, key=lambda quota: quota.mode == _SHADOW):
+        meter, key = snapshot.meters[quota.meter], _quota_key(quota, principal)
         if meter.routes is None or route.name in meter.routes:
-            rules.append(QuotaRule(quota, key, quotas.get(key), _known(meter, route), key not in counted))
+            rules[quota.mode].append(QuotaRule(quota, key, quotas.get(key), _known(meter, route), key not in counted))
             counted.add(key)
-    return tuple(rules)
+    return tuple(rules[_ENFORCE]), tuple(rules[_SHADOW])
+
+
+def _quota_key(quota: Quota, principal: Principal) -> QuotaKey:
+    return QuotaKey(principal.tenant, principal.sandbox, quota.meter, quota.cycle(principal.billing_cycle))
 
 
 def _known(meter: Meter, route: Route) -> int:

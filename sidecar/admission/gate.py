@@ -14,7 +14,7 @@ from sidecar.admission.quotas import Hold, Period, QuotaCounter, QuotaKey, Quota
 from sidecar.admission.refusals import PolicyUse, Refused, Violation, exceeded, seconds
 from sidecar.admission.scopes import HeaderOf, Key, fill, is_bounded, is_dynamic, overflow
 from sidecar.core.clock import NS_PER_S, Clock
-from sidecar.core.policy import Concurrency, Limit, Origin, Quota, Route
+from sidecar.core.policy import Concurrency, Limit, Quota, Route
 from sidecar.core.units import format_duration_ns
 from sidecar.core.values import SAFE_METHODS
 from sidecar.core.windows import Window
@@ -26,12 +26,14 @@ _Bound: TypeAlias = tuple[tuple[Window, ...], tuple[Slots, ...]]
 
 @dataclass(slots=True)
 class Tally:
-    """What happened under one plan: units admitted, refusals by policy name, which come from the configuration, and
-    decisions without the store by policy name and what was decided."""
+    """What happened under one plan: units admitted, refusals by policy name, which come from the configuration,
+    decisions without the store by policy name and what was decided, and, by policy name, what those in shadow mode
+    would have refused."""
 
     units: int = 0
     refused: dict[str, int] = field(default_factory=dict)
     blind: dict[tuple[str, str], int] = field(default_factory=dict)
+    shadow_refused: dict[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,15 +79,16 @@ class QuotaRule:
 
 class Ticket:
     """Passage for one request. ``headers``: complete field lines for the reply, each ended by CRLF, or empty.
+    ``marks``: what the usage record says about the decision (core.records), empty for nothing.
 
     Exactly one of ``settle`` and ``release`` counts, and only the first time; a ticket that is dropped without either
     keeps its place in flight and its held quota.
     """
 
-    __slots__ = ("_held", "_slots", "blind", "headers", "units")
+    __slots__ = ("_held", "_slots", "headers", "marks", "units")
 
     def __init__(self, headers: bytes, units: int, slots: tuple[Slots, ...], held: Sequence[Hold]) -> None:
-        self.blind = False  # decided without the store that counts
+        self.marks = b""
         self.headers = headers
         self.units = units
         self._slots: tuple[Slots, ...] | None = slots
@@ -103,6 +106,12 @@ class Ticket:
         settle(self._held, meter_values)
         self._held = ()
 
+    def also(self, slots: tuple[Slots, ...], held: Sequence[Hold]) -> None:
+        """Takes charge of more places and holds, which their owner has counted; before the ticket is settled."""
+        assert self._slots is not None
+        self._slots = (*self._slots, *slots)
+        self._held = (*self._held, *held)
+
     def release(self) -> None:
         """For a request that was never forwarded: gives back quota and place. Units of windows stay taken."""
         self.settle({})
@@ -118,7 +127,9 @@ class Pending:
 
 @dataclass(frozen=True, slots=True)
 class Demand:
-    """What a gate asks, compiled from the snapshot. ``barred`` refuses every method, ``barred_writes`` unsafe ones."""
+    """What a gate asks, compiled from the snapshot. ``barred`` refuses every method, ``barred_writes`` unsafe ones.
+
+    ``shadow``: the policies in shadow mode, None when there are none."""
 
     route: Route
     plan: str = ""
@@ -129,6 +140,7 @@ class Demand:
     limits: tuple[Rule, ...] = ()
     concurrency: tuple[Rule, ...] = ()
     quotas: tuple[QuotaRule, ...] = ()
+    shadow: "Demand | None" = None
 
 
 class Gate:
@@ -363,30 +375,22 @@ class Gate:
             used, reset_s = bucket.used_at(now), seconds(bucket.reset_ns(now))
         else:
             kind, span, used, reset_s = "concurrency", "", bucket.used, 0
-        return self._use(policy.name, kind, policy.scope, policy.limit, span, used, reset_s, policy.origin)
+        return self._use(policy, kind, policy.scope, span, used, reset_s)
 
     def _quota_use(self, rule: QuotaRule, period: Period, wall: int) -> PolicyUse:
         quota = rule.quota
         reset_s = seconds(period.end_ns - wall)
-        return self._use(
-            quota.name, "quota", ("tenant",), quota.limit, quota.period, period.used, reset_s, quota.origin
-        )
+        return self._use(quota, "quota", ("tenant",), quota.period, period.used, reset_s)
 
     def _use(
-        self,
-        name: str,
-        kind: str,
-        scope: tuple[str, ...],
-        limit: int,
-        span: str,
-        used: int,
-        reset_s: int,
-        origin: Origin,
+        self, policy: Limit | Concurrency | Quota, kind: str, scope: tuple[str, ...], span: str, used: int, reset_s: int
     ) -> PolicyUse:
-        demand = self._demand
+        demand, name, limit, origin = self._demand, policy.name, policy.limit, policy.origin
         where = f"{origin.file}:{origin.line}" if origin.line else origin.file
         left = max(0, limit - used)
-        return PolicyUse(name, kind, demand.plan, demand.sandbox, scope, limit, span, used, left, reset_s, where)
+        return PolicyUse(
+            name, kind, demand.plan, demand.sandbox, scope, limit, span, used, left, reset_s, where, policy.mode
+        )
 
 
 def _no_header(name: bytes) -> bytes | None:

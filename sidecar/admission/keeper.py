@@ -68,6 +68,10 @@ class Keeper:
             for lease in leases:
                 self._ask_aside(lease, units)
 
+    def beside(self, work: Coroutine[Any, Any, object]) -> None:
+        """Runs what no request waits for; ``close`` ends it."""
+        self._spawn(work)
+
     async def run(self) -> None:
         """Gives back what was not spent in time, until cancelled."""
         while True:

@@ -28,7 +28,7 @@ class PolicyUse:
     """How one policy stands. ``kind``: limit, concurrency or quota. ``span``: ``1m``, ``month``, or empty.
 
     ``reset_s``: whole seconds until some of it comes back; 0 when nothing is used or no time can be named.
-    ``origin``: ``file:line`` of the policy.
+    ``origin``: ``file:line`` of the policy; ``mode``: ``enforce`` or ``shadow``.
     """
 
     name: str
@@ -42,6 +42,7 @@ class PolicyUse:
     remaining: int
     reset_s: int
     origin: str
+    mode: str = "enforce"
 
 
 @dataclass(frozen=True, slots=True)

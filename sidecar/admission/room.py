@@ -9,6 +9,7 @@ from sidecar.admission.gate import Demand, Gate, Tally
 from sidecar.admission.keeper import Keeper
 from sidecar.admission.quotas import MeterTotal, Quotas
 from sidecar.admission.refusals import PolicyUse
+from sidecar.admission.shadow import ShadowGate
 from sidecar.admission.shared import SharedGate
 from sidecar.core.clock import Clock
 from sidecar.core.policy import Route, Snapshot
@@ -21,8 +22,9 @@ class Readings:
     """Counts since the start, and sizes now. ``admitted_units`` by plan; ``refused`` by (plan, policy name): both have
     as many keys as the configurations loaded so far have plans and policies. ``quota_blind``: requests decided before
     what was used earlier could be read. ``overflows``: look-ups that ended at a shared counter. ``blind``: decisions
-    without the store of shared limits, by (plan, limit, allow | deny | local); ``store_calls`` and ``store_failures``:
-    calls of that store.
+    without the store of shared limits, by (plan, limit, allow | deny | local | shadow); ``store_calls`` and
+    ``store_failures``: calls of that store. ``shadow_refused``: what policies in shadow mode would have refused, by
+    (plan, policy name).
     """
 
     buckets: int
@@ -36,6 +38,7 @@ class Readings:
     blind: dict[tuple[str, str, str], int] = field(default_factory=dict)
     store_calls: int = 0
     store_failures: int = 0
+    shadow_refused: dict[tuple[str, str], int] = field(default_factory=dict)
 
 
 class Seat:
@@ -151,6 +154,9 @@ class Admission:
             blind={(plan, *what): count for plan, tally in tallies for what, count in tally.blind.items()},
             store_calls=0 if self.keeper is None else self.keeper.calls,
             store_failures=0 if self.keeper is None else self.keeper.failures,
+            shadow_refused={
+                (plan, name): count for plan, tally in tallies for name, count in tally.shadow_refused.items()
+            },
         )
 
     async def close(self) -> None:
@@ -161,6 +167,7 @@ class Admission:
 
     def _gate(self, needed: Demand, tenant: str) -> Gate:
         tally = self._tallies.setdefault(needed.plan, Tally())
-        if self.keeper is not None:
-            return SharedGate(needed, self._clock, self._buckets, self._quotas, tally, tenant, self.keeper)
-        return Gate(needed, self._clock, self._buckets, self._quotas, tally)
+        parts = self._clock, self._buckets, self._quotas, tally
+        keeper, shadow = self.keeper, needed.shadow
+        gate = Gate(needed, *parts) if keeper is None else SharedGate(needed, *parts, tenant, keeper)
+        return gate if shadow is None else ShadowGate(gate, shadow, *parts, tenant, keeper)

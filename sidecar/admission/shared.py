@@ -16,6 +16,7 @@ from sidecar.admission.scopes import HeaderOf
 from sidecar.core.clock import NS_PER_S, Clock
 from sidecar.core.policy import Limit
 from sidecar.core.problems import problem
+from sidecar.core.records import BLIND_MARK
 from sidecar.core.windows import Window
 
 _ALMOST_S = NS_PER_S - 1
@@ -52,10 +53,7 @@ class SharedGate(Gate):
         policy = rule.policy
         if not isinstance(policy, Limit):
             return super()._bucket(rule, now, ip, header)
-        key, spare = rule.keys(ip, header)
-        # A limit across tenants cannot stand on the page of one.
-        tenant = self._tenant if "tenant" in policy.scope or "key" in policy.scope else None
-        return self._buckets.lease(key, spare, policy.limit, policy.window_ns, policy.exact, tenant, now)
+        return lease_of(self._buckets, rule, policy, self._tenant, now, ip, header)
 
     def _short(
         self,
@@ -98,7 +96,7 @@ class SharedGate(Gate):
             lease.lend(now, units)
         ticket = self.admit(method, ip, header)
         if isinstance(ticket, Ticket):
-            ticket.blind = True
+            ticket.marks += BLIND_MARK
             return ticket
         return ticket if isinstance(ticket, Refused) else UNAVAILABLE
 
@@ -170,6 +168,14 @@ class Waiting(Pending):
 
     async def wait(self) -> Ticket | Refused:
         return await self._gate.fetched(self.short, self._method, self._ip, self._header)
+
+
+def lease_of(buckets: Buckets, rule: Rule, policy: Limit, tenant: str, now: int, ip: str, header: HeaderOf) -> Lease:
+    """The shared counter of ``rule``, whose policy is the limit ``policy``."""
+    key, spare = rule.keys(ip, header)
+    # A limit across tenants cannot stand on the page of one.
+    owner = tenant if "tenant" in policy.scope or "key" in policy.scope else None
+    return buckets.lease(key, spare, policy.limit, policy.window_ns, policy.exact, owner, now)
 
 
 def _share(lease: Lease, policy: Limit, now: int) -> Window:

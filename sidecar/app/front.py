@@ -107,7 +107,7 @@ class Front(Process):
         """
         if not self._started:
             raise Conflict("the sidecar is starting; it has read its configuration already")
-        if not self._journal.widen(done_extra(snapshot.meters)):
+        if not self._journal.widen(done_extra(snapshot)):
             raise Conflict("the journal has no room for what the new meters need at the moment; try again")
         old, identity = self.snapshot, snapshot.settings.identity
         pools = self._pools.planned(snapshot)

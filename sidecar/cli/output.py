@@ -82,6 +82,9 @@ def usage(report: dict[str, Any]) -> None:
         if counts:
             out("")
             table((title, "VALUE" if title == "METER" else "REPLIES"), sorted(counts.items()))
+    if report["shadow_refused"]:
+        out("")
+        table(("IN SHADOW MODE", "WOULD HAVE REFUSED"), sorted(report["shadow_refused"].items()))
     if report["requests"]:
         part = report["latency"]
         shown = ", ".join(f"{name} {_ms(part[f'{name}_ms'])} ms" for name in ("p50", "p90", "p99"))

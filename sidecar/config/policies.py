@@ -121,11 +121,21 @@ def _make_quota(**known: Any) -> Quota:
     quota = Quota(**known)
     if quota.time_zone != "UTC" and quota.period == "billing":
         raise ValueError("period: billing goes by the tenant's time_zone; write it there and remove it here")
+    if quota.mode == "shadow" and quota.overage != "block":
+        raise ValueError(
+            f"overage: {quota.overage} refuses nothing, so there is nothing to try with mode: shadow; remove one"
+        )
     if quota.limit == 0 and quota.overage == "block":
         raise ValueError("a quota of 0 with overage: block refuses every call; write a larger limit or another overage")
     return quota
 
 
+_MODE = Field(
+    "mode",
+    choice("enforce", "shadow"),
+    "`shadow`: counted and reported, never enforced: for trying it first.",
+    default="enforce",
+)
 MATCH = Table(
     "match",
     "Which requests a route takes.",
@@ -202,6 +212,7 @@ LIMIT = Table(
             "guards money.",
         ),
         Field("local_share", integer(1, 100), "That share, in percent of the limit, per node (per worker)."),
+        _MODE,
     ),
 )
 CONCURRENCY = Table(
@@ -212,6 +223,7 @@ CONCURRENCY = Table(
         Field("name", _NAME, "Stands in refusals; unique in its plan.", required=True),
         Field("limit", integer(1, 1_000_000), "Calls.", required=True),
         Field("scope", _SCOPE_LIST, "What shares one count."),
+        _MODE,
     ),
 )
 QUOTA = Table(
@@ -235,6 +247,7 @@ QUOTA = Table(
             "Beyond the limit: refuse, let pass, or let pass and charge.",
             default="block",
         ),
+        _MODE,
     ),
     of=Quota,
 )

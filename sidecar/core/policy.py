@@ -21,7 +21,8 @@ class Limit:
     """At most ``limit`` units in every interval of ``window_ns``, per combination of ``scope``.
 
     Scope parts: ``tenant``, ``key``, ``route``, ``ip``, or ``header:<lower-case name>``. ``key`` implies its tenant.
-    The last three fields count where nodes share the limit; docs/limits.md says how.
+    ``mode``: ``enforce``, or ``shadow``: counted and reported, never enforced. ``exact``, ``on_store_error`` and
+    ``local_share`` count where nodes share the limit; docs/limits.md says how.
     """
 
     name: str
@@ -32,16 +33,18 @@ class Limit:
     exact: bool = False
     on_store_error: str = "local"
     local_share: int = 10
+    mode: str = "enforce"
 
 
 @dataclass(frozen=True, slots=True)
 class Concurrency:
-    """At most ``limit`` requests in flight per combination of ``scope`` (as in Limit)."""
+    """At most ``limit`` requests in flight per combination of ``scope``; ``scope`` and ``mode`` as in Limit."""
 
     name: str
     limit: int
     scope: tuple[str, ...] = ("tenant",)
     origin: Origin = field(default=Origin(), compare=False)
+    mode: str = "enforce"
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +52,8 @@ class Quota:
     """At most ``limit`` of ``meter`` per ``period`` and tenant.
 
     ``period``: hour, day, week, month of the calendar in ``time_zone``, or ``billing``: the tenant's own.
-    ``overage``: ``block`` refuses, ``allow`` lets pass, ``bill`` lets pass and is priced as overage.
+    ``overage``: ``block`` refuses, ``allow`` lets pass, ``bill`` lets pass and is priced as overage. ``mode`` as in
+    Limit.
     """
 
     name: str
@@ -59,6 +63,7 @@ class Quota:
     overage: str = "block"
     origin: Origin = field(default=Origin(), compare=False)
     time_zone: str = "UTC"
+    mode: str = "enforce"
 
     def cycle(self, billing: str) -> str:
         """The text of the cycle (core.periods) that it is counted by; ``billing``: that of the tenant's own."""
@@ -114,6 +119,11 @@ class Plan:
     test_keys: str | None = None
     upgrade: str | None = None  # a URL or a sentence shown with a refusal: the way out
     origin: Origin = field(default=Origin(), compare=False)
+
+    @property
+    def policies(self) -> tuple[Limit | Concurrency | Quota, ...]:
+        """Everything that can refuse, in the order of the decision."""
+        return (*self.limits, *self.concurrency, *self.quotas)
 
 
 @dataclass(frozen=True, slots=True)

@@ -30,7 +30,8 @@ An intent ends after the method (position 8), unless its route bills calls whose
 positions, and so has a progress record. A call that never got its done record becomes one with the outcome
 ``indeterminate``: with the values of its newest record where that has them, else with all of them zero.
 A meter that could not be read from a reply leaves its name with ``?`` behind it and the value 1: an anomaly, counted
-beside the meters and never priced.
+beside the meters and never priced. So do marks: ``_blind?`` was admitted while the store of limits did not answer, and
+``_shadow.NAME?`` would have been refused by the policy NAME, which is in shadow mode.
 """
 
 import json
@@ -39,6 +40,8 @@ from typing import Any, Final
 
 OUTCOMES = ("ok", "client_gone", "upstream_failed", "indeterminate")
 ANOMALY = "?"  # behind a meter's name; no meter's name holds it
+SHADOW: Final = "_shadow."  # before a policy's name; no meter's name begins like that
+BLIND_MARK: Final = b',"_blind?":1'
 INTENT: Final = b"i"
 PROGRESS: Final = b"p"
 DONE: Final = b"d"
@@ -86,6 +89,16 @@ def text_fragment(text: str) -> bytes:
 def meters_fragment(meters: dict[str, int]) -> bytes:
     """Position 18."""
     return json.dumps(meters, separators=(",", ":")).encode()
+
+
+def shadow_mark(policy: str) -> bytes:
+    """The member that says that ``policy``, in shadow mode, would have refused the call; as BLIND_MARK is written."""
+    return b",%b:1" % json.dumps(f"{SHADOW}{policy}{ANOMALY}").encode()
+
+
+def marked(fragment: bytes, marks: bytes) -> bytes:
+    """``meters_fragment``'s text with marks, each of which begins with a comma."""
+    return fragment[:-1] + (marks if len(fragment) > 2 else marks[1:]) + b"}"
 
 
 def encode_intent(event_id: bytes, started_us: int, principal: bytes, route: bytes, method: bytes) -> bytes:

@@ -10,6 +10,7 @@ from sidecar.core.records import (
     PROGRESS,
     encode_call,
     encode_intent,
+    marked,
     meters_fragment,
     text_fragment,
 )
@@ -27,7 +28,6 @@ _METHODS = {
 }
 _NOTHING: dict[str, int] = {}
 _COST: Final = "_cost"  # where what the upstream said about the cost was not understood; no meter's name
-_BLIND: Final = b'"_blind?":1}'  # an anomaly in the record: admitted while the store of limits did not answer
 _UNKNOWN: Final = b"indeterminate"
 _log = logging.getLogger(__name__)
 
@@ -124,8 +124,8 @@ class Call:
             values, meters = self._charged(passage, units, upstream_us)
         else:
             units, values, meters = 0, _NOTHING, b"{}"
-        if ticket.blind:
-            meters = meters[:-1] + (b"," if len(meters) > 2 else b"") + _BLIND
+        if ticket.marks:
+            meters = marked(meters, ticket.marks)
         cost = self._rules.costs.cost(upstream_us, self.bytes_in, self.bytes_out, self.reported)
         if self._token is not None:
             try:

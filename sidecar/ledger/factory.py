@@ -1,8 +1,9 @@
 """Where a journal's segments come from: new files, or old ones used again."""
 
-from collections.abc import Iterable
 from pathlib import Path
 
+from sidecar.core.policy import Concurrency, Limit, Quota, Snapshot
+from sidecar.core.records import shadow_mark
 from sidecar.ledger.segment import EMPTYING, Segment
 
 
@@ -36,7 +37,12 @@ class SegmentFactory:
             return self.create(number)
 
 
-def done_extra(meters: Iterable[str]) -> int:
-    """By how many bytes a done record may be longer than its intent: an outcome, nine numbers of up to 20 digits, and
-    each meter once with a value and once as an anomaly."""
-    return 256 + sum(2 * len(name) + 32 for name in meters)
+def done_extra(snapshot: Snapshot) -> int:
+    """By how many bytes a done record may be longer than its intent: an outcome, nine numbers of up to 20 digits, each
+    meter once with a value and once as an anomaly, and a mark for each policy in shadow mode that a plan has."""
+    marks = max((sum(map(_mark_bytes, plan.policies)) for plan in snapshot.plans.values()), default=0)
+    return 256 + sum(2 * len(name) + 32 for name in snapshot.meters) + marks
+
+
+def _mark_bytes(policy: Limit | Concurrency | Quota) -> int:
+    return len(shadow_mark(policy.name)) if policy.mode == "shadow" else 0

@@ -76,7 +76,7 @@ async def test_parquet_read_back_is_the_ledger(book: Any) -> None:
     rows = table.to_pylist()
     for row in rows:
         row["time"] = round(row["time"].timestamp() * 1_000_000)
-        row["meters"], row["anomalies"] = dict(row["meters"]), dict(row["anomalies"])
+        row |= {name: dict(row[name]) for name in ("meters", "anomalies", "shadow_refused")}
     assert by_id(rows) == by_id(expected)
     assert str(table.schema.field("cost_micros").type) == "int64"
 

@@ -159,7 +159,7 @@ async def test_a_blind_ticket_says_so_and_what_is_in_hand_is_spent_first(clock: 
     second = await node.ask()
     assert isinstance(first, Ticket)
     assert isinstance(second, Ticket)
-    assert (first.blind, second.blind) == (False, True)
+    assert (first.marks, second.marks) == (b"", b',"_blind?":1')
     await node.room.close()
 
 

@@ -4,9 +4,10 @@ from pathlib import Path
 
 import pytest
 
+from sidecar.admin.shapes import metered
 from sidecar.app import open_offline
 from tests.gateway.cruel import CruelUpstream, Wire
-from tests.gateway.rig import Rig
+from tests.gateway.rig import Options, Rig
 
 
 async def test_a_plain_call(rig: Rig, upstream: CruelUpstream) -> None:
@@ -34,6 +35,23 @@ async def test_a_reply_that_was_cut_off_is_recorded_and_not_charged(rig: Rig, up
     assert (await client.rest()).endswith(b"0123456789")
     entry = await rig.only_entry()
     assert (entry.status, entry.outcome, entry.units, entry.meters) == (200, "upstream_failed", 0, {})
+
+
+@pytest.mark.parametrize("options", [Options(plan="limits: [{name: trial, limit: 3, window: 1m, mode: shadow}]")])
+async def test_what_a_limit_in_shadow_mode_would_have_refused_passes_and_is_marked(rig: Rig) -> None:
+    """Kong/kong#6835, envoyproxy/ratelimit#218: the record says it, and the caller sees nothing of it."""
+    replies = [await rig.call() for _ in range(2)]
+    assert [(reply.status, b"trial" in b"".join(reply.all("ratelimit"))) for reply in replies] == [(200, False)] * 2
+    assert [entry.meters for entry in await rig.ledger()] == [
+        {"requests": 1},
+        {"requests": 1, "_shadow.trial?": 1},
+    ]
+    now_us = rig.clock.wall_ns() // 1000
+    report = await rig.app._store.usage("acme", since_us=now_us - 3_600_000_000, until_us=now_us + 60_000_000)
+    shown = metered(report.meters)
+    assert shown == {"meters": {"requests": 2}, "anomalies": {}, "shadow_refused": {"trial": 1}}
+    counted = rig.app._admission.readings().shadow_refused
+    assert counted == {("basic", "trial"): 1}
 
 
 async def test_a_missing_database_is_not_replaced_in_silence(

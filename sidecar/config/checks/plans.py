@@ -59,10 +59,12 @@ def _wider(one: tuple[str, ...], other: tuple[str, ...]) -> bool:
 
 
 def _check_limits(plan: Plan, reading: Reading) -> None:
-    """A limit never binds when another lets less through in its window: ceil(window / other window) x other limit."""
+    """A limit never binds when another lets less through in its window: ceil(window / other window) x other limit.
+
+    What is in shadow mode lets all through."""
     idle: set[int] = set()
     for limit, other in permutations(plan.limits, 2):
-        if id(limit) in idle or id(other) in idle or not _wider(other.scope, limit.scope):
+        if id(limit) in idle or id(other) in idle or other.mode == "shadow" or not _wider(other.scope, limit.scope):
             continue
         windows = -(-limit.window_ns // other.window_ns)
         most = other.limit * windows
@@ -82,7 +84,8 @@ def _check_limits(plan: Plan, reading: Reading) -> None:
 def _check_concurrency(plan: Plan, reading: Reading) -> None:
     idle: set[int] = set()
     for call, wide in permutations(plan.concurrency, 2):
-        if id(wide) not in idle and _wider(wide.scope, call.scope) and wide.limit <= call.limit:
+        binds = id(wide) not in idle and wide.mode != "shadow"
+        if binds and _wider(wide.scope, call.scope) and wide.limit <= call.limit:
             idle.add(id(call))
             message = (
                 f"{quoted(call.name)} can never bind: {quoted(wide.name)} at {reading.where(wide)} always binds first"
@@ -93,7 +96,7 @@ def _check_concurrency(plan: Plan, reading: Reading) -> None:
 def _check_quotas(plan: Plan, reading: Reading) -> None:
     idle: set[int] = set()
     for quota, other in permutations(plan.quotas, 2):
-        blocks = quota.overage == other.overage == "block" and quota.meter == other.meter
+        blocks = quota.overage == other.overage == "block" and quota.meter == other.meter and other.mode != "shadow"
         blocks = blocks and quota.time_zone == other.time_zone
         longer = other.period in _INSIDE[quota.period] or (other.period == quota.period and id(other) not in idle)
         if blocks and longer and other.limit <= quota.limit:
