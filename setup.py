@@ -10,7 +10,7 @@ import os
 from setuptools import setup
 
 _ROOMS = {
-    "core": "clock ids leases money periods records windows",
+    "core": "budgets clock ids leases money periods records windows",
     "http1": "chunks frames paths reply request writing",
     "gateway": "accounts call client credentials exchange forwarding handover intake lane refusals relay routes rules "
     "tunnel",

@@ -18,6 +18,7 @@ script of ``sidecar.storage.redis`` decides the same, by ``tests/contract/test_l
 from collections import deque
 from typing import NamedTuple
 
+from sidecar.core.budgets import BudgetAsk, BudgetCall, BudgetCounter, BudgetStanding
 from sidecar.core.errors import StoreFull
 from sidecar.core.windows import CELLS, Window
 
@@ -51,10 +52,12 @@ class CounterAsk(NamedTuple):
 
 
 class Ask(NamedTuple):
-    """One call: ``requests`` of ``units`` each that all need the ``counters``, which share the hash tag ``tag``.
+    """One call: ``requests`` of ``units`` each that all need the ``counters`` and, of their own units, the ``budgets``.
+    All of them share the hash tag ``tag``.
 
     ``requests`` 0 asks for nothing but units ahead, if that. ``epoch`` and ``seq``: those of the last answer for this
-    tag, 0 before the first; ``new_epoch``: a random number above 0, for a book that must be begun anew.
+    tag, 0 before the first; ``new_epoch``: a random number above 0, for a book that must be begun anew. ``node``: a
+    random number above 0 that says who calls, where there are budgets.
     """
 
     tag: str
@@ -64,6 +67,8 @@ class Ask(NamedTuple):
     seq: int
     new_epoch: int
     counters: tuple[CounterAsk, ...]
+    node: int = 0
+    budgets: tuple[BudgetAsk, ...] = ()
 
 
 class Standing(NamedTuple):
@@ -89,12 +94,13 @@ class Answer(NamedTuple):
     seq: int
     passed: int
     counters: tuple[Standing, ...]
+    budgets: tuple[BudgetStanding, ...] = ()
 
 
 class _Page:
-    """What the store knows of one tag: its epoch, how many calls it has seen, and its windows."""
+    """What the store knows of one tag: its epoch, how many calls it has seen, its windows and its budgets."""
 
-    __slots__ = ("epoch", "learn_until", "now", "seq", "until", "windows")
+    __slots__ = ("budgets", "epoch", "learn_until", "now", "seq", "until", "windows")
 
     def __init__(self, now: int) -> None:
         self.now = now
@@ -103,6 +109,7 @@ class _Page:
         self.learn_until = 0
         self.until = now  # the last moment at which any node may remember this page
         self.windows: dict[str, tuple[Window, list[int]]] = {}
+        self.budgets: dict[str, BudgetCounter] = {}
 
 
 class Book:
@@ -127,13 +134,16 @@ class Book:
             else:
                 for at, units in counter.returns:
                     window.give_back(now, at, units)
-        passed = ask.requests
+        budgets = [BudgetCall(each, page.budgets, ask.node, ask.requests, now) for each in ask.budgets]
+        passed = min([ask.requests, *(each.requests for each in budgets)])
         if ask.units:
             for counter, window, _ in found:
                 passed = min(passed, max(0, (window.limit - window.used + counter.left) // ask.units))
-        ahead = passed == ask.requests and now >= page.learn_until
+        all_pass = passed == ask.requests
+        ahead = all_pass and now >= page.learn_until
         standings = [_grant(*part, ask.units, passed, ahead, now) for part in found]
-        return Answer(now, page.epoch, page.seq, passed, tuple(standings))
+        stand = [each.grant(passed, all_pass) for each in budgets]
+        return Answer(now, page.epoch, page.seq, passed, tuple(standings), tuple(stand))
 
     def _page(self, tag: str, now: int) -> _Page:
         page = self._pages.get(tag)
@@ -164,7 +174,7 @@ def _begin(page: _Page, ask: Ask, now: int) -> bool:
         page.epoch = ask.new_epoch
         page.learn_until = now + max([LEARN_US, *(counter.life_us for counter in ask.counters)])
     kept = max((counter.window_us + counter.life_us for counter in ask.counters), default=0)
-    page.until = max(page.until, now + 2 * page_us(kept))
+    page.until = max(page.until, now + 2 * page_us(kept), *(now + each.keep_us for each in ask.budgets))
     return ask.epoch not in (0, page.epoch) or behind
 
 

@@ -10,6 +10,7 @@ from typing import cast
 
 import pytest
 
+from sidecar.core.budgets import BudgetAsk
 from sidecar.core.leases import Answer, Ask, Book, CounterAsk, life_us
 from sidecar.core.ports import LimitStore
 from sidecar.core.redis_address import RedisAddress
@@ -63,6 +64,8 @@ class Caller:
         self.random = random.Random(seed)
         self.seen: Answer | None = None
         self.taken: dict[str, list[tuple[int, int]]] = {}
+        self.calls = 0
+        self.settled = 0
 
     def ask(self, tag: str, exact: bool) -> Ask:
         pick = self.random
@@ -73,9 +76,27 @@ class Caller:
                 counters.append(self._counter(key, limit, window, life, exact))
         requests, units = pick.choice([0, 1, 1, 1, 2, 9]), pick.choice([0, 1, 1, 3, 8])
         made = ask(tag, *counters, requests=requests, units=units, seen=self.seen)
+        made = made._replace(node=pick.randint(1, 3), budgets=tuple(self._budgets()))
         if pick.random() < 0.02:
             made = made._replace(seq=made.seq + 5)  # a replica took over that had not heard of the last calls
         return made if pick.random() > 0.02 else made._replace(epoch=0, seq=0)
+
+    def _budgets(self) -> Iterator[BudgetAsk]:
+        """The accounts of three nodes: in order mostly, some overtaken, some forgotten, corrected now and then."""
+        pick = self.random
+        for key, limit in (("day", 90), ("month", 4000)):
+            if pick.random() < 0.8:
+                self.calls += pick.choice([1, 1, 1, -1])
+                self.settled += pick.choice([0, 0, 1, 40])
+                hold = pick.choice([0, 1, 7])
+                least = pick.choice([0, hold, 1]) if hold else pick.choice([0, 1])
+                held = pick.choice([0, 0, 3, 20])
+                yield BudgetAsk(
+                    *(key, limit, pick.choice([400_000, 10**8]), hold, least, max(1, self.calls)),
+                    *(held, pick.choice([0, held // 2]), pick.choice([0, 30]), self.settled, self.settled // 2),
+                    *(pick.choice([0, 0, 0, 1]), pick.choice([-1, 0, 25]), pick.choice([0] * 9 + [60])),
+                    pick.choice([0] * 5 + [50]),
+                )
 
     def _counter(self, key: str, limit: int, window: int, life: int, exact: bool) -> CounterAsk:
         pick = self.random
@@ -110,6 +131,14 @@ async def test_a_recorded_trace_gets_the_same_answers_from_each_store(
         caller.told(made, answer)
         decisions.add((made.requests > 0, answer.passed > 0))
     assert len(decisions) == 3
+
+
+def budget(number: int = 1, hold: int = 1, least: int | None = None, **more: int) -> BudgetAsk:
+    return BudgetAsk("q", 10, 10**8, hold, hold if least is None else least, number, seed=0)._replace(**more)
+
+
+def account(tag: str, node: int, each: BudgetAsk, requests: int = 1) -> Ask:
+    return Ask(tag, 0, requests, 0, 0, 1, (), node, (each,))
 
 
 async def test_of_many_callers_at_the_last_unit_one_passes(store: LimitStore) -> None:
@@ -154,3 +183,73 @@ async def test_a_server_that_forgot_its_scripts_is_asked_again(store: LimitStore
     client = cast("object", store._client)
     await client.script_flush()  # type: ignore[attr-defined] # one of two kinds of client
     assert (await store.lease(ask(tag, counter()))).counters[0].left == 8
+
+
+async def test_a_budget_that_nobody_knows_asks_for_the_ledgers_total(store: LimitStore) -> None:
+    """unkeyed/unkey#403: a counter that is lost never means unused, and nothing else is taken meanwhile."""
+    tag = secrets.token_hex(8)
+    both = ask(tag, counter(5))._replace(node=1, budgets=(budget(seed=-1),))
+    answer = await store.lease(both)
+    assert (answer.passed, answer.counters[0].granted, answer.budgets[0].known) == (0, 0, 0)
+    answer = await store.lease(both._replace(budgets=(budget(seed=9),)))
+    assert (answer.passed, answer.counters[0].left, answer.budgets[0].left) == (1, 4, 0)
+    assert (await store.lease(account(tag, 2, budget(seed=0)))).passed == 0
+
+
+async def test_of_many_nodes_at_the_last_unit_of_a_budget_one_passes(store: LimitStore) -> None:
+    """BerriAI/litellm#34732, #40095."""
+    tag = secrets.token_hex(8)
+    await store.lease(account(tag, 99, budget(), requests=9))
+    answers = await asyncio.gather(*(store.lease(account(tag, node, budget())) for node in range(1, 13)))
+    assert sum(answer.passed for answer in answers) == 1
+
+
+async def test_what_no_request_could_use_is_in_no_limit_and_no_budget(store: LimitStore) -> None:
+    """envoyproxy/ratelimit#185: limits and budgets are one all-or-nothing call."""
+    tag = secrets.token_hex(8)
+    both = ask(tag, counter(5), requests=4)._replace(node=1, budgets=(budget(hold=4),))
+    answer = await store.lease(both)
+    assert (answer.passed, answer.counters[0].left, answer.budgets[0].left) == (2, 3, 2)
+    held = (budget(2, hold=4, held=8),)
+    answer = await store.lease(both._replace(requests=1, budgets=held))
+    assert (answer.passed, answer.counters[0].left, answer.budgets[0].left) == (0, 3, 2)
+
+
+async def test_a_hold_is_resized_to_what_is_left(store: LimitStore) -> None:
+    """BerriAI/litellm#38647: an estimate above what is left does not lock out."""
+    tag = secrets.token_hex(8)
+    first = await store.lease(account(tag, 1, budget(hold=7, least=1), requests=3))
+    assert (first.passed, first.budgets[0].granted, first.budgets[0].left) == (2, 10, 0)
+    assert (await store.lease(account(tag, 2, budget(hold=7, least=1)))).passed == 0
+
+
+async def test_an_account_that_is_lost_late_or_repeated_counts_once(store: LimitStore) -> None:
+    """BerriAI/litellm#35569: settled twice counts once. A grant whose answer was lost comes back with the next."""
+    tag = secrets.token_hex(8)
+    await store.lease(account(tag, 1, budget(1, hold=3)))
+    late = account(tag, 1, budget(2, hold=3, held=3))
+    newer = account(tag, 1, budget(3, total=2), requests=0)
+    assert (await store.lease(newer)).budgets[0].left == 8  # the hold of 3 ended as 2
+    overtaken = await store.lease(late)
+    assert (overtaken.passed, overtaken.budgets[0].left) == (0, 8)
+    again = await store.lease(account(tag, 1, budget(4, total=2), requests=0))
+    assert (again.budgets[0].left, again.budgets[0].settled) == (8, 2)
+
+
+async def test_the_ledger_corrects_up_and_down_unless_it_is_late(store: LimitStore) -> None:
+    tag = secrets.token_hex(8)
+    await store.lease(account(tag, 1, budget(1, seed=4)))
+    raised = await store.lease(account(tag, 1, budget(2, floor=6), requests=0))
+    assert raised.budgets[0].settled == 6
+    late = await store.lease(account(tag, 1, budget(3, lower=2, late=1), requests=0))
+    assert late.budgets[0].settled == 6
+    lowered = await store.lease(account(tag, 1, budget(4, lower=2), requests=0))
+    assert (lowered.budgets[0].settled, lowered.budgets[0].left) == (4, 6)
+
+
+async def test_what_exceeds_a_budget_is_counted_and_never_refused(store: LimitStore) -> None:
+    tag = secrets.token_hex(8)
+    over = await store.lease(account(tag, 1, budget(1, least=0, total=25)))
+    assert (over.passed, over.budgets[0].granted, over.budgets[0].left) == (1, 0, 10)  # the seed held the 25 already
+    over = await store.lease(account(tag, 1, budget(2, least=0, total=40)))
+    assert (over.passed, over.budgets[0].settled, over.budgets[0].left) == (1, 15, -5)

@@ -1,26 +1,32 @@
 -- One call of one tenant: what core.leases.Book does, in one atomic step. All times are microseconds.
 --
--- KEYS[1]  the page: {now, epoch, seq, learn until}
+-- KEYS[1]  the page: {now, epoch, seq, learn until, until}
 -- KEYS[2..] one counter each: doubles, four of the head (kept, open until, lent until, used), then two for each cell
 --          (last, units), oldest first; a cell is forgotten as a whole, `kept` after its last unit (core.windows).
 --          A string that is read at its ends: of 62 cells most calls look at two.
--- ARGV     units, requests, epoch, seq, new epoch, and for each counter
---          limit, window, life, left, ahead, own, number of returns, then granted at and units of each return
--- returns  now, epoch, seq, passed, and for each counter: granted, left, retry, ask, reset
+-- then     one budget each (core.budgets): doubles, five of the head (settled, out, learn until, check at, the first
+--          moment at which a node is forgotten), then six for each node (node, number, total, out, until, late)
+-- ARGV     units, requests, epoch, seq, new epoch, node, number of counters, and for each counter
+--          limit, window, life, left, ahead, own, number of returns, then granted at and units of each return;
+--          for each budget what core.budgets.BudgetAsk has after the key
+-- returns  now, epoch, seq, passed, and for each counter: granted, left, retry, ask, reset;
+--          for each budget: known, granted, left, settled, ask, check
 --
 -- Every key gets its expiry in the SET that writes it. Numbers are whole and below 2^53.
 local SHARE, LEARN, CELLS = 4, 1000000, 60
 local HEAD, CELL, HEAD_BYTES, CELL_BYTES = '<dddd', '<dd', 32, 16
+local B_SHARE, B_LEARN, B_NODE, B_CHECK, B_FIRST, B_AGAIN, B_NODES = 4, 1000000, 30000000, 30000000, 2000000, 1000000, 256
+local B_HEAD, B_REC, B_HEAD_BYTES, B_REC_BYTES = '<ddddd', '<dddddd', 40, 48
 local floor, max, min = math.floor, math.max, math.min
 
 local time = redis.call('TIME')
 local now = time[1] * 1000000 + time[2]
 local page = redis.call('GET', KEYS[1])
-local epoch, seq, learn = 0, 0, 0
+local epoch, seq, learn, until_ = 0, 0, 0, now
 if page then
   page = cmsgpack.unpack(page)
   now = max(now, page[1]) -- never back
-  epoch, seq, learn = page[2], page[3], page[4]
+  epoch, seq, learn, until_ = page[2], page[3], page[4], page[5] or now
 end
 
 local at = 0
@@ -29,9 +35,10 @@ local function number()
   return tonumber(ARGV[at])
 end
 local units, requests, seen_epoch, seen_seq, new_epoch = number(), number(), number(), number(), number()
+local node, windows = number(), number()
 
 local counters, longest, learning = {}, 0, LEARN
-for i = 2, #KEYS do
+for i = 2, windows + 1 do
   local c = {limit = number(), window = number(), life = number(), left = number(), ahead = number(), own = number()}
   c.returns = number()
   c.first = at
@@ -40,6 +47,14 @@ for i = 2, #KEYS do
   longest = max(longest, c.kept)
   learning = max(learning, c.life)
   counters[i - 1] = c
+end
+local budgets = {}
+for i = windows + 2, #KEYS do
+  local b = {limit = number(), keep = number(), hold = number(), least = number(), number = number(), held = number()}
+  b.left, b.ahead, b.total, b.told, b.late = number(), number(), number(), number(), number()
+  b.seed, b.floor, b.lower = number(), number(), number()
+  until_ = max(until_, now + b.keep)
+  budgets[i - windows - 1] = b
 end
 
 local behind = epoch ~= 0 and seen_epoch == epoch and seen_seq > seq
@@ -110,6 +125,89 @@ local function retry(c, n)
   return last + c.kept - now
 end
 
+-- Takes out the record of the node that is forgotten first: `until` is its fifth number.
+local function forget(b, before)
+  local first, found
+  local kept = {}
+  for from = 1, #b.nodes, B_REC_BYTES do
+    local _, _, _, out, ends = struct.unpack(B_REC, b.nodes, from)
+    if before and ends <= before then
+      b.out = b.out - out
+    else
+      kept[#kept + 1] = string.sub(b.nodes, from, from + B_REC_BYTES - 1)
+      if not first or ends < first then first, found = ends, #kept end
+    end
+  end
+  if not before then
+    local _, _, _, out = struct.unpack(B_REC, kept[found])
+    b.out, b.settled = b.out - out, b.settled + out
+    table.remove(kept, found)
+  end
+  b.nodes, b.first = table.concat(kept), first or now
+end
+
+local function record(b)
+  local key, from = struct.pack('<d', node), 1
+  while true do
+    local at = string.find(b.nodes, key, from, true)
+    if not at then return nil end
+    if (at - 1) % B_REC_BYTES == 0 then return at end
+    from = at + 1
+  end
+end
+
+local function put(b, number, total, held, late)
+  local made = struct.pack(B_REC, node, number, total, held, now + B_NODE, late)
+  b.nodes = string.sub(b.nodes, 1, b.at - 1) .. made .. string.sub(b.nodes, b.at + B_REC_BYTES)
+end
+
+local function none_late(b)
+  for from = 1, #b.nodes, B_REC_BYTES do
+    local _, _, _, _, _, late = struct.unpack(B_REC, b.nodes, from)
+    if late ~= 0 then return false end
+  end
+  return true
+end
+
+-- What core.budgets.BudgetCounter.told does.
+local function told(b, state)
+  local known = {0, b.told, 0}
+  if state then
+    b.settled, b.out, b.learn, b.check, b.first = struct.unpack(B_HEAD, state)
+    b.nodes = string.sub(state, B_HEAD_BYTES + 1)
+  elseif b.seed >= 0 then
+    b.settled, b.out, b.learn, b.check, b.first, b.nodes = b.seed, 0, now + B_LEARN, now + B_FIRST, now + B_NODE, ''
+    known[2] = b.total
+  else
+    return
+  end
+  b.known = true
+  if b.first <= now then forget(b, now) end
+  b.at = record(b)
+  if b.at then
+    local _, number, total, out = struct.unpack(B_REC, b.nodes, b.at)
+    if b.number <= number then
+      b.held = out
+      return
+    end
+    known = {number, total, out}
+  else
+    if #b.nodes >= B_NODES * B_REC_BYTES then forget(b) end
+    b.at = #b.nodes + 1
+    if b.at == 1 then b.first = now + B_NODE end
+  end
+  b.fresh = true
+  b.settled = b.settled + b.total - known[2]
+  b.out = b.out + b.held - known[3]
+  put(b, b.number, b.total, b.held, b.late)
+  b.settled = max(b.settled, b.floor)
+  if b.lower > 0 and none_late(b) then b.settled = max(0, b.settled - b.lower) end
+end
+
+local function room(b)
+  return b.limit - b.settled - b.out
+end
+
 local packed = #KEYS > 1 and redis.call('MGET', unpack(KEYS, 2)) or {}
 local passed = requests
 for i, c in ipairs(counters) do
@@ -123,6 +221,18 @@ for i, c in ipairs(counters) do
   end
   if units > 0 then
     passed = min(passed, max(0, floor((c.limit - c.used + c.left) / units)))
+  end
+end
+
+for i, b in ipairs(budgets) do
+  told(b, packed[windows + i])
+  if b.least > 0 then
+    local free = b.fresh and room(b) + b.left or 0
+    if free < b.least then
+      passed = 0
+    elseif b.hold > 0 then
+      passed = min(passed, 1 + floor((free - b.least) / b.hold))
+    end
   end
 end
 
@@ -147,6 +257,32 @@ for i, c in ipairs(counters) do
     redis.call('SET', KEYS[i + 1], state, 'PX', floor(c.kept / 1000) + 1000)
   end
 end
+for i, b in ipairs(budgets) do
+  local n, granted, check, again = #answer, 0, 0, B_AGAIN
+  if b.known then
+    if b.fresh and b.least > 0 then
+      local free = room(b)
+      local needed = b.hold > 0 and passed * b.hold or min(passed, 1) * b.least
+      granted = max(0, min(needed, free + b.left) - b.left)
+      if passed == requests and now >= b.learn then
+        granted = granted + max(0, min(b.ahead, floor((free - granted) / B_SHARE)))
+      end
+      b.out = b.out + granted
+      if granted > 0 then put(b, b.number, b.total, b.held + granted, b.late) end
+    end
+    if b.fresh and now >= b.check then
+      b.check, check = now + B_CHECK, 1
+    end
+    if b.out == b.held + granted then again = max(B_AGAIN, b.check - now) end
+    if b.fresh then
+      local state = struct.pack(B_HEAD, b.settled, b.out, b.learn, b.check, b.first) .. b.nodes
+      redis.call('SET', KEYS[windows + 1 + i], state, 'PX', floor(b.keep / 1000) + 1)
+    end
+  end
+  answer[n + 1], answer[n + 2], answer[n + 3] = b.known and 1 or 0, granted, b.known and room(b) or 0
+  answer[n + 4], answer[n + 5], answer[n + 6] = b.known and b.settled or 0, again, check
+end
 local remembered = 2 * (longest + floor(longest / 50) + LEARN)
-redis.call('SET', KEYS[1], cmsgpack.pack({now, epoch, seq, learn}), 'PX', floor(remembered / 1000) + 1)
+until_ = max(until_, now + remembered)
+redis.call('SET', KEYS[1], cmsgpack.pack({now, epoch, seq, learn, until_}), 'PX', floor((until_ - now) / 1000) + 1)
 return answer

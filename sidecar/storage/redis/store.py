@@ -20,6 +20,7 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import NoScriptError, RedisClusterException, RedisError
 
+from sidecar.core.budgets import BudgetStanding
 from sidecar.core.errors import StoreDown
 from sidecar.core.leases import Answer, Ask, Standing
 from sidecar.core.redis_address import RedisAddress
@@ -48,7 +49,7 @@ class RedisLimitStore:
                 reply = await self._run(keys, arguments)
         except (RedisError, RedisClusterException, OSError, TimeoutError) as error:
             raise self._down(error) from None
-        return _answer(reply)
+        return _answer(reply, len(ask.counters))
 
     async def ready(self) -> None:
         """Connects, and finds masters again that have moved. StoreDown; for the one who asks whether it is back."""
@@ -108,17 +109,26 @@ def _keys(ask: Ask) -> Iterator[str]:
     yield page
     for counter in ask.counters:
         yield f"{page}:{counter.key}"
+    for budget in ask.budgets:
+        yield f"{page}:{budget.key}"
 
 
 def _arguments(ask: Ask) -> Iterator[int]:
     yield from ask[1:6]
+    yield ask.node
+    yield len(ask.counters)
     for counter in ask.counters:
         yield from counter[1:7]
         yield len(counter.returns)
         for part in counter.returns:
             yield from part
+    for budget in ask.budgets:
+        yield from budget[1:]
 
 
-def _answer(reply: list[int]) -> Answer:
+def _answer(reply: list[int], counters: int) -> Answer:
     now, epoch, seq, passed = reply[:4]
-    return Answer(now, epoch, seq, passed, tuple(Standing(*reply[i : i + 5]) for i in range(4, len(reply), 5)))
+    end = 4 + 5 * counters
+    standings = tuple(Standing(*reply[i : i + 5]) for i in range(4, end, 5))
+    budgets = tuple(BudgetStanding(*reply[i : i + 6]) for i in range(end, len(reply), 6))
+    return Answer(now, epoch, seq, passed, standings, budgets)

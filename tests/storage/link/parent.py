@@ -7,11 +7,12 @@ import threading
 from collections.abc import Iterator
 from pathlib import Path
 
-from sidecar.core import leases
+from sidecar.core import budgets, leases
 from sidecar.core.clock import SystemClock
 from sidecar.storage.link import BookStore, Channel, LinkLimitStore, LinkServer, Wire, connect
 
-WIRE = Wire([leases.Ask, leases.Answer, leases.CounterAsk, leases.Standing])
+_BUDGETS = (budgets.BudgetAsk, budgets.BudgetStanding)
+WIRE = Wire([leases.Ask, leases.Answer, leases.CounterAsk, leases.Standing, *_BUDGETS])
 
 
 @contextlib.contextmanager

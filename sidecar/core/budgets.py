@@ -1,0 +1,163 @@
+"""Budgets that nodes share: so much of something per period, counted up and never forgotten within it. A quota is one.
+
+What is used of a budget is *settled* (known for good) or *out*: held by a node, for requests under way and ahead of
+need. A request passes while ``settled + out`` leaves room, so whatever is held is counted before it can be used, and no
+number of nodes exceeds the limit by amounts that are known beforehand.
+
+Every call of a node is an account, not a change, so that a call that is lost, late or repeated does no harm:
+
+- ``held`` is all that it holds now; the store replaces what it knew. A grant whose answer was lost comes back that way.
+- ``total`` is all that it has settled; the store adds what is new of it. Settling twice counts once.
+- ``number`` grows with each call; one that was overtaken changes nothing and gets nothing. A node has one call out at a
+  time for a budget.
+- A node that is not heard of for NODE_US is forgotten, and what was out with it comes back: a crash locks nobody out.
+
+The ledger is the truth. A store without the counter asks for the ledger's total (``known`` 0, then ``seed``). And every
+CHECK_US one node compares: what the ledger had a while ago must be settled by now (``floor``), and what was settled a
+while ago must be in the ledger by now (``lower``, unless a node says that its usage is ``late`` there).
+"""
+
+from typing import NamedTuple
+
+SHARE = 4  # at most a quarter of what is left is granted ahead: slices shrink to nothing as the limit nears
+LEARN_US = 1_000_000  # how long a counter that is new grants nothing ahead
+NODE_US = 30_000_000
+CHECK_US = 30_000_000
+FIRST_CHECK_US = 2_000_000  # after the counter was made: it may stand for one that was lost
+AGAIN_US = 1_000_000  # when a node that was refused may ask again: something may have come back
+MAX_NODES = 256  # per counter; of one more, the one that ends first is counted as spent
+
+
+class BudgetAsk(NamedTuple):
+    """One budget in a call. Each request holds ``hold``, or less down to ``least``, when no more is left; ``least`` 0:
+    counted, never refused. ``keep_us``: how long from now the counter must be known. ``left``: of ``held``, what no
+    request has yet. ``told``: of ``total``, what an answered call has brought. ``seed``: the ledger's total with all
+    that this node has settled, -1 for none.
+    """
+
+    key: str
+    limit: int
+    keep_us: int
+    hold: int
+    least: int
+    number: int
+    held: int = 0
+    left: int = 0
+    ahead: int = 0
+    total: int = 0
+    told: int = 0
+    late: int = 0
+    seed: int = -1
+    floor: int = 0
+    lower: int = 0
+
+
+class BudgetStanding(NamedTuple):
+    """How one budget stands after the call. ``known`` 0: the store needs a seed, nothing else was done. ``left`` is
+    negative beyond the limit. ``ask_us``: when a node that was refused should ask again. ``check`` 1: it is this node's
+    turn to compare with the ledger."""
+
+    known: int
+    granted: int
+    left: int
+    settled: int
+    ask_us: int
+    check: int
+
+
+class BudgetCounter:
+    """One counter in the store's memory."""
+
+    __slots__ = ("check_at", "learn_until", "nodes", "out", "settled", "until")
+
+    def __init__(self, settled: int, now: int) -> None:
+        self.settled = settled
+        self.out = 0
+        self.until = now
+        self.learn_until = now + LEARN_US
+        self.check_at = now + FIRST_CHECK_US
+        self.nodes: dict[int, list[int]] = {}  # [number, total, out, until, late]
+
+    def told(self, ask: BudgetAsk, node: int, now: int) -> bool:
+        """Takes a node's account. False for a call that was overtaken."""
+        for name in [name for name, known in self.nodes.items() if known[3] <= now]:
+            self.out -= self.nodes.pop(name)[2]
+        known = self.nodes.get(node)
+        if known is None:
+            known = self._admit(node, ask.told, now)
+        if ask.number <= known[0]:
+            return False
+        self.settled += ask.total - known[1]
+        self.out += ask.held - known[2]
+        known[:] = [ask.number, ask.total, ask.held, now + NODE_US, ask.late]
+        self.settled = max(self.settled, ask.floor)
+        if ask.lower and not any(each[4] for each in self.nodes.values()):
+            self.settled = max(0, self.settled - ask.lower)
+        self.until = now + ask.keep_us
+        return True
+
+    def _admit(self, node: int, told: int, now: int) -> list[int]:
+        if len(self.nodes) >= MAX_NODES:
+            gone = self.nodes.pop(min(self.nodes, key=lambda name: self.nodes[name][3]))
+            self.out -= gone[2]
+            self.settled += gone[2]
+        known = self.nodes[node] = [0, told, 0, now + NODE_US, 0]
+        return known
+
+
+class BudgetCall:
+    """One budget in one call, on the store's side. ``requests``: how many may pass by it, of those that ask."""
+
+    __slots__ = ("_ask", "_counter", "_fresh", "_node", "_now", "requests")
+
+    def __init__(self, ask: BudgetAsk, counters: dict[str, BudgetCounter], node: int, requests: int, now: int) -> None:
+        self._ask = ask
+        self._node = node
+        self._now = now
+        counter = _find(ask, counters, node, now)
+        self._counter = counter
+        self._fresh = counter is not None and counter.told(ask, node, now)
+        self.requests = requests
+        if ask.least:
+            room = self._room(counter) + ask.left if counter is not None and self._fresh else 0
+            if room < ask.least:
+                self.requests = 0
+            elif ask.hold:
+                self.requests = min(requests, 1 + (room - ask.least) // ask.hold)
+
+    def grant(self, passed: int, ahead: bool) -> BudgetStanding:
+        """What the node gets when ``passed`` requests do; ``ahead``: all that asked."""
+        ask, counter, now = self._ask, self._counter, self._now
+        if counter is None:
+            return BudgetStanding(0, 0, 0, 0, AGAIN_US, 0)
+        known = counter.nodes[self._node]
+        granted = 0
+        if ask.least and self._fresh:
+            room = self._room(counter)
+            needed = passed * ask.hold if ask.hold else min(passed, 1) * ask.least
+            granted = max(0, min(needed, room + ask.left) - ask.left)
+            if ahead and now >= counter.learn_until:
+                granted += max(0, min(ask.ahead, (room - granted) // SHARE))
+            known[2] += granted
+            counter.out += granted
+        check = int(self._fresh and now >= counter.check_at)
+        if check:
+            counter.check_at = now + CHECK_US
+        others = counter.out - known[2]
+        again = AGAIN_US if others else max(AGAIN_US, counter.check_at - now)
+        return BudgetStanding(1, granted, self._room(counter), counter.settled, again, check)
+
+    def _room(self, counter: BudgetCounter) -> int:
+        return self._ask.limit - counter.settled - counter.out
+
+
+def _find(ask: BudgetAsk, counters: dict[str, BudgetCounter], node: int, now: int) -> BudgetCounter | None:
+    found = counters.get(ask.key)
+    if found is None or now >= found.until:
+        if ask.seed < 0:
+            return None
+        for key in [key for key, each in counters.items() if now >= each.until]:
+            del counters[key]
+        found = counters[ask.key] = BudgetCounter(ask.seed, now)
+        found.nodes[node] = [0, ask.total, 0, now + NODE_US, 0]
+    return found
