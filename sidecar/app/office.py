@@ -3,7 +3,6 @@
 import asyncio
 import contextlib
 import logging
-import os
 import platform
 from abc import abstractmethod
 from importlib.metadata import version
@@ -121,7 +120,7 @@ class Office(Process):
     def _open_payments(self) -> list[web.RouteDef]:
         """The pages of payment on the public port."""
         books = self._store if self.snapshot.settings.billing.stripe is not None else None
-        self._payments = open_payments(lambda: self.snapshot, books, self._mint, self._clock)
+        self._payments = open_payments(lambda: self.snapshot, books, self._mint, self._journal.identity, self._clock)
         return self._payments.routes() if self._payments else []
 
     def _open_billing(self) -> None:
@@ -131,8 +130,7 @@ class Office(Process):
         self._payee = payee_of(self.snapshot, self._store, self._clock)
         if self._payee is not None:
             self._rooms.push_async_callback(self._payee.parts.close)
-            node = f"{self._journal.identity}/{os.getpid()}"
-            self._reporting = Reporting(self._store, self._payee.parts, node, self._clock)
+            self._reporting = Reporting(self._store, self._payee.parts, self._journal.identity, self._clock)
             self._rooms.push_async_callback(self._reporting.close)
             self._background(self._reporting.run())
 

@@ -32,16 +32,16 @@ async def apply_catalogue(snapshot: Snapshot) -> "Difference":
 
 
 def open_payments(
-    snapshot: Callable[[], Snapshot], store: "PaymentStore | None", mint: "Mint", clock: Clock
+    snapshot: Callable[[], Snapshot], store: "PaymentStore | None", mint: "Mint", node: str, clock: Clock
 ) -> "Payments | None":
     """What keeps access true to payment, not started yet. None where Stripe is not configured, or no store can hold
-    accounts."""
+    accounts. ``node`` names this process among those of the store, and whoever takes its place after a crash."""
     settings = snapshot().settings.billing.stripe
     if settings is None or store is None:
         return None
     from sidecar.billing.access import Payments
 
-    return Payments(settings, snapshot, store, mint, clock)
+    return Payments(settings, snapshot, store, mint, node, clock)
 
 
 async def make_checkout(

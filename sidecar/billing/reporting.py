@@ -86,7 +86,8 @@ class Parts:
 
 
 class Reporting:
-    """``run`` until it is cancelled, then ``close``. ``node`` names this process among those of the store."""
+    """``run`` until it is cancelled, then ``close``. ``node`` names this process among those of the store, and whoever
+    takes its place after a crash: that one goes on at once."""
 
     def __init__(
         self,

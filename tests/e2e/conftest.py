@@ -7,6 +7,8 @@ import pytest
 
 from tests.e2e.api import Api
 from tests.e2e.process import Sidecar
+from tests.e2e.stripe import Stripe
+from tests.storage.postgres.server import shared_server
 
 Make = Callable[..., Sidecar]
 
@@ -38,3 +40,23 @@ def make(tmp_path: Path) -> Iterator[Make]:
     yield sidecar
     for one in made:
         one.close()
+
+
+@pytest.fixture
+def stripe() -> Iterator[Stripe]:
+    stripe = Stripe(frozenset({"rak_billing_meter_read", "rak_subscription_read", "rak_event_read"}))
+    yield stripe
+    stripe.stop()
+
+
+@pytest.fixture(params=["sqlite", "postgres"])
+def storage(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """The line of the configuration, none for the default."""
+    if request.param == "sqlite":
+        yield ""
+        return
+    with shared_server() as server:
+        database = server.migrated()
+        monkeypatch.setenv("DATABASE_URL", database.url)
+        yield "storage: ${DATABASE_URL}\n"
+        server.drop(database)

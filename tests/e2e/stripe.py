@@ -10,9 +10,11 @@ from aiohttp import ClientSession, web
 
 from demo.fakestripe import Endpoint, FakeStripe
 from demo.fakestripe.server import Server
+from tests.billing.killer import Killer
 
 Made = TypeVar("Made")
 SECRET = "whsec_e2e"
+RESTRICTED = "rk_test_restricted"
 
 
 class _Wall:
@@ -21,11 +23,13 @@ class _Wall:
 
 
 class Stripe:
-    """``url``: where it listens. ``do`` runs a function of the fake on its thread."""
+    """``url``: where it listens. ``do`` runs a function of the fake on its thread; ``killer`` may kill who reports
+    usage. ``rights``: of the restricted key RESTRICTED."""
 
-    def __init__(self) -> None:
-        self.fake = FakeStripe(_Wall())
+    def __init__(self, rights: frozenset[str] = frozenset()) -> None:
+        self.fake = FakeStripe(_Wall(), keys={RESTRICTED: rights})
         self.url = ""
+        self.killer = Killer()
         self._ready = threading.Event()
         self._loop = asyncio.new_event_loop()
         self._end = asyncio.Event()
@@ -66,7 +70,9 @@ class Stripe:
 
     async def _serve(self) -> None:
         server = Server(self.fake)
-        runner = web.AppRunner(server.application())
+        app = server.application()
+        app.middlewares.insert(0, self.killer.middleware())
+        runner = web.AppRunner(app)
         await runner.setup()
         await web.TCPSite(runner, "127.0.0.1", 0).start()
         self.url = "http://{}:{}".format(*runner.addresses[0][:2])

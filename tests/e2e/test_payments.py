@@ -4,7 +4,6 @@ import json
 import re
 import subprocess
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -25,13 +24,6 @@ plans:
     limits: [{name: fast, limit: 5000, window: 1m, scope: [tenant]}]
 tenants: {}
 """
-
-
-@pytest.fixture
-def stripe() -> Iterator[Stripe]:
-    stripe = Stripe()
-    yield stripe
-    stripe.stop()
 
 
 def billing(stripe: Stripe, access: str = "grace: 3s, read_only: 1h") -> str:
@@ -60,19 +52,6 @@ def until(wanted: int, *words: str) -> str:
             return got[1]
         time.sleep(0.1)
     raise AssertionError(f"never {wanted}, at last {got}")
-
-
-@pytest.fixture(params=["sqlite", "postgres"])
-def storage(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
-    """The line of the configuration, none for the default."""
-    if request.param == "sqlite":
-        yield ""
-        return
-    with shared_server() as server:
-        database = server.migrated()
-        monkeypatch.setenv("DATABASE_URL", database.url)
-        yield "storage: ${DATABASE_URL}\n"
-        server.drop(database)
 
 
 @pytest.fixture

@@ -4,7 +4,6 @@ that tells. Several nodes take the deliveries; one of them at a time works them 
 import asyncio
 import contextlib
 import logging
-import os
 from collections.abc import Awaitable, Callable
 
 from aiohttp import web
@@ -35,12 +34,13 @@ class Payments:
         snapshot: Callable[[], Snapshot],
         store: PaymentStore,
         mint: Mint,
+        node: str,
         clock: Clock,
     ) -> None:
         self.counts = PaymentCounts()
         self._store = store
         self._clock = clock
-        self._node = os.urandom(8).hex()
+        self._node = node
         self._news = asyncio.Event()
         self._tasks: list[asyncio.Task[None]] = []
         self._client = StripeClient(stripe)

@@ -29,8 +29,8 @@ def signature(body: bytes, secret: str = "whsec_test") -> dict[str, str]:
     return {"Stripe-Signature": f"t={NOW_S},v1={mac}"}
 
 
-def payments(house: House) -> Payments:
-    return Payments(house.stripe, lambda: house.snapshot, house.store, house.mint, house.clock)
+def payments(house: House, node: str = "a") -> Payments:
+    return Payments(house.stripe, lambda: house.snapshot, house.store, house.mint, node, house.clock)
 
 
 @pytest.fixture
@@ -85,7 +85,7 @@ async def test_one_node_works_and_another_takes_over(house: House) -> None:
     """The second does nothing while the first leads, and begins when it ends."""
     customer = house.fake.customer()
     house.declare(acme=customer)
-    first, second = payments(house), payments(house)
+    first, second = payments(house), payments(house, "b")
     first.start()
     await _until(house, "acme")
     second.start()
