@@ -12,7 +12,7 @@ def _parse_file(scalar: Scalar) -> str:
     return str((scalar.folder / _PATH.parse(scalar)).absolute())
 
 
-_FILE = ScalarKind(_PATH.words, _parse_file, _PATH.json)
+PEM_FILE = ScalarKind(_PATH.words, _parse_file, _PATH.json)
 
 
 def _make_tls(certificate: str, key: str, oldest: str, http2: bool) -> Tls:
@@ -26,8 +26,8 @@ TLS = Table(
     "TLS on the listener; a reload takes a renewed certificate for the connections that come after it.",
     _make_tls,
     (
-        Field("certificate", _FILE, "The certificate and its chain, PEM. Relative to this file.", required=True),
-        Field("key", _FILE, "Its key, PEM, without a password. Relative to this file.", required=True),
+        Field("certificate", PEM_FILE, "The certificate and its chain, PEM. Relative to this file.", required=True),
+        Field("key", PEM_FILE, "Its key, PEM, without a password. Relative to this file.", required=True),
         Field("oldest", choice("1.2", "1.3"), "The oldest version of TLS that is spoken.", default="1.2"),
         Field("http2", BOOLEAN, "Whether HTTP/2 is offered beside HTTP/1.1 (ALPN).", default=True),
     ),

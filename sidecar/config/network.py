@@ -162,3 +162,13 @@ HOST_VALUE = text(
     r"(?:\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+)(?::[0-9]{1,5})?",
     hint="one such as sidecar.internal or 10.0.0.5:9901",
 )
+
+
+def _parse_server_name(scalar: Scalar) -> str:
+    value = _checked_host(text_of(scalar))
+    if address_of(value) is not None:
+        raise ValueError(f"{value} is an address, which SNI cannot carry; write the name in the certificate")
+    return value
+
+
+SERVER_NAME = ScalarKind("a host name", _parse_server_name)

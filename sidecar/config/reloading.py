@@ -32,7 +32,8 @@ class Configuration:
         try:
             snapshot = read_snapshot(self._path, self._overrides, reading)
             tls = snapshot.settings.tls
-            for file in () if tls is None else (tls.certificate, tls.key):
+            files = () if tls is None else (tls.certificate, tls.key)
+            for file in (*files, *(file for to in snapshot.upstreams.values() if to.tls for file in to.tls.files)):
                 reading.see(Path(file))
         finally:
             self._seen = self._looked = reading.seen

@@ -5,11 +5,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from sidecar.config import network
-from sidecar.config.kinds import BOOLEAN, Schema, duration, integer, text
+from sidecar.config.kinds import BOOLEAN, Schema, choice, duration, integer, text
+from sidecar.config.listening import PEM_FILE
 from sidecar.config.reading import Reading
 from sidecar.config.tables import Field, Group, ListOf, Record, Table
 from sidecar.config.tree import Node
-from sidecar.core.upstreams import Breaker, Health, Retries, Target, Upstream
+from sidecar.core.upstreams import Breaker, Health, Retries, Target, Upstream, UpstreamTls
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,6 +99,36 @@ RETRIES = Table(
 )
 
 
+def _make_tls(certificate: str | None = None, key: str | None = None, **known: Any) -> UpstreamTls:
+    if (certificate is None) != (key is None):
+        raise ValueError("certificate and key go together; write both or neither")
+    tls = UpstreamTls(certificate=certificate, key=key, **known)
+    if tls.ca is not None and not tls.verify:
+        raise ValueError("ca has no use with verify: false; remove one of them")
+    return tls.read()
+
+
+UPSTREAM_TLS = Table(
+    "upstream_tls",
+    "How `https` targets are spoken to. A reload takes renewed files.",
+    _make_tls,
+    (
+        Field("ca", PEM_FILE, "Who signs the targets' certificates, PEM.", absent="the system's authorities"),
+        Field("certificate", PEM_FILE, "The certificate that is shown to the target, PEM.", absent="none"),
+        Field("key", PEM_FILE, "Its key, PEM, without a password.", absent="none"),
+        Field(
+            "server_name",
+            network.SERVER_NAME,
+            "The name that is asked for (SNI) and verified.",
+            absent="the target's host",
+        ),
+        Field("verify", BOOLEAN, "`false` talks to whoever answers: for a laptop, never for a network."),
+        Field("oldest", choice("1.2", "1.3"), "The oldest version of TLS that is spoken."),
+    ),
+    of=UpstreamTls,
+)
+
+
 def _make_target(target: Target, weight: int = 1) -> Target:
     return dataclasses.replace(target, weight=weight)
 
@@ -124,6 +155,7 @@ UPSTREAM = Table(
             required=True,
         ),
         Field("timeouts", Group(TIMEOUTS), "How long it may take."),
+        Field("tls", Record(UPSTREAM_TLS), "TLS to its `https` targets.", absent="the system's authorities"),
         Field("max_connections", integer(1, 65_536), "Connections per target."),
         Field("max_waiting", integer(0, 1_000_000), "Requests that may wait for a connection; one more gets 503."),
         Field("preserve_host", BOOLEAN, "Pass the client's `Host` on instead of the target's."),
@@ -135,4 +167,4 @@ UPSTREAM = Table(
         Field("dns_refresh", duration(S, DAY), "How often names of targets are resolved anew.", "dns_refresh_ns"),
     ),
 )
-TABLES = (UPSTREAM, TARGET, TIMEOUTS, HEALTH, BREAKER, RETRIES)
+TABLES = (UPSTREAM, TARGET, UPSTREAM_TLS, TIMEOUTS, HEALTH, BREAKER, RETRIES)

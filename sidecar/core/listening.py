@@ -2,6 +2,9 @@
 
 import ssl
 from dataclasses import dataclass
+from typing import Final
+
+_MOST_PEM: Final = 4 * 1024**2  # bytes; the authorities of a whole system are 230 KiB
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,21 +25,30 @@ class Tls:
 
     def put_into(self, context: ssl.SSLContext) -> None:
         """Brings all but ``oldest`` into a context in use, for the handshakes to come. ValueError as ``context``."""
-        for path in (self.certificate, self.key):
-            try:
-                with open(path, "rb"):  # noqa: PTH123 - the path is a text from the configuration
-                    pass
-            except (OSError, ValueError) as error:
-                reason = error.strerror if isinstance(error, OSError) else str(error)
-                raise ValueError(f"{path} cannot be read: {reason}") from None
-        try:
-            context.load_cert_chain(self.certificate, self.key, password=lambda: "")
-        except ssl.SSLError as error:
-            if error.reason == "KEY_VALUES_MISMATCH":
-                raise ValueError(
-                    f"the key in {self.key} is not that of the certificate in {self.certificate}"
-                ) from None
-            raise ValueError(
-                f"{self.certificate} and {self.key} are no certificate and key in PEM without a password"
-            ) from None
+        load_pair(context, self.certificate, self.key)
         context.set_alpn_protocols(["h2", "http/1.1"] if self.http2 else ["http/1.1"])
+
+
+def read_pem(path: str) -> bytes:
+    """What a file of certificates or keys holds. ValueError says why it cannot be read, or that it is no such file."""
+    try:
+        with open(path, "rb") as file:  # noqa: PTH123 - the path is a text from the configuration
+            data = file.read(_MOST_PEM + 1)
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) else str(error)
+        raise ValueError(f"{path} cannot be read: {reason}") from None
+    if len(data) > _MOST_PEM:
+        raise ValueError(f"{path} is larger than {_MOST_PEM // 1024**2} MiB, which no file of certificates is")
+    return data
+
+
+def load_pair(context: ssl.SSLContext, certificate: str, key: str) -> None:
+    """Brings a certificate and its key into ``context``. ValueError says which file is wrong."""
+    for path in (certificate, key):
+        read_pem(path)
+    try:
+        context.load_cert_chain(certificate, key, password=lambda: "")
+    except ssl.SSLError as error:
+        if error.reason == "KEY_VALUES_MISMATCH":
+            raise ValueError(f"the key in {key} is not that of the certificate in {certificate}") from None
+        raise ValueError(f"{certificate} and {key} are no certificate and key in PEM without a password") from None

@@ -1,7 +1,10 @@
 """The APIs that are protected, as the configuration describes them."""
 
-from dataclasses import dataclass, field
+import ssl
+from dataclasses import dataclass, field, replace
+from hashlib import sha256
 
+from sidecar.core.listening import load_pair, read_pem
 from sidecar.core.origin import Origin
 
 
@@ -64,6 +67,47 @@ class Retries:
 
 
 @dataclass(frozen=True, slots=True)
+class UpstreamTls:
+    """How ``https`` targets are spoken to. Files in PEM: ``ca`` replaces the system's authorities, ``certificate`` and
+    ``key`` (without a password) are shown to the target. ``server_name``: SNI, and the name that is verified, instead
+    of the target's host. ``oldest``: ``1.2`` or ``1.3``. ``digest``: of what the files held; renewed ones differ."""
+
+    ca: str | None = None
+    certificate: str | None = None
+    key: str | None = None
+    server_name: str | None = None
+    verify: bool = True
+    oldest: str = "1.2"
+    digest: str = ""
+
+    @property
+    def files(self) -> tuple[str, ...]:
+        return tuple(path for path in (self.ca, self.certificate, self.key) if path is not None)
+
+    def read(self) -> "UpstreamTls":
+        """The same with the digest of its files, which must be whole: ValueError says which is not."""
+        digest = sha256()
+        for path in self.files:
+            digest.update(sha256(read_pem(path)).digest())
+        self.context()
+        return replace(self, digest=digest.hexdigest())
+
+    def context(self) -> ssl.SSLContext:
+        """A new context for connections to a target. ValueError as ``read``."""
+        try:
+            context = ssl.create_default_context(cafile=self.ca)
+        except (OSError, ValueError):
+            raise ValueError(f"{self.ca} holds no certificates in PEM") from None
+        context.minimum_version = ssl.TLSVersion.TLSv1_3 if self.oldest == "1.3" else ssl.TLSVersion.TLSv1_2
+        context.set_alpn_protocols(["http/1.1"])
+        if not self.verify:
+            context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+        if self.certificate is not None and self.key is not None:
+            load_pair(context, self.certificate, self.key)
+        return context
+
+
+@dataclass(frozen=True, slots=True)
 class Upstream:
     """An API that is protected. Timeouts in nanoseconds: ``idle`` is between two reads of a reply's body, ``tunnel``
     the silence of both sides of a WebSocket, ``total`` from the sending of a request to the end of its reply, ``queue``
@@ -87,4 +131,5 @@ class Upstream:
     breaker: Breaker = Breaker()
     retries: Retries = Retries()
     dns_refresh_ns: int = 30_000_000_000
+    tls: UpstreamTls | None = None  # of its https targets; None: the system's authorities
     origin: Origin = field(default=Origin(), compare=False)

@@ -45,7 +45,10 @@ async def check(session: aiohttp.ClientSession, target: TargetPool, path: str, t
         timeout = aiohttp.ClientTimeout(total=timeout_s)
         url, host = f"{target.target.url}{path}", {"Host": target.authority.decode()}
         await target.addresses.next()
-        async with session.get(url, timeout=timeout, headers=host, allow_redirects=False) as reply:
+        tls, name = target.tls or True, target.server_name
+        async with session.get(
+            url, timeout=timeout, headers=host, allow_redirects=False, ssl=tls, server_hostname=name
+        ) as reply:
             healthy = reply.status < 400
             why = f"answered {reply.status}"
     except (aiohttp.ClientError, TimeoutError, OSError, UpstreamError) as error:

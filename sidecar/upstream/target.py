@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final
 
 from sidecar.core.clock import Clock
 from sidecar.core.errors import UpstreamError
-from sidecar.core.upstreams import Target
+from sidecar.core.upstreams import Target, UpstreamTls
 from sidecar.http1 import ReplyMemory
 from sidecar.upstream.addresses import Addresses
 from sidecar.upstream.breaker import BreakerState
@@ -48,7 +48,6 @@ class TargetPool:
         "_clock",
         "_memory",
         "_streak",
-        "_tls",
         "addresses",
         "authority",
         "breaker",
@@ -60,7 +59,9 @@ class TargetPool:
         "pool",
         "replies",
         "retries",
+        "server_name",
         "target",
+        "tls",
         "up",
     )
 
@@ -70,7 +71,9 @@ class TargetPool:
         self.authority = (pool.upstream.host or target.authority).encode()
         self._clock = clock
         self._memory = ReplyMemory()
-        self._tls = ssl.create_default_context() if target.scheme == "https" else None
+        tls = (pool.upstream.tls or UpstreamTls()) if target.scheme == "https" else None
+        self.tls: ssl.SSLContext | None = None if tls is None else tls.context()
+        self.server_name: str | None = None if tls is None else tls.server_name or target.host
         self.addresses = Addresses(target, pool.upstream, clock)
         self.breaker = BreakerState(pool.upstream.breaker, clock)
         self.healthy = True
@@ -198,12 +201,11 @@ class TargetPool:
 
     async def _reach(self, address: str) -> UpstreamConnection:
         connection = self._fresh(address)
-        name = self.target.host if self._tls else None
         if self.target.socket:
             await asyncio.get_running_loop().create_unix_connection(lambda: connection, address)
             return connection
         await asyncio.get_running_loop().create_connection(
-            lambda: connection, address, self.target.port, ssl=self._tls, server_hostname=name
+            lambda: connection, address, self.target.port, ssl=self.tls, server_hostname=self.server_name
         )
         return connection
 

@@ -34,6 +34,8 @@ def check(snapshot: Snapshot, reading: Reading) -> None:
         if upstream.host is not None and upstream.preserve_host:
             message = "Host cannot be both rewritten and preserved; remove host or preserve_host"
             reading.blame(upstream, "host", message)
+        if upstream.tls is not None and not any(target.scheme == "https" for target in upstream.targets):
+            reading.blame(upstream, "tls", "no target is spoken to by TLS; write https:// targets or remove tls")
         _check_scheme(upstream.targets, upstream, reading)
     issuers = set()
     for issuer in settings.identity.jwt:
