@@ -10,6 +10,7 @@ from aiohttp import web
 
 from sidecar.admin import make_public_app
 from sidecar.admission import Admission, MeterTotal
+from sidecar.app.access import Access
 from sidecar.app.pools import Pools
 from sidecar.app.process import Process
 from sidecar.app.readings import LaneSources
@@ -43,6 +44,7 @@ class Front(Process):
         super().__init__(snapshot, clock, **more)
         self._pools = Pools(self._clock)
         self._tallies = Tallies()
+        self._access = Access()
         self._session: aiohttp.ClientSession | None = None
 
     async def _open_lane(self, snapshot: Snapshot, pages: Iterable[web.RouteDef]) -> None:
@@ -75,6 +77,9 @@ class Front(Process):
                 serve_unbilled=settings.journal.on_full == "serve_unbilled",
             ),
         )
+        use_access = await self._access.prepare(settings)
+        use_access(self._lane)
+        self._rooms.push_async_callback(self._access.close)
         self._resolver = await self._make_resolver(identity, self._peppers)
         self._rooms.push_async_callback(self._close_resolver)
         self._lane.resolver = self._resolver
@@ -116,6 +121,7 @@ class Front(Process):
         if identity != old.settings.identity:
             peppers = Peppers.from_settings(identity.api_key, snapshot.settings.data)
             resolver = await self._make_resolver(identity, peppers)
+        use_access = await self._access.prepare(snapshot.settings)
 
         def swap() -> None:
             tls = snapshot.settings.tls
@@ -124,6 +130,7 @@ class Front(Process):
             self.snapshot = snapshot
             self._admission.load(snapshot)
             self._lane.use(rules)
+            use_access(self._lane)
             if resolver is not self._resolver:
                 self._lane.spawn(self._resolver.retire())
                 self._resolver = self._lane.resolver = resolver

@@ -1,9 +1,9 @@
 """The tables of how clients are met at the door."""
 
-from sidecar.config.kinds import BOOLEAN, ScalarKind, choice, text
+from sidecar.config.kinds import BOOLEAN, ScalarKind, choice, integer, text
 from sidecar.config.reading import Scalar
 from sidecar.config.tables import Field, Table
-from sidecar.core.listening import Tls
+from sidecar.core.listening import AccessLogSettings, Tls
 
 _PATH = text("a path of a file", most=1000)
 
@@ -12,7 +12,12 @@ def _parse_file(scalar: Scalar) -> str:
     return str((scalar.folder / _PATH.parse(scalar)).absolute())
 
 
+def _parse_log(scalar: Scalar) -> str:
+    return "-" if scalar.text == "-" else _parse_file(scalar)
+
+
 PEM_FILE = ScalarKind(_PATH.words, _parse_file, _PATH.json)
+_LOG = ScalarKind("a path of a file, or -", _parse_log, _PATH.json)
 
 
 def _make_tls(certificate: str, key: str, oldest: str, http2: bool) -> Tls:
@@ -33,4 +38,23 @@ TLS = Table(
     ),
     of=Tls,
 )
-TABLES = (TLS,)
+ACCESS_LOG = Table(
+    "access_log",
+    "A line of JSON for each call, without secrets; docs/access-log.md has its fields.",
+    AccessLogSettings,
+    (
+        Field(
+            "file",
+            _LOG,
+            "Where to: a path relative to this file, opened anew by a reload, or `-` for standard output.",
+            default="-",
+        ),
+        Field(
+            "one_in",
+            integer(1, 1_000_000),
+            "Of the calls that went well, one in so many is written; refusals and failures always are.",
+            default=1,
+        ),
+    ),
+)
+TABLES = (TLS, ACCESS_LOG)

@@ -157,6 +157,7 @@ TOP = (
     Field("billing", Record(billing.BILLING), "Who is asked for the money.", default=Billing()),
     Field("bounds", Record(BOUNDS), "What a client may make this process hold.", default=ClientBounds()),
     Field("journal", Record(JOURNAL), "Where usage is written down first.", default=JournalSettings()),
+    Field("access_log", Record(listening.ACCESS_LOG), "What is noted of each call.", absent="none"),
     Field(
         "trusted_proxies",
         ListOf(network.CIDR, "ranges such as [10.0.0.0/8]"),

@@ -1,10 +1,18 @@
-"""How clients are met at the door: TLS."""
+"""How clients are met at the door: TLS, and what is noted of their calls."""
 
 import ssl
 from dataclasses import dataclass
 from typing import Final
 
 _MOST_PEM: Final = 4 * 1024**2  # bytes; the authorities of a whole system are 230 KiB
+
+
+@dataclass(frozen=True, slots=True)
+class AccessLogSettings:
+    """``file``: a path, or ``-`` for standard output. ``one_in``: of the calls that went well; all others are noted."""
+
+    file: str = "-"
+    one_in: int = 1
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from fractions import Fraction
 
 from sidecar.core.billing_settings import Billing
-from sidecar.core.listening import Tls
+from sidecar.core.listening import AccessLogSettings, Tls
 from sidecar.core.money import Money
 from sidecar.core.origin import Origin as Origin
 from sidecar.core.periods import Cycle
@@ -337,6 +337,7 @@ class Settings:
     journal: JournalSettings = JournalSettings()
     trusted_proxies: tuple[str, ...] = ()  # CIDR
     tls: Tls | None = None  # of the listener; None: plain HTTP
+    access_log: AccessLogSettings | None = None
     drain_ns: int = 30_000_000_000
     watch_ns: int = 0  # how often the files are looked at for changes; 0: never
     raw_events_ns: int = 30 * 86_400_000_000_000  # how long single events are kept

@@ -4,6 +4,7 @@
 process and an idle upstream connection exists; only a miss starts a task.
 """
 
+from sidecar.gateway.access import AccessLog, AccessWriter
 from sidecar.gateway.accounts import Account
 from sidecar.gateway.client import ClientConnection
 from sidecar.gateway.lane import JournalUse, Lane, LaneReading
@@ -11,4 +12,15 @@ from sidecar.gateway.routes import Router
 from sidecar.gateway.rules import Rules
 from sidecar.gateway.server import LaneRunner
 
-__all__ = ["Account", "ClientConnection", "JournalUse", "Lane", "LaneReading", "LaneRunner", "Router", "Rules"]
+__all__ = [
+    "AccessLog",
+    "AccessWriter",
+    "Account",
+    "ClientConnection",
+    "JournalUse",
+    "Lane",
+    "LaneReading",
+    "LaneRunner",
+    "Router",
+    "Rules",
+]

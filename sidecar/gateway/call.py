@@ -34,7 +34,7 @@ _log = logging.getLogger(__name__)
 
 class Call:
     """One call. Times are monotonic nanoseconds; ``bytes_in`` and ``bytes_out`` count body bytes, or all bytes of a
-    tunnel, ``messages`` its WebSocket messages.
+    tunnel, ``messages`` its WebSocket messages. ``code``: of the problem document it is answered with.
 
     ``intend`` comes before the first byte upstream, ``record`` before the last byte to the client, once; ``give_back``
     is for a call that never went upstream. ``watch`` looks at the reply for the meters; ``reported`` is what the
@@ -46,6 +46,7 @@ class Call:
     bytes_out: int = 0
     messages: int = 0
     status: int = 0
+    code: str = ""
     intended: bool = False
     passage: Passage | None = None
     ticket: Ticket | None = None
@@ -143,7 +144,13 @@ class Call:
         if self.reported is not None:
             for reason in self.reported.faults:
                 self._lane.tallies.anomaly(_COST, reason)
+        if self._lane.access is not None:
+            self.note(outcome, total_us, upstream_us)
         return recorded
+
+    def note(self, outcome: bytes, total_us: int, upstream_us: int) -> None:
+        """Tells the access log, where there is one, how the call ended."""
+        raise AssertionError("the exchange knows who called")
 
     def mark(self, due_ns: int) -> None:
         """Journals how far a call is that takes long, unless the last mark, or the reply, is younger than ``due_ns``.

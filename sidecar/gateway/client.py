@@ -367,7 +367,7 @@ class ClientConnection(asyncio.Protocol):
         lane = self._lane
         lane.tallies.refuse(None, error.code)
         refusal = malformed_problem(error)
-        event_id = lane.ids.next(lane.wall_ns())
+        event_id = lane.unread(self.peer.ip, refusal)
         self.transport.write(
             problem_reply(refusal, event_id=event_id, date=lane.date_line(), head_request=False, close=True)
         )

@@ -11,6 +11,7 @@ from collections.abc import Coroutine
 from sidecar.admission import Pending, Refused, Ticket
 from sidecar.core.errors import JournalFull, StoreError, Unauthenticated, UpstreamError
 from sidecar.core.problems import problem
+from sidecar.gateway.access.log import Note
 from sidecar.gateway.accounts import Account, Passage
 from sidecar.gateway.credentials import own_credentials, target_without_key
 from sidecar.gateway.forwarding import upstream_tail
@@ -218,6 +219,37 @@ class Exchange(Relay):
             lines += own_credentials(head, self.found, rules)
         host = head.host if self.plan.preserve_host else target.authority
         return upstream_tail(head, host=host, via=self._lane.pseudonym, lines=lines)
+
+    def note(self, outcome: bytes, total_us: int, upstream_us: int) -> None:
+        access, head, account, target = self._lane.access, self.head, self.account, self.target
+        if access is None or not access.wants(self.status, outcome):
+            return
+        caller = ("", "", "")
+        if account is not None:
+            caller = (account.principal.tenant, account.principal.key_id, account.principal.plan)
+        access.note(
+            Note(
+                self._wall_us,
+                self.event_id,
+                self._client_ip(),
+                head.version,
+                head.method,
+                head.host,
+                head.target,
+                self.status,
+                outcome,
+                self.code,
+                "" if self.plan is None else self.plan.route.name,
+                caller,
+                "" if target is None else str(target.target),
+                self.bytes_in,
+                self.bytes_out,
+                total_us,
+                upstream_us,
+                (self.first_ns - self._sent_ns) // 1_000 if self.first_ns else 0,
+                head.raw_fields,
+            )
+        )
 
     def _client_ip(self) -> str:
         peer = self._client.peer

@@ -12,7 +12,9 @@ from sidecar.admission import Admission
 from sidecar.core.clock import NS_PER_S, Clock
 from sidecar.core.ids import EventIds
 from sidecar.core.ports import CallJournal
+from sidecar.core.problems import Problem
 from sidecar.core.values import Principal
+from sidecar.gateway.access.log import AccessLog, unread
 from sidecar.gateway.accounts import Account, Passage, anonymous_passage
 from sidecar.gateway.rules import RoutePlan, Rules
 from sidecar.identity import Resolver, UpstreamSigner
@@ -40,7 +42,8 @@ class JournalUse:
 
 
 class Lane:
-    """The data path of one process. ``resolver`` is set once by the composition root, because it seats through us."""
+    """The data path of one process. ``resolver`` is set once by the composition root, because it seats through us;
+    ``access`` by whoever writes the access log."""
 
     resolver: Resolver[Account]
 
@@ -71,6 +74,7 @@ class Lane:
         self.abandoned: set[Any] = set()  # of Exchange: replies that are read to their end for a client that has gone
         self.tunnels: set[Any] = set()  # of Tunnel: at most one per client connection, and those that still flush
         self.tasks: set[asyncio.Task[None]] = set()  # at most one per connection
+        self.access: AccessLog | None = None
         self.unbilled = 0
         self._mark_ns = rules.snapshot.settings.journal.mark_ns
         self.closing = False
@@ -94,6 +98,14 @@ class Lane:
         """Swaps the rules; requests under way keep theirs."""
         self.rules = rules
         self._anonymous = {}
+
+    def unread(self, ip: str, refusal: Problem) -> bytes:
+        """The id of a request whose head could not be read; the access log has it."""
+        wall_ns = self.wall_ns()
+        event_id = self.ids.next(wall_ns)
+        if self.access is not None:
+            self.access.note(unread(wall_ns // 1_000, event_id, ip, refusal.status, refusal.code))
+        return event_id
 
     def date_line(self) -> bytes:
         """A Date field line (RFC 9110, 6.6.1), made once a second."""

@@ -195,7 +195,8 @@ class Relay(Call):
         if self.phase == OPEN:
             self.phase = OVER
             self.give_back()
-            self.record(b"client_gone", charge=False)
+            if self._lane.access is not None:
+                self.note(b"client_gone", (self._lane.monotonic_ns() - self._started_ns) // 1_000, 0)
         elif self.phase == SENT and plan is not None:
             # A WebSocket that was asked for and has not begun has nothing to be read to its end.
             if plan.drain and self.upload_done and self.connection is not None and not self.head.websocket:
@@ -253,9 +254,12 @@ class Relay(Call):
     def refuse(self, refusal: Problem) -> None:
         """Answers with a problem document."""
         self.give_back()
+        self.status = refusal.status
+        self.code = refusal.code
         if self.intended and self.passage is not None:
-            self.status = refusal.status
             self.record(b"upstream_failed", charge=False)
+        elif self._lane.access is not None:
+            self.note(b"refused", (self._lane.monotonic_ns() - self._started_ns) // 1_000, 0)
         lane, head = self._lane, self.head
         lane.tallies.refuse(None if self.plan is None else self.plan.route.name, refusal.code)
         if self.gone:

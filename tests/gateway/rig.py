@@ -41,6 +41,7 @@ plans:
 tenants:
   acme: {{plan: basic}}
 costs: {{{costs}}}
+{more}
 """
 ROUTES = """\
   - {name: all, match: {path: "/{path...}"}, upstream: api, units: 3}
@@ -67,6 +68,7 @@ class Options:
     meters: str = ""
     quotas: str = ""
     costs: str = ""
+    more: str = ""
 
 
 def quotas_over(*meters: str) -> str:
