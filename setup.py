@@ -16,7 +16,7 @@ _ROOMS = {
     "routes rules tunnel",
     "upstream": "balancing breaker budget connection pool target",
     "admission": "buckets compile fields gate leases quotas refusals scopes shadow shared",
-    "ledger": "factory journal segment shipper tail",
+    "ledger": "factory journal open_calls segment shipper tail",
     "metering": "coding cost events extracts histogram meters tally values watch",
     "identity": "cache finder resolver",
 }

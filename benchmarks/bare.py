@@ -2,11 +2,10 @@
 
     python benchmarks/bare.py none|free run ...
 
-``none`` journals nothing; ``free`` journals, and ships to a ledger that takes everything and does nothing, as one on a
-core of its own would seem. Everything else is the sidecar's own; records are encoded in both.
+``none`` journals nothing, and makes no record to journal; ``free`` journals, and ships to a ledger that takes
+everything and does nothing, as one on a core of its own would seem. Everything else is the sidecar's own.
 """
 
-import asyncio
 import sys
 from collections.abc import Sequence
 
@@ -14,24 +13,6 @@ from sidecar import serve
 from sidecar.app import App
 from sidecar.cli import main
 from sidecar.core.ports import Position
-
-
-class NoJournal:
-    """Takes every record and keeps none."""
-
-    def begin(self, intent: bytes) -> int:
-        return 1
-
-    def progress(self, call: int, record: bytes) -> bool:
-        return True
-
-    def end(self, call: int, done: bytes) -> None:
-        return None
-
-    def synced(self) -> "asyncio.Future[None]":
-        future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        future.set_result(None)
-        return future
 
 
 class FreeLedger:
@@ -57,7 +38,7 @@ class Bare(App):
         await super().start()
         self._shipper._ledger = FreeLedger()
         if sys.argv[1] == "none":
-            self._lane.journal = NoJournal()
+            self._lane.journal = None
 
 
 if __name__ == "__main__":

@@ -3,7 +3,6 @@
 Every method raises StoreError when the store fails. Each adapter passes the contract suites in ``tests/contract``.
 """
 
-import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
@@ -101,18 +100,6 @@ class EventPage:
 
     events: tuple[UsageRecord, ...]
     after: str | None
-
-
-class CallJournal(Protocol):
-    """What a call needs of the journal (``ledger.Journal``, whose docstrings hold here): plain calls, no I/O."""
-
-    def begin(self, intent: bytes) -> int: ...
-
-    def progress(self, call: int, record: bytes) -> bool: ...
-
-    def end(self, call: int, done: bytes) -> None: ...
-
-    def synced(self) -> "asyncio.Future[None]": ...
 
 
 class Lookups(Protocol):

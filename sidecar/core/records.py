@@ -45,6 +45,13 @@ BLIND_MARK: Final = b',"_blind?":1'
 INTENT: Final = b"i"
 PROGRESS: Final = b"p"
 DONE: Final = b"d"
+# Texts of numbers that most records hold; formatting one takes as long as all else of a record.
+_KNOWN: Final = 8192
+_US_PER_S: Final = 1_000_000
+_NUMBERS: Final = [b"%d" % number for number in range(_KNOWN)]
+_PADDED: Final = [b"%03d" % number for number in range(1000)]
+_latest: Final = [0]  # the second of the last call, and its text
+_latest_text: Final = [b"0"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,9 +108,63 @@ def marked(fragment: bytes, marks: bytes) -> bytes:
     return fragment[:-1] + (marks if len(fragment) > 2 else marks[1:]) + b"}"
 
 
+def call_head(event_id: bytes, started_us: int, caller: bytes, method: bytes) -> bytes:
+    """Positions 1 to 8, which all records of a call have in common; ``caller`` is the fragments of positions 3 to 7."""
+    return b'"%b",%b,%b,%b' % (event_id, _time(started_us), caller, method)
+
+
+def intent_of(head: bytes) -> bytes:
+    """An intent record."""
+    return b'["i",%b]' % head
+
+
+def record_of(
+    head: bytes,
+    status: int,
+    outcome: bytes,
+    units: int,
+    cost: int,
+    bytes_in: int,
+    bytes_out: int,
+    total_us: int,
+    upstream_us: int,
+    first_byte_us: int,
+    meters: bytes,
+    kind: bytes = DONE,
+) -> bytes:
+    """As ``encode_call``, from the call's head."""
+    return b'["%b",%b,%b,"%b",%b,%b,%b,%b,%b,%b,%b,%b]' % (
+        kind,
+        head,
+        _text(status),
+        outcome,
+        _text(units),
+        _text(cost),
+        _text(bytes_in),
+        _text(bytes_out),
+        _text(total_us),
+        _text(upstream_us),
+        _text(first_byte_us),
+        meters,
+    )
+
+
+def _text(number: int) -> bytes:
+    return _NUMBERS[number] if 0 <= number < _KNOWN else b"%d" % number
+
+
+def _time(us: int) -> bytes:
+    if us < _US_PER_S:
+        return b"%d" % us
+    seconds, rest = us // _US_PER_S, us % _US_PER_S
+    if _latest[0] != seconds:
+        _latest[0], _latest_text[0] = seconds, b"%d" % seconds
+    return b"%b%b%b" % (_latest_text[0], _PADDED[rest // 1000], _PADDED[rest % 1000])
+
+
 def encode_intent(event_id: bytes, started_us: int, principal: bytes, route: bytes, method: bytes) -> bytes:
     """An intent record; the last three arguments are fragments."""
-    return b'["i","%b",%d,%b,%b,%b]' % (event_id, started_us, principal, route, method)
+    return intent_of(call_head(event_id, started_us, b"%b,%b" % (principal, route), method))
 
 
 def encode_call(
@@ -128,13 +189,8 @@ def encode_call(
 
     ``outcome`` is one of OUTCOMES; principal, route, method and meters are fragments.
     """
-    return b'["%b","%b",%d,%b,%b,%b,%d,"%b",%d,%d,%d,%d,%d,%d,%d,%b]' % (
-        kind,
-        event_id,
-        started_us,
-        principal,
-        route,
-        method,
+    return record_of(
+        call_head(event_id, started_us, b"%b,%b" % (principal, route), method),
         status,
         outcome,
         units,
@@ -145,6 +201,7 @@ def encode_call(
         upstream_us,
         first_byte_us,
         meters,
+        kind,
     )
 
 

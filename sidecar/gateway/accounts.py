@@ -21,12 +21,11 @@ class Passage:
         "_plan",
         "_tallies",
         "assumed",
+        "caller",
         "gate",
         "load",
         "meters",
-        "principal",
         "route",
-        "route_fragment",
     )
 
     def __init__(self, principal: Principal, plan: RoutePlan, gate: Gate, tallies: Tallies) -> None:
@@ -34,11 +33,9 @@ class Passage:
         self.gate = gate
         self.meters = plan.meters
         self.assumed = plan.assumed
-        self.principal = principal_fragment(
-            principal.tenant, principal.key_id, principal.plan, sandbox=principal.sandbox
-        )
+        who = principal_fragment(principal.tenant, principal.key_id, principal.plan, sandbox=principal.sandbox)
+        self.caller = who + b"," + text_fragment(route.name)
         self.route = route
-        self.route_fragment = text_fragment(route.name)
         self.load = tallies.route(route.name)
         self._plan = principal.plan
         self._tallies = tallies

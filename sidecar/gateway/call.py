@@ -8,10 +8,11 @@ from sidecar.core.records import (
     DONE,
     INTENT,
     PROGRESS,
-    encode_call,
-    encode_intent,
+    call_head,
+    intent_of,
     marked,
     meters_fragment,
+    record_of,
     text_fragment,
 )
 from sidecar.gateway.accounts import Passage
@@ -54,7 +55,8 @@ class Call:
     reported: Reported | None = None
     first_ns: int = 0
     _marked_ns: int = 0
-    _token: int | None = None
+    _token: int = 0  # the journal's; calls count from 1
+    _head: bytes = b""
     _sent_ns: int = 0
 
     def __init__(self, lane: "Lane", rules: Rules, head: RequestHead) -> None:
@@ -72,22 +74,21 @@ class Call:
         assert passage is not None
         if self.intended:
             return
-        if passage.assumed is None:
-            method = self.head.method
-            intent = encode_intent(
-                self.event_id,
-                self._wall_us,
-                passage.principal,
-                passage.route_fragment,
-                _METHODS.get(method) or text_fragment(method.decode("latin-1")),
-            )
-        else:
-            assert self.ticket is not None
-            cost = self._rules.costs.cost(0, 0, 0)
-            intent = self._encoded(passage, INTENT, _UNKNOWN, self.ticket.units, cost, 0, 0, passage.assumed)
-        self._token = self._lane.journal.begin(intent)
+        journal = self._lane.journal
+        if journal is not None:
+            self._token = journal.begin(self._intent(passage))
         self.intended = True
         passage.load.in_flight += 1
+
+    def _intent(self, passage: Passage) -> bytes:
+        method = self.head.method
+        fragment = _METHODS.get(method) or text_fragment(method.decode("latin-1"))
+        self._head = call_head(self.event_id, self._wall_us, passage.caller, fragment)
+        if passage.assumed is None:
+            return intent_of(self._head)
+        assert self.ticket is not None
+        cost = self._rules.costs.cost(0, 0, 0)
+        return self._encoded(INTENT, _UNKNOWN, self.ticket.units, cost, 0, 0, passage.assumed)
 
     def intend_unbilled(self) -> None:
         """The journal is full and the policy says to serve without a record."""
@@ -128,10 +129,11 @@ class Call:
         if ticket.marks:
             meters = marked(meters, ticket.marks)
         cost = self._rules.costs.cost(upstream_us, self.bytes_in, self.bytes_out, self.reported)
-        if self._token is not None:
+        journal = self._lane.journal
+        if self._token and journal is not None:
             try:
-                done = self._encoded(passage, DONE, outcome, units, cost, total_us, upstream_us, meters)
-                self._lane.journal.end(self._token, done)
+                done = self._encoded(DONE, outcome, units, cost, total_us, upstream_us, meters)
+                journal.end(self._token, done)
             except Exception:
                 _log.exception("call %s is not in the journal", self.event_id.decode())
                 recorded = False
@@ -157,18 +159,18 @@ class Call:
 
         Where the journal has no room, the next mark will say it.
         """
-        passage, ticket, token = self.passage, self.ticket, self._token
+        passage, ticket, journal = self.passage, self.ticket, self._lane.journal
         if self.status == 0 or self.first_ns > due_ns or self._marked_ns > due_ns:
             return
-        if passage is None or ticket is None or token is None:
+        if passage is None or ticket is None or journal is None or not self._token:
             return
         now = self._marked_ns = self._lane.monotonic_ns()
         upstream_us = (now - self._sent_ns) // 1_000
         _, meters = self._charged(passage, ticket.units, upstream_us)
         cost = self._rules.costs.cost(upstream_us, self.bytes_in, self.bytes_out, self.reported)
         total_us = (now - self._started_ns) // 1_000
-        record = self._encoded(passage, PROGRESS, _UNKNOWN, ticket.units, cost, total_us, upstream_us, meters)
-        self._lane.journal.progress(token, record)
+        record = self._encoded(PROGRESS, _UNKNOWN, ticket.units, cost, total_us, upstream_us, meters)
+        journal.progress(self._token, record)
 
     @property
     def _bodiless(self) -> bool:
@@ -188,7 +190,6 @@ class Call:
 
     def _encoded(
         self,
-        passage: Passage,
         kind: bytes,
         outcome: bytes,
         units: int,
@@ -197,13 +198,8 @@ class Call:
         upstream_us: int,
         meters: bytes,
     ) -> bytes:
-        method = self.head.method
-        return encode_call(
-            self.event_id,
-            self._wall_us,
-            passage.principal,
-            passage.route_fragment,
-            _METHODS.get(method) or text_fragment(method.decode("latin-1")),
+        return record_of(
+            self._head,
             self.status,
             outcome,
             units,

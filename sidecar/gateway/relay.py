@@ -347,8 +347,10 @@ class Relay(Call):
 
     async def synced(self) -> bool:
         """Waits until the record is on the disk; False when the disk does not keep it."""
+        journal = self._lane.journal
         try:
-            await self._lane.journal.synced()
+            if journal is not None:
+                await journal.synced()
         except JournalFull as error:
             _log.error("call %s ends without its reply: %s", self.event_id.decode(), error)
             return False

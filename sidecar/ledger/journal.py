@@ -9,9 +9,9 @@ to. With S the segment size, F the largest frame and ``extra`` the number of byt
 than its intent (nine numbers of 20 digits, an outcome, the meters)::
 
     usable(segment) = S - header - F                      at most F bytes are lost where a frame does not fit
-    owed(call)      = 8 + len(intent) + extra
+    owed(call)      = 16 + len(intent) + extra
     free            = sum of usable over allocated segments - frames written - sum of owed over open calls
-    begin needs       free >= 8 + len(intent) + owed(call)
+    begin needs       free >= 16 + len(intent) + owed(call)
 
 Segments are made ahead of need, in a thread, when ``free`` falls under half a segment. Their files never pass
 ``max_bytes``; the last segment of that is kept for carrying, see next. The ballast comes on top of it.
@@ -27,11 +27,12 @@ import errno
 import logging
 import os
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
+from typing import Final
 
-from xxhash import xxh32_intdigest
+from xxhash import xxh3_64_intdigest
 
 from sidecar.core.clock import NS_PER_S, Clock
 from sidecar.core.errors import JournalFull
@@ -40,13 +41,14 @@ from sidecar.core.ports import Position
 from sidecar.ledger.ballast import Ballast
 from sidecar.ledger.factory import SegmentFactory
 from sidecar.ledger.folder import enter
+from sidecar.ledger.open_calls import OpenCalls
 from sidecar.ledger.readings import JournalReadings
-from sidecar.ledger.segment import FRAME, FRAME_BYTES, HEADER, MAX_PAYLOAD, SUFFIX, Segment, number_of
+from sidecar.ledger.segment import FRAME_BYTES, HEADER, MAX_PAYLOAD, SUFFIX, Segment, number_of, packer
 from sidecar.ledger.sync import GroupSync
 from sidecar.ledger.tail import Tail
 
 _log = logging.getLogger("sidecar.ledger")
-_pack = FRAME.pack
+_digest: Final = xxh3_64_intdigest
 _RETRY_NS = NS_PER_S  # after a full disk, how long until the next attempt to reserve blocks
 _CARRY_SLICE = 500  # intents copied forward per call of release, about 0.4 ms
 _NEVER = 1 << 62
@@ -89,8 +91,7 @@ class Journal:
         self._segment: Segment  # that one; set by open
         self._spares: deque[Segment] = deque()
         self._free = -1  # nothing may begin before open
-        self._open: dict[int, bytes] = {}  # call to intent, oldest first
-        self._carried: dict[int, tuple[int, bytes]] = {}  # call to (number of the segment of its newest copy, intent)
+        self._calls = OpenCalls()
         self._call = 0
         self._ended = self._released = self._refused = self._carried_count = 0
         self._shipped = Position()
@@ -122,29 +123,24 @@ class Journal:
         self._append(intent, size)
         self._free -= need
         self._call = call = self._call + 1
-        self._open[call] = intent
+        self._calls.add(call, intent)
         return call
 
     def end(self, call: int, done: bytes) -> None:
         """Writes the call's done record. Nothing is written on KeyError, the call is not open (it ended before), and
         ValueError, the record has no byte or more than ``max_payload``."""
-        intent = self._open.get(call)
-        held = self._carried[call][1] if intent is None else intent
+        held = len(self._calls.newest(call))
         size = len(done)
         self._append(done, size)
-        if intent is None:
-            del self._carried[call]
-        else:
-            del self._open[call]
-        self._free += self._owed + len(held) - FRAME_BYTES - size
+        self._calls.remove(call)
+        self._free += self._owed + held - FRAME_BYTES - size
         self._ended += 1
         self.tail.add(done, self._segment)
 
     def progress(self, call: int, record: bytes) -> bool:
         """Writes how far an open call is: what it counts as, should its end never be written. False when there is no
         room for it now. Nothing is written on KeyError and ValueError, as in ``end``."""
-        held = self._open.get(call)
-        old = self._carried[call][1] if held is None else held
+        old = self._calls.newest(call)
         size = len(record)
         self._check_size(size)
         need = FRAME_BYTES + 2 * size - len(old)  # the frame, and by how much more the end may take
@@ -153,10 +149,7 @@ class Journal:
                 return False
         self._append(record, size)
         self._free -= need
-        if held is None:
-            self._carried[call] = (self._segment.number, record)
-        else:
-            self._open[call] = record  # in its old place: _open_in relies on the order
+        self._calls.replace(call, record, self._segment.number)
         return True
 
     def _append(self, payload: bytes, size: int) -> None:
@@ -168,7 +161,7 @@ class Journal:
             segment = self._advance()
             start = segment.written
             stop = start + FRAME_BYTES + size
-        segment.map[start:stop] = _pack(xxh32_intdigest(payload, size ^ segment.seed), size) + payload
+        packer(size)(segment.map, start, _digest(payload), size, segment.mark, payload)
         segment.written = stop
         if self._sync is not None and not self._sync.scheduled:
             self._sync.schedule()
@@ -289,30 +282,19 @@ class Journal:
     def _carry(self, old: Segment, following: Segment) -> bool:
         """Copies the intents of calls that are open in ``old`` forward; whether none is left there."""
         left = _CARRY_SLICE
-        for call, intent in self._open_in(old.number, following.first_call):
+        for call, intent in self._calls.standing_in(old.number, following.first_call):
             if left == 0 or (self._free < FRAME_BYTES + len(intent) and not self._try_grow(self._max_bytes)):
                 return False
             self._append(intent, len(intent))
             self._free -= FRAME_BYTES + len(intent)
-            self._open.pop(call, None)
-            self._carried[call] = (self._segment.number, intent)
+            self._calls.carry(call, intent, self._segment.number)
             self._carried_count += 1
             left -= 1
         return True
 
-    def _open_in(self, number: int, boundary: int) -> Iterator[tuple[int, bytes]]:
-        carried = [(call, intent) for call, (at, intent) in self._carried.items() if at <= number]
-        began = []
-        for call, intent in self._open.items():
-            if call >= boundary:
-                break
-            began.append((call, intent))
-        yield from carried
-        yield from began
-
     def widen(self, extra: int) -> bool:
         """Owes each call ``extra`` from now on, where that is more than before; False: there is no room for that."""
-        more, calls = max(0, FRAME_BYTES + extra - self._owed), len(self._open) + len(self._carried)
+        more, calls = max(0, FRAME_BYTES + extra - self._owed), self._calls.count
         while self._free < more * calls:
             if not self._try_grow(self._max_bytes - self._size):
                 return False
@@ -364,7 +346,7 @@ class Journal:
             bytes_used=self._bytes(),
             max_bytes=self._max_bytes,
             segments=len(self._segments),
-            open_calls=len(self._open) + len(self._carried),
+            open_calls=self._calls.count,
             unshipped_bytes=max(unshipped, 0),
             unshipped_records=records,
             oldest_unshipped_ns=self._clock.monotonic_ns() - self._shipped_at_ns if records else 0,
@@ -388,7 +370,7 @@ class Journal:
         self._files.shutdown()
         if self._preparing is not None and self._preparing.exception() is None:
             self._spares.append(self._preparing.result())
-        clean = bool(self._segments) and self._shipped == self.position and not self._open and not self._carried
+        clean = bool(self._segments) and self._shipped == self.position and not self._calls.count
         for segment in self._spares:
             segment.delete()
         for segment in self._segments:

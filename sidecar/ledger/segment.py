@@ -2,14 +2,14 @@
 
 ::
 
-    file     "sidecar2" | u64 number | frame | frame | ... | seal | zeros
-    frame    u32 sum | u32 size | payload     sum = XXH32(payload), seeded with size and number; size is at least 1
-    seal     u32 sum | u32 0xFFFFFFFF         written when the journal goes on in the next segment
-    end      eight zero bytes, or fewer than eight bytes left
+    file     "sidecar3" | u64 number | frame | frame | ... | seal | zeros
+    frame    u64 sum | u32 size | u32 number | payload    sum = XXH3-64(payload), which counts its size; at least 1
+    seal     u64 sum | u32 0xFFFFFFFF | u32 number        written when the journal goes on in the next segment
+    end      16 zero bytes, or fewer than 16 bytes left
 
 All numbers are little-endian. A file that is wholly in the ledger may be used again under a new number, since its pages
-are there already (a fresh one costs 3.5 us per 4 KiB to fault in); it is emptied first, and as the number seeds every
-sum, a frame of its earlier life that came back after a power cut is none.
+are there already (a fresh one costs 3.5 us per 4 KiB to fault in); it is emptied first, and as the number (its low 32
+bits) stands in every frame, one of its earlier life that came back after a power cut is none.
 ``posix_fallocate`` reserves the blocks, so that a full disk shows as an error here and not as SIGBUS in the middle of a
 store; filesystems that copy on write may still not keep that promise.
 A page of a shared mapping belongs to the kernel as soon as it is stored to: it survives kill -9 of the process.
@@ -19,15 +19,18 @@ import logging
 import mmap
 import os
 import struct
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, Final
 
-from xxhash import xxh32_intdigest
+from xxhash import xxh3_64_intdigest
 
 _log = logging.getLogger("sidecar.ledger")
-MAGIC = b"sidecar2"
+Packer = Callable[..., Any]
+MAGIC = b"sidecar3"
 HEADER = struct.Struct("<8sQ")
-FRAME = struct.Struct("<II")
+FRAME = struct.Struct("<QII")
 FRAME_BYTES = FRAME.size
 MAX_PAYLOAD = 64 * 1024  # bytes; a request line is at most 16 KiB, and the method is the only text a client chooses
 SUFFIX = ".segment"
@@ -35,29 +38,37 @@ CORRUPT = ".corrupt"
 EMPTYING = ".emptying"  # a segment between two lives: in the ledger, so never read
 _SEAL_SIZE = 0xFFFF_FFFF
 _END = bytes(FRAME_BYTES)
-_ZEROS = bytes(256 * 1024)
-_SPREAD = 0x9E37_79B1  # odd, so that numbers next to each other seed far apart (Knuth, 6.4, multiplicative hashing)
+_ZEROS = bytes(64 * 1024)
+_AT_ONCE = 256  # of them in one call, which gives the interpreter back once and not after each
+_MARK = 0xFFFF_FFFF
+_SHORT = 1024  # payloads up to this size have a packer that is kept: at most 0.2 MiB of them
+_packers: Final[list[Packer | None]] = [None] * (_SHORT + 1)
 
 
-def seed_of(number: int) -> int:
-    """What the sums of segment ``number`` are seeded with, beside the size: 32 bits."""
-    return number * _SPREAD & 0xFFFF_FFFF
+def packer(size: int) -> Packer:
+    """Stores a whole frame at once: ``(map, offset, sum, size, mark, payload)`` for a payload of ``size`` bytes."""
+    found = _packers[size] if size <= _SHORT else None
+    if found is None:
+        found = struct.Struct(f"{FRAME.format}{size}s").pack_into
+        if size <= _SHORT:
+            _packers[size] = found
+    return found
 
 
 def seal_of(number: int) -> bytes:
     """The seal of segment ``number``."""
-    return FRAME.pack(xxh32_intdigest(b"seal", seed_of(number)), _SEAL_SIZE)
+    return FRAME.pack(xxh3_64_intdigest(b"seal"), _SEAL_SIZE, number & _MARK)
 
 
 class Segment:
     """One mapped file. ``written`` and ``durable`` are offsets: the end of the last frame, and of the last fsync."""
 
-    __slots__ = ("durable", "fd", "first_call", "map", "number", "path", "seed", "size", "written")
+    __slots__ = ("durable", "fd", "first_call", "map", "mark", "number", "path", "size", "written")
 
     def __init__(self, path: Path, number: int, fd: int, size: int, mapped: mmap.mmap | None = None) -> None:
         self.path = path
         self.number = number
-        self.seed = seed_of(number)
+        self.mark: object = number & _MARK  # an object, so that compiled code does not make one for each frame
         self.fd = fd
         self.size = size
         self.map = mapped or mmap.mmap(fd, size)
@@ -89,8 +100,7 @@ class Segment:
         is. All of it must be in the ledger. Killed in between, it is found as ``*.emptying`` and has nothing to say."""
         end = min(self.written + FRAME_BYTES, self.size)
         self.path = self.path.replace(self.path.with_suffix(EMPTYING))
-        for start in range(HEADER.size, end, len(_ZEROS)):  # by the kernel, which holds no lock of ours meanwhile
-            os.pwrite(self.fd, _ZEROS[: end - start], start)
+        blank(self.fd, HEADER.size, end)
         self.map[: HEADER.size] = HEADER.pack(MAGIC, number)
         path = self.path.replace(self.path.with_name(f"{number:016d}{SUFFIX}"))
         return Segment(path, number, self.fd, self.size, self.map)
@@ -98,8 +108,7 @@ class Segment:
     def copied(self, start: int, end: int, number: int) -> bytes:
         """The frames in [start, end) as they have to stand in segment ``number``."""
         payloads = read_frames(self.map, self.number, start, end, end - start).payloads
-        seed = seed_of(number)
-        return b"".join(FRAME.pack(xxh32_intdigest(p, len(p) ^ seed), len(p)) + p for p in payloads)
+        return b"".join(FRAME.pack(xxh3_64_intdigest(p), len(p), number & _MARK) + p for p in payloads)
 
     def seal(self) -> None:
         """Marks that the journal goes on elsewhere, so that a lost page cannot pass for the end."""
@@ -139,16 +148,15 @@ def read_frames(data: mmap.mmap, number: int, offset: int, end: int, at_most: in
     """Up to ``at_most`` frames of segment ``number`` from ``offset``; fewer when the data ends, is sealed, or the next
     frame is bad."""
     payloads: list[bytes] = []
-    unpack = FRAME.unpack_from
-    seed = seed_of(number)
+    unpack, mark = FRAME.unpack_from, number & _MARK
     while len(payloads) < at_most and end - offset >= FRAME_BYTES:
-        checksum, size = unpack(data, offset)
+        checksum, size, of = unpack(data, offset)
         if size == 0 or size == _SEAL_SIZE:
             known = data[offset : offset + FRAME_BYTES] in (_END, seal_of(number))
             return Frames(payloads, offset, bad=not known)
         stop = offset + FRAME_BYTES + size
         payload = data[offset + FRAME_BYTES : stop]
-        if stop > end or xxh32_intdigest(payload, size ^ seed) != checksum:
+        if stop > end or of != mark or xxh3_64_intdigest(payload) != checksum:
             return Frames(payloads, offset, bad=True)
         payloads.append(payload)
         offset = stop
@@ -169,13 +177,21 @@ def torn_extent(data: mmap.mmap, offset: int) -> int:
     """How many bytes a single interrupted append at ``offset`` can have touched, by its header if that is sane."""
     if len(data) - offset < FRAME_BYTES:
         return len(data) - offset
-    _, size = FRAME.unpack_from(data, offset)
+    _, size, _ = FRAME.unpack_from(data, offset)
     return FRAME_BYTES + (size if 0 < size <= MAX_PAYLOAD else MAX_PAYLOAD)
 
 
 def number_of(path: Path) -> int:
     """The number in a segment's file name; ValueError when it has none."""
     return int(path.name.removesuffix(SUFFIX))
+
+
+def blank(fd: int, start: int, end: int) -> None:
+    """Zeros in [start, end) of the file, by the kernel, which holds no lock of ours meanwhile."""
+    while start < end:
+        count = min(-(-(end - start) // len(_ZEROS)), _AT_ONCE)
+        last = min(end - start - (count - 1) * len(_ZEROS), len(_ZEROS))
+        start += os.pwritev(fd, [_ZEROS] * (count - 1) + [_ZEROS[:last]], start)
 
 
 def _fsync_folder(folder: Path) -> None:

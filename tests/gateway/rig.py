@@ -158,6 +158,10 @@ class Rig:
         self.lane.sweep()
         self.app._sweep_pools(self.clock.monotonic_ns())
 
+    def open_records(self) -> list[bytes]:
+        """The newest record of each call that has not ended."""
+        return [record for _, record in self.journal._calls.standing_in(self.journal.position.segment, 1 << 60)]
+
     async def ledger(self) -> list[Entry]:
         """Every entry so far, oldest first; by then no call may be open in the journal."""
         await until(lambda: self.journal.readings().open_calls == 0)

@@ -63,7 +63,7 @@ async def test_a_journal_that_fails_at_the_end_holds_nobody(rig: Rig) -> None:
 
     async def script(wire: Wire) -> None:
         await rig.upstream.take(wire)
-        (intent,) = rig.journal._open.values()
+        (intent,) = rig.open_records()
         rig.journal.max_payload = len(intent)  # a done record is longer
         wire.send(OK)
         await rig.upstream.take(wire)

@@ -134,7 +134,7 @@ async def test_a_drain_has_an_end(rig: Rig, upstream: CruelUpstream) -> None:
     client.reset()
     await until(lambda: bool(rig.lane.abandoned))
     rig.advance(30)
-    (row,) = rig.journal._open.values()
+    (row,) = rig.open_records()
     assert indeterminate(row).meters == {"requests": 1, "tokens": 5, "words?": 1}  # marks go on without a client
     upstream.wires[0].send(event(6))
     await until(lambda: next(iter(rig.lane.abandoned)).bytes_out > 40)
@@ -155,17 +155,17 @@ async def test_a_long_reply_says_how_far_it_is(rig: Rig, upstream: CruelUpstream
     client.ask()
     await until(lambda: bool(wires))
     rig.advance(6)
-    assert [row[:4] for row in rig.journal._open.values()] == [b'["i"']  # no reply yet
+    assert [row[:4] for row in rig.open_records()] == [b'["i"']  # no reply yet
     wires[0].send(SSE + event(5))
     await client.reader.readuntil(b"}}\n\n")
     rig.advance(6)
-    (first,) = rig.journal._open.values()
+    (first,) = rig.open_records()
     found = indeterminate(first)
     assert (found.status, found.units, found.bytes_out, found.meters["tokens"]) == (200, 3, 32, 5)
     rig.advance(4)
-    assert list(rig.journal._open.values()) == [first]
+    assert rig.open_records() == [first]
     rig.advance(1)
-    assert list(rig.journal._open.values()) != [first]
+    assert rig.open_records() != [first]
     wires[0].send(b"0\r\n\r\n")
     await client.reader.readuntil(b"0\r\n\r\n")
     entry = await rig.only_entry()
@@ -185,7 +185,7 @@ async def test_what_a_call_counts_as_that_never_ends(
     client = await rig.client()
     client.ask(f"GET {path} HTTP/1.1")
     await until(lambda: bool(upstream.requests))
-    (row,) = rig.journal._open.values()
+    (row,) = rig.open_records()
     found = indeterminate(row)
     assert (found.units, found.cost, found.meters) == expected
     assert (found.status, found.bytes_in, found.total_us, found.outcome) == (0, 0, 0, "indeterminate")

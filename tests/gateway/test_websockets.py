@@ -256,9 +256,9 @@ async def test_a_tunnel_says_how_far_it_is(rig: Rig) -> None:
     ends.client.send(b"\x81\x80\x00\x00\x00\x00")
     await ends.wire.read(6)
     rig.advance(4)
-    assert [row[:4] for row in rig.journal._open.values()] == [b'["i"']
+    assert [row[:4] for row in rig.open_records()] == [b'["i"']
     rig.advance(2)
-    (row,) = rig.journal._open.values()
+    (row,) = rig.open_records()
     found = indeterminate(row)
     assert (found.status, found.units, found.bytes_in, found.total_us) == (101, 3, 6, 6_000_000)
     assert found.meters == {"requests": 1, "messages": 1, "seconds": 6}

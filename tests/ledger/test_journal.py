@@ -155,14 +155,14 @@ def test_room_is_accounted_to_the_byte(tmp_path_factory: pytest.TempPathFactory,
             try:
                 open_calls.append((journal.begin(b"i" * size), size))
             except JournalFull:
-                assert journal._free < 2 * size + 16 + 1024
+                assert journal._free < 2 * size + 32 + 1024
         elif what == "e" and open_calls:
             call, _ = open_calls.pop(size % len(open_calls))
             journal.end(call, b"d" * size)
         else:
             records, position = journal.tail.take()
             journal.release(position, len(records), clock.monotonic_ns())
-        owed = sum(intent + 1024 + 8 for _, intent in open_calls)
+        owed = sum(intent + 1024 + 16 for _, intent in open_calls)
         used = journal.position.offset - HEADER.size
         assert journal._free == journal._usable * (1 + len(journal._spares)) - used - owed
         assert journal.readings().bytes_used <= 96 * 1024

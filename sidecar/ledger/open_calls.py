@@ -1,0 +1,74 @@
+"""The calls that began and have not ended, each with its newest record: what it counts as if its end never comes."""
+
+from typing import Final
+
+_SLOTS: Final = 1024  # a power of two; more calls than that at once are looked up in a dict instead
+_MASK: Final = _SLOTS - 1
+
+
+class OpenCalls:
+    """At most one entry per open call. Calls are numbers that count up from 1; ``add`` gets each of them once.
+
+    The newest calls stand in a ring. One that is still open when the ring comes round to it moves to a dict, as does
+    one whose record was carried forward to a newer segment: the number of that one stands beside it, else 0.
+    """
+
+    __slots__ = ("_calls", "_moved", "_records", "count")
+
+    def __init__(self) -> None:
+        self._calls: list[int] = [0] * _SLOTS
+        self._records: list[bytes | None] = [None] * _SLOTS
+        self._moved: dict[int, tuple[int, bytes]] = {}
+        self.count = 0
+
+    def add(self, call: int, record: bytes) -> None:
+        slot = call & _MASK
+        held = self._records[slot]
+        if held is not None:
+            self._moved[self._calls[slot]] = (0, held)
+        self._calls[slot] = call
+        self._records[slot] = record
+        self.count += 1
+
+    def newest(self, call: int) -> bytes:
+        """KeyError: the call is not open."""
+        slot = call & _MASK
+        if self._calls[slot] == call:
+            held = self._records[slot]
+            if held is not None:
+                return held
+        return self._moved[call][1]
+
+    def remove(self, call: int) -> None:
+        """Of an open call."""
+        slot = call & _MASK
+        if self._calls[slot] == call and self._records[slot] is not None:
+            self._records[slot] = None
+        else:
+            del self._moved[call]
+        self.count -= 1
+
+    def replace(self, call: int, record: bytes, number: int) -> None:
+        """Of an open call; ``number``: the segment that ``record`` stands in. Its first record stays where it was."""
+        slot = call & _MASK
+        if self._calls[slot] == call and self._records[slot] is not None:
+            self._records[slot] = record
+        else:
+            self._moved[call] = (number if self._moved[call][0] else 0, record)
+
+    def carry(self, call: int, record: bytes, number: int) -> None:
+        """Of an open call: its ``record`` was copied to segment ``number``, and nothing older of it is needed."""
+        slot = call & _MASK
+        if self._calls[slot] == call and self._records[slot] is not None:
+            self._records[slot] = None
+        self._moved[call] = (number, record)
+
+    def standing_in(self, number: int, boundary: int) -> list[tuple[int, bytes]]:
+        """The calls whose record would go with the segments up to ``number``; ``boundary``: the first call that began
+        after those. A look at every open call."""
+        found = [(c, record) for c, (at, record) in self._moved.items() if (at <= number if at else c < boundary)]
+        for slot in range(_SLOTS):
+            held, call = self._records[slot], self._calls[slot]
+            if held is not None and call < boundary:
+                found.append((call, held))
+        return found
