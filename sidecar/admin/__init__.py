@@ -4,6 +4,7 @@
 
     Operations         what can be done; the admin API and the offline command line call the same methods
     Desk               what they do about billing: the report, rows that wait for a person
+    Explainer          why a request would be refused, or pass
     make_admin_app     the admin port: /livez, /readyz, /metrics, /api/v1/...
     make_public_app    /_sidecar/... on the public port
     RunningMargin      reckons the margin of the running month in the background, for the metrics
@@ -12,6 +13,7 @@
 
 from sidecar.admin.api import Readiness, make_admin_app
 from sidecar.admin.desk import Desk
+from sidecar.admin.explaining import Explainer
 from sidecar.admin.exports import Export
 from sidecar.admin.gather import read_admission, read_journal, read_upstreams
 from sidecar.admin.operations import Changed, Mint, Operations
@@ -36,6 +38,7 @@ __all__ = [
     "Changed",
     "Connections",
     "Desk",
+    "Explainer",
     "Export",
     "JournalReading",
     "MarginReading",

@@ -41,6 +41,7 @@ def make_admin_app(
     app.add_routes(_key_routes(operations))
     app.add_routes(_report_routes(operations))
     app.add_routes(_billing_routes(operations))
+    app.add_routes([_explain_route(operations)])
     if reload is not None:
         app.add_routes([_reload_route(reload)])
     return app
@@ -159,6 +160,16 @@ def _report_routes(operations: Operations) -> list[web.RouteDef]:
         web.get("/api/v1/margin", margin),
         web.get("/api/v1/export", export),
     ]
+
+
+def _explain_route(operations: Operations) -> web.RouteDef:
+    async def run(request: web.Request) -> web.Response:
+        fields = query_fields(request, "route", "tenant", "method", "key", "test", "ip", several="header")
+        if "route" not in fields:
+            raise ValueError("route is missing; write the name of one")
+        return json_reply(await operations.explainer.explain(**fields))
+
+    return web.get("/api/v1/explain", run)
 
 
 def _billing_routes(operations: Operations) -> list[web.RouteDef]:

@@ -36,12 +36,16 @@ async def body_fields(request: web.Request, *, required: dict[str, type], option
     return present
 
 
-def query_fields(request: web.Request, *names: str) -> dict[str, Any]:
-    """The query's parameters, each at most once; ``limit`` as an integer."""
-    _refuse_unknown(request.query, names)
+def query_fields(request: web.Request, *names: str, several: str = "") -> dict[str, Any]:
+    """The query's parameters, each at most once; ``limit`` as an integer. ``several``: one that may be there more than
+    once, as a list."""
+    _refuse_unknown(request.query, (*names, several) if several else names)
     found: dict[str, Any] = {}
     for name in request.query:
         values = request.query.getall(name)
+        if name == several:
+            found[name] = values
+            continue
         if len(values) > 1:
             raise ValueError(f"{name} is given more than once")
         found[name] = _integer(name, values[0]) if name == "limit" else values[0]

@@ -11,6 +11,7 @@ from typing import Any, Protocol
 
 from sidecar.admin import shapes
 from sidecar.admin.desk import Desk
+from sidecar.admin.explaining import Explainer
 from sidecar.admin.reports import Reports
 from sidecar.admin.usage import check_page
 from sidecar.core.accounts import AccountSource
@@ -66,9 +67,11 @@ class Operations(Reports):
         flush: Callable[[], Awaitable[None]],
         accounts: AccountSource | None = None,
         desk: Desk | None = None,
+        explainer: Explainer | None = None,
     ) -> None:
         super().__init__(store, ledger, snapshot, clock, flush)
         self._desk = desk
+        self._explainer = explainer
         self._mint = mint
         self._accounts = accounts
         self._changed = changed
@@ -79,6 +82,13 @@ class Operations(Reports):
         if self._desk is None:
             raise SidecarError("this store does not hold what billing needs")
         return self._desk
+
+    @property
+    def explainer(self) -> Explainer:
+        """SidecarError where there is none."""
+        if self._explainer is None:
+            raise SidecarError("nothing here counts limits")
+        return self._explainer
 
     async def tenants_add(self, name: str, plan: str, *, actor: str) -> dict[str, Any]:
         """A new tenant in the store. Conflict when the name is taken, there or in the policies."""

@@ -8,9 +8,24 @@
     ticket.settle(meter_values)                 # at the end, exactly once
 """
 
+from sidecar.admission.explaining import Asker, Check, Explanation, Standing
 from sidecar.admission.gate import Gate, Pending, Ticket
 from sidecar.admission.quotas import MeterTotal
 from sidecar.admission.refusals import PolicyUse, Refused
 from sidecar.admission.room import Admission, Readings, Seat
 
-__all__ = ["Admission", "Gate", "MeterTotal", "Pending", "PolicyUse", "Readings", "Refused", "Seat", "Ticket"]
+__all__ = [
+    "Admission",
+    "Asker",
+    "Check",
+    "Explanation",
+    "Gate",
+    "MeterTotal",
+    "Pending",
+    "PolicyUse",
+    "Readings",
+    "Refused",
+    "Seat",
+    "Standing",
+    "Ticket",
+]

@@ -102,6 +102,10 @@ class Buckets:
         found.change(limit, window_ns, exact, now)
         return found
 
+    def holds(self, key: Key, bucket: Window | Slots) -> bool:
+        """Whether ``bucket`` is the counter of ``key``."""
+        return self._table.get(key) is bucket
+
     def _page(self, tenant: str) -> Page:
         page = self._pages.get(tenant)
         if page is None:

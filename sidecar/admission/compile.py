@@ -49,7 +49,7 @@ def demand(snapshot: Snapshot, principal: Principal, route: Route, quotas: Quota
         plan.name,
         principal.sandbox,
         plan.upgrade,
-        refused or _entitlement(snapshot.plans[principal.plan], principal, route),
+        refused or entitlement(snapshot.plans[principal.plan], principal, route),
         refused_writes,
         _rules("limit", _ENFORCE, plan.name, plan.limits, principal, route),
         _rules("concurrency", _ENFORCE, plan.name, plan.concurrency, principal, route),
@@ -78,7 +78,8 @@ def anonymous_demand(snapshot: Snapshot, route: Route) -> Demand:
     )
 
 
-def _entitlement(plan: Plan, principal: Principal, route: Route) -> Refused | None:
+def entitlement(plan: Plan, principal: Principal, route: Route) -> Refused | None:
+    """The refusal of a route for which the account's plan or the key has not what it needs."""
     if route.feature is not None and route.feature not in plan.features:
         detail = f'The plan "{plan.name}" does not include "{route.feature}".'
         return barred("feature_not_in_plan", detail, upgrade=plan.upgrade)

@@ -62,6 +62,20 @@ class Keeper:
         came = [self._wait(page, tuple(group), units) for page, group in pages.items()]
         return all(await asyncio.gather(*came))
 
+    async def look(self, leases: Sequence[Lease], units: int) -> bool:
+        """Brings what is known of these leases up to date for one request of ``units``, and takes nothing. False: the
+        store did not answer."""
+        pages: dict[Page, list[Lease]] = {}
+        for lease in dict.fromkeys(leases):
+            pages.setdefault(lease.page, []).append(lease)
+        there = not self.down
+        for page, group in pages.items():
+            if there:
+                sent = self._clock.monotonic_ns()
+                ask = ask_for(page, group, 0, 0, sent)._replace(units=units)
+                there = await self._send(page, tuple(group), ask, sent)
+        return there
+
     def prefetch(self, leases: Sequence[Lease], units: int) -> None:
         """Fetches the next slice of each lease that runs low, while nobody waits."""
         if not self.down:

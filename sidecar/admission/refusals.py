@@ -2,7 +2,9 @@
 
 A 429 is the draft's quota-exceeded problem (draft-ietf-httpapi-ratelimit-headers-11): ``violated-policies`` lists the
 names; our own member ``policies`` has one object per violated policy with ``name, kind, scope, limit, window or period,
-used, remaining, reset`` (whole seconds). ``upgrade`` is the plan's way out, if it has one.
+used, remaining, reset`` (whole seconds), ``plan`` and ``units`` say whose policies they are and what the request
+weighs. ``upgrade`` is the plan's way out, if it has one. What is the operator's business stays out: files and lines,
+the counter's key, the store, policies that did not refuse.
 """
 
 from collections.abc import Sequence
@@ -66,6 +68,8 @@ def exceeded(
     extra: dict[str, Any] = {
         "violated-policies": [v.use.name for v in violations],
         "policies": [_member(v) for v in violations],
+        "plan": worst.use.plan,
+        "units": units,
     }
     if upgrade is not None:
         extra["upgrade"] = upgrade

@@ -5,10 +5,11 @@ from weakref import WeakSet
 
 from sidecar.admission.buckets import Buckets
 from sidecar.admission.compile import anonymous_demand, demand, plan_of, quota_keys
+from sidecar.admission.explaining import Asker, Explanation, checks_of, explain
 from sidecar.admission.gate import Demand, Gate, Tally
 from sidecar.admission.keeper import Keeper
 from sidecar.admission.quotas import MeterTotal, Quotas
-from sidecar.admission.refusals import PolicyUse
+from sidecar.admission.refusals import PolicyUse, Refused
 from sidecar.admission.shadow import ShadowGate
 from sidecar.admission.shared import SharedGate
 from sidecar.core.clock import Clock
@@ -126,6 +127,23 @@ class Admission:
     def compile(self, principal: Principal, route: Route) -> Gate:
         """A new gate from the current snapshot. Callers use ``Seat.gate``, which keeps it."""
         return self._gate(demand(self.snapshot, principal, route, self._quotas), principal.tenant)
+
+    async def explain(self, principal: Principal | None, route: Route, asker: Asker) -> Explanation:
+        """What a request would be answered now, and how every policy stands that it meets; nothing is consumed.
+
+        ``principal`` None: a caller without identity. StoreError when what quotas used cannot be read.
+        """
+        if principal is None:
+            plan = None if route.plan is None else self.snapshot.plans.get(route.plan)
+            gate = self._gate(anonymous_demand(self.snapshot, route), "")
+            return Explanation(plan, (), *await explain(gate, asker, self.keeper))
+        found, barred = checks_of(self.snapshot, principal, route, asker.method)
+        owned = plan_of(self.snapshot, principal)
+        if isinstance(owned, Refused):
+            return Explanation(None, tuple(found), (), barred)
+        gate = (await self.seat(principal)).gate(route)
+        standings, answer, there = await explain(gate, asker, self.keeper)
+        return Explanation(owned, tuple(found), standings, barred or answer, there)
 
     def usage_of(self, tenant: str) -> list[PolicyUse]:
         """How the policies stand that this tenant's live seats have met; counters per address or header are left out.

@@ -144,6 +144,9 @@ class Front(Process):
 
         return swap
 
+    def _counting(self) -> Admission:
+        return self._admission
+
     async def _listen(self, settings: Settings) -> None:
         self._lane_runner = LaneRunner(self._lane)
         await self._lane_runner.setup()

@@ -20,6 +20,7 @@ from sidecar.admin import (
     read_journal,
     read_upstreams,
 )
+from sidecar.admission import Admission
 from sidecar.app.parts import Store, close_store, open_journal, open_limits, open_store, operations, shipper_of
 from sidecar.app.process import Process
 from sidecar.app.readings import LaneSources
@@ -55,6 +56,7 @@ class Office(Process):
         super().__init__(snapshot, clock)
         self._payee: Payee | None = None
         self._reporting: Reporting | None = None
+        self._counters: Admission | None = None
         self.reloads = Reloads(configuration, self._take, lambda: self.snapshot)
 
     @abstractmethod
@@ -68,6 +70,16 @@ class Office(Process):
     @abstractmethod
     def _lane_sources(self) -> LaneSources:
         """What the lane says of itself, or all lanes."""
+
+    def _counting(self) -> Admission:
+        """Whose counters explain what a request would be answered: here some of its own, beside those that nodes share,
+        for it has no lane."""
+        if self._counters is None:
+            self._counters = Admission(self._clock, self._meter_total, limit_store=self._limits)
+            self._rooms.push_async_callback(self._counters.close)
+        if self._counters.snapshot is not self.snapshot:
+            self._counters.load(self.snapshot)
+        return self._counters
 
     async def _refresh(self) -> None:
         """Brings what the lane's sources show up to this moment."""
@@ -137,7 +149,14 @@ class Office(Process):
     async def _open_admin(self, settings: Settings) -> None:
         token = settings.admin.token or admin_token(settings.data)
         doing = operations(
-            lambda: self.snapshot, self._store, self._mint, self._clock, self._changed, self._caught_up, self._payee
+            lambda: self.snapshot,
+            self._store,
+            self._mint,
+            self._clock,
+            self._changed,
+            self._caught_up,
+            self._payee,
+            self._counting,
         )
         self._margin = RunningMargin(self._store, self._store, lambda: self.snapshot, self._clock)
         self._background(self._margin.run())

@@ -7,7 +7,8 @@ from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 from sidecar.admin import Operations
-from sidecar.app.parts import close_store, open_journal, open_store, operations, shipper_of
+from sidecar.admission import Admission
+from sidecar.app.parts import Store, close_store, open_journal, open_limits, open_store, operations, shipper_of
 from sidecar.billing import payee_of
 from sidecar.core.clock import SystemClock
 from sidecar.core.errors import StoreError
@@ -35,7 +36,14 @@ async def open_offline(snapshot: Snapshot) -> AsyncIterator[Operations]:
         if payee is not None:
             rooms.push_async_callback(payee.parts.close)
         mint = partial(new_key, peppers, settings.identity.api_key.brand)
-        yield operations(lambda: snapshot, store, mint, clock, _unknown, _nothing, payee)
+        limits = open_limits(settings)
+        if limits is not None:
+            rooms.push_async_callback(limits.close)
+        admission = Admission(clock, partial(_total, store), limit_store=limits)
+        rooms.push_async_callback(admission.close)
+        admission.load(snapshot)
+        parts = store, mint, clock, _unknown, _nothing, payee
+        yield operations(lambda: snapshot, *parts, lambda: admission, live=False)
 
 
 async def apply_schema(snapshot: Snapshot, owner_url: str) -> list[int]:
@@ -82,6 +90,10 @@ def _postgresql_user(settings: Settings) -> str:
 
 async def _nothing() -> None:
     return None
+
+
+async def _total(store: Store, tenant: str, meter: str, since_us: int, until_us: int, sandbox: bool) -> int:
+    return await store.meter_total(tenant, meter, since_us=since_us, until_us=until_us, sandbox=sandbox)
 
 
 async def _unknown(tenant: str | None, key_id: str | None) -> None:

@@ -5,7 +5,8 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import TypeAlias
 
-from sidecar.admin import Changed, Desk, Mint, Operations
+from sidecar.admin import Changed, Desk, Explainer, Mint, Operations
+from sidecar.admission import Admission
 from sidecar.billing import Payee
 from sidecar.core.clock import Clock
 from sidecar.core.policy import JournalSettings, Settings, Snapshot
@@ -57,9 +58,15 @@ def operations(
     changed: Changed,
     flush: Callable[[], Awaitable[None]],
     payee: Payee | None,
+    admission: Callable[[], Admission],
+    *,
+    live: bool = True,
 ) -> Operations:
+    """``admission``: whose counters explain a decision; ``live``: they are those that decide."""
     desk = Desk(store, None if payee is None else payee.reporter, clock)
-    return Operations(store, store, snapshot, mint, clock, changed, flush, store, desk)
+    books = store if snapshot().settings.billing.stripe is not None else None
+    explainer = Explainer(store, books, snapshot, admission, clock, live=live)
+    return Operations(store, store, snapshot, mint, clock, changed, flush, store, desk, explainer)
 
 
 def open_limits(settings: Settings) -> RedisLimitStore | None:

@@ -26,6 +26,7 @@ def make_parser() -> argparse.ArgumentParser:
     _add_usage(commands)
     _add_export(commands)
     _add_margin(commands)
+    _add_explain(commands)
     _add_reconcile(commands)
     _add_outbox(_group(commands, "outbox", "usage on its way to the payee: list, retry, carry, drop"))
     _add_stripe(_group(commands, "stripe", "Stripe: plan, apply, drift of the catalogue; checkout, portal"))
@@ -136,6 +137,19 @@ def _add_margin(commands: _Commands) -> None:
     margin.add_argument("--buffer", metavar="PERCENT", help="of the price floor on the cost, such as 30%%")
     margin.add_argument("--after", metavar="CURSOR", help="with --by tenant: the page after this cursor")
     margin.add_argument("--limit", metavar="N", type=int, help="with --by tenant: at most so many, up to 1000 (100)")
+
+
+def _add_explain(commands: _Commands) -> None:
+    explain = _command(commands, "explain", "explain", "what a request would be answered now, and by which policies")
+    explain.add_argument("--route", required=True, help="the route's name")
+    explain.add_argument("--tenant", help="who calls; not for routes with auth: none")
+    explain.add_argument("--method", help="such as POST (default: GET, where the route takes it)")
+    explain.add_argument("--key", metavar="KEY_ID", help="with this key (default: any live key)")
+    explain.add_argument("--test", action="store_true", help="with a test key")
+    explain.add_argument("--ip", metavar="ADDRESS", help="from this address, for limits by ip")
+    explain.add_argument(
+        "--header", metavar="LINE", action="append", help="with this header, such as 'X-Org: acme'; may be repeated"
+    )
 
 
 def _add_reconcile(commands: _Commands) -> None:

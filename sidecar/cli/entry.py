@@ -5,7 +5,7 @@ import os
 import sys
 from collections.abc import Callable, Sequence
 
-from sidecar.cli import billing, commands, stripe
+from sidecar.cli import billing, commands, policies, stripe
 from sidecar.cli.arguments import make_parser
 from sidecar.core.errors import ConfigError, SidecarError
 
@@ -29,6 +29,7 @@ _COMMANDS: dict[str, Callable[[argparse.Namespace], int]] = {
     "usage": commands.usage,
     "export": commands.export,
     "margin": commands.margin,
+    "explain": policies.explain,
     "reconcile": billing.reconcile,
     "outbox list": billing.outbox_list,
     "outbox retry": billing.outbox_retry,

@@ -30,6 +30,7 @@ _NEVER = Event()  # waiting for it is a pause that Ctrl-C ends
 _READ_ONLY = frozenset({"tenants_list", "tenants_show", "keys_list", "usage", "usage_by", "margin"}) | {
     "desk.reconcile",
     "desk.outbox_list",
+    "explainer.explain",
 }
 Result = TypeVar("Result")
 

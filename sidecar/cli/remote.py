@@ -25,6 +25,7 @@ _CALLS = {
     "usage": ("GET", "/api/v1/usage/{tenant}"),
     "usage_by": ("GET", "/api/v1/usage"),
     "margin": ("GET", "/api/v1/margin"),
+    "explainer.explain": ("GET", "/api/v1/explain"),
     "reload": ("POST", "/api/v1/reload"),
     "export": ("GET", "/api/v1/export"),
     "desk.reconcile": ("GET", "/api/v1/reconcile"),
@@ -140,5 +141,5 @@ def _request(operation: str, arguments: dict[str, Any]) -> tuple[str, str, bytes
     if "/." in path or "//" in path or path.endswith("/"):
         raise NotFound(f"there is nothing named {', '.join(repr(arguments[name]) for name in in_path)}")
     if method == "GET":
-        return method, f"{path}?{urlencode(rest)}" if rest else path, None
+        return method, f"{path}?{urlencode(rest, doseq=True)}" if rest else path, None
     return method, path, json.dumps(rest).encode()
