@@ -2,7 +2,7 @@
 
 from sidecar.admin.billing_families import BILLING
 from sidecar.admin.family import Family
-from sidecar.admin.limit_families import SHADOW_REFUSED, SHARED_LIMITS
+from sidecar.admin.limit_families import QUOTA_SHARES, SHADOW_REFUSED, SHARED_LIMITS
 from sidecar.admin.rows import (
     DURATION_BOUNDS_US,
     OVERHEAD_BOUNDS_US,
@@ -152,6 +152,7 @@ _ADMISSION = (
         "Idle limit counters that made room for others.",
         one(lambda r: r.admission.evictions),
     ),
+    *QUOTA_SHARES,
     Family("quota_counters", "gauge", (), "Quota counters held in memory.", one(lambda r: r.admission.quota_counters)),
     Family(
         "quota_blind_total",

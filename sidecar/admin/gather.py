@@ -26,6 +26,7 @@ def read_admission(readings: AdmissionReadings, plans: Mapping[str, Plan]) -> Ad
         store_calls=readings.store_calls,
         store_failures=readings.store_failures,
         shadow_refused=dict(readings.shadow_refused),
+        thresholds=dict(readings.thresholds),
         quota_refused={pair: count for pair, count in readings.refused.items() if pair in quotas},
     )
 

@@ -1,4 +1,4 @@
-"""The metrics of limits that nodes share, and of what is in shadow mode."""
+"""The metrics of limits that nodes share, of what is in shadow mode, and of shares of quotas."""
 
 from sidecar.admin.family import Family
 from sidecar.admin.rows import by_pair, one
@@ -31,5 +31,14 @@ SHARED_LIMITS = (
         (),
         "Of these, calls without an answer in time.",
         one(lambda r: r.admission.store_failures),
+    ),
+)
+QUOTA_SHARES = (
+    Family(
+        "quota_thresholds_total",
+        "counter",
+        ("plan", "quota", "threshold"),
+        "Shares of quotas that tenants reached, in percent, each told once.",
+        lambda r: [((plan, quota, str(share)), n) for (plan, quota, share), n in r.admission.thresholds.items()],
     ),
 )

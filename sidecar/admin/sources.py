@@ -21,6 +21,7 @@ class AdmissionReading:
     what was used earlier could be read. ``limit_blind``: by plan, limit and what was decided, while the store that
     counts limits for all nodes did not answer; ``store_calls``, ``store_failures``: of that store. ``shadow_refused``:
     by plan and name, what limits and quotas in shadow mode would have refused.
+    ``thresholds``: by plan, quota and percent.
     """
 
     buckets: int = 0
@@ -36,6 +37,7 @@ class AdmissionReading:
     store_calls: int = 0
     store_failures: int = 0
     shadow_refused: Mapping[tuple[str, str], int] = field(default_factory=dict)
+    thresholds: Mapping[tuple[str, str, int], int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

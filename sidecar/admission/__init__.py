@@ -13,6 +13,7 @@ from sidecar.admission.gate import Gate, Pending, Ticket
 from sidecar.admission.quotas import MeterTotal
 from sidecar.admission.refusals import PolicyUse, Refused
 from sidecar.admission.room import Admission, Readings, Seat
+from sidecar.admission.thresholds import Tell
 
 __all__ = [
     "Admission",
@@ -27,5 +28,6 @@ __all__ = [
     "Refused",
     "Seat",
     "Standing",
+    "Tell",
     "Ticket",
 ]

@@ -12,6 +12,7 @@ from sidecar.admission.quotas import MeterTotal, Quotas
 from sidecar.admission.refusals import PolicyUse, Refused
 from sidecar.admission.shadow import ShadowGate
 from sidecar.admission.shared import SharedGate
+from sidecar.admission.thresholds import Tell, Thresholds
 from sidecar.core.clock import Clock
 from sidecar.core.policy import Route, Snapshot
 from sidecar.core.ports import LimitStore
@@ -25,7 +26,8 @@ class Readings:
     what was used earlier could be read. ``overflows``: look-ups that ended at a shared counter. ``blind``: decisions
     without the store of shared limits, by (plan, limit, allow | deny | local | shadow); ``store_calls`` and
     ``store_failures``: calls of that store. ``shadow_refused``: what policies in shadow mode would have refused, by
-    (plan, policy name).
+    (plan, policy name). ``thresholds``: shares of quotas that tenants reached and that were told
+    here first, by (plan, quota, percent).
     """
 
     buckets: int
@@ -40,6 +42,7 @@ class Readings:
     store_calls: int = 0
     store_failures: int = 0
     shadow_refused: dict[tuple[str, str], int] = field(default_factory=dict)
+    thresholds: dict[tuple[str, str, int], int] = field(default_factory=dict)
 
 
 class Seat:
@@ -77,7 +80,8 @@ class Seat:
 class Admission:
     """Local admission: limits, concurrency and quotas, decided in process.
 
-    ``limit_store``: who counts limits that nodes share; None: they are counted in process.
+    ``limit_store``: who counts limits that nodes share; None: they are counted in process. ``tell``: who is told of
+    shares of quotas that tenants reach, by the task ``thresholds.run``; None: nobody.
     ``meter_total(tenant, meter, since_us, until_us, sandbox)`` sums the ledger over Unix microseconds [since, until).
     Bounds: ``max_buckets`` windows and concurrency counters (see ``buckets``), ``max_quotas`` quota counters (see
     ``quotas``); gates live with their seats, which belong to the caller.
@@ -89,6 +93,7 @@ class Admission:
         meter_total: MeterTotal,
         *,
         limit_store: LimitStore | None = None,
+        tell: Tell | None = None,
         max_buckets: int = 1_000_000,
         max_quotas: int = 1_000_000,
     ) -> None:
@@ -97,6 +102,7 @@ class Admission:
         self._clock = clock
         self._buckets = Buckets(max_buckets)
         self._quotas = Quotas(clock, meter_total, max_quotas)
+        self.thresholds = None if tell is None else Thresholds(clock, meter_total, tell)
         self._tallies: dict[str, Tally] = {}
         self._seats: WeakSet[Seat] = WeakSet()
         self._anonymous: dict[str, Gate] = {}
@@ -109,6 +115,8 @@ class Admission:
         """
         self.snapshot = snapshot
         self._anonymous = {}
+        if self.thresholds is not None:
+            self.thresholds.forget()
 
     async def seat(self, principal: Principal) -> Seat:
         """A seat for ``principal``, once what its quotas used so far is known. StoreError when that cannot be read."""
@@ -126,7 +134,11 @@ class Admission:
 
     def compile(self, principal: Principal, route: Route) -> Gate:
         """A new gate from the current snapshot. Callers use ``Seat.gate``, which keeps it."""
-        return self._gate(demand(self.snapshot, principal, route, self._quotas), principal.tenant)
+        needed = demand(self.snapshot, principal, route, self._quotas)
+        if self.thresholds is not None:
+            for rule in needed.quotas:
+                self.thresholds.watch(needed.plan, rule)
+        return self._gate(needed, principal.tenant)
 
     async def explain(self, principal: Principal | None, route: Route, asker: Asker) -> Explanation:
         """What a request would be answered now, and how every policy stands that it meets; nothing is consumed.
@@ -175,6 +187,7 @@ class Admission:
             shadow_refused={
                 (plan, name): count for plan, tally in tallies for name, count in tally.shadow_refused.items()
             },
+            thresholds={} if self.thresholds is None else dict(self.thresholds.told),
         )
 
     async def close(self) -> None:

@@ -9,7 +9,7 @@ import aiohttp
 from aiohttp import web
 
 from sidecar.admin import make_public_app
-from sidecar.admission import Admission, MeterTotal
+from sidecar.admission import Admission, MeterTotal, Tell
 from sidecar.app.access import Access
 from sidecar.app.pools import Pools
 from sidecar.app.process import Process
@@ -31,7 +31,7 @@ _log = logging.getLogger("sidecar")
 
 class Front(Process):
     """The lane's half. Whoever builds on it opens the journal, the look-ups and the limits first, and
-    says who sums meters (``_totals``)."""
+    says who sums meters (``_totals``) and who is told of shares of quotas (``_tell``)."""
 
     _journal: Journal
     _shipper: Shipper
@@ -39,6 +39,7 @@ class Front(Process):
     _limits: LimitStore | None
     _books: AccountSource | None
     _totals: MeterTotal
+    _tell: Tell | None = None
 
     def __init__(self, snapshot: Snapshot, clock: Clock | None = None, **more: Any) -> None:
         super().__init__(snapshot, clock, **more)
@@ -49,11 +50,13 @@ class Front(Process):
 
     async def _open_lane(self, snapshot: Snapshot, pages: Iterable[web.RouteDef]) -> None:
         settings, identity = snapshot.settings, snapshot.settings.identity
-        self._admission = Admission(self._clock, self._totals, limit_store=self._limits)
+        self._admission = Admission(self._clock, self._totals, limit_store=self._limits, tell=self._tell)
         self._rooms.push_async_callback(self._admission.close)
         self._admission.load(snapshot)
         if self._admission.keeper is not None:
             self._background(self._admission.keeper.run())
+        if self._admission.thresholds is not None:
+            self._background(self._admission.thresholds.run())
         signer = None
         if identity.upstream_jwt is not None:
             signer = UpstreamSigner(identity.upstream_jwt, signing_key(settings.data), self._clock)

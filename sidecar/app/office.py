@@ -25,7 +25,7 @@ from sidecar.app.parts import Store, close_store, open_journal, open_limits, ope
 from sidecar.app.process import Process
 from sidecar.app.readings import LaneSources
 from sidecar.app.reloading import Reloads
-from sidecar.billing import Payee, Reporting, open_payments, payee_of
+from sidecar.billing import Payee, Reporting, open_notices, open_payments, payee_of
 from sidecar.config import Configuration
 from sidecar.core.accounts import PaymentCounts
 from sidecar.core.clock import NS_PER_S, Clock
@@ -57,6 +57,7 @@ class Office(Process):
         self._payee: Payee | None = None
         self._reporting: Reporting | None = None
         self._counters: Admission | None = None
+        self._notice_counts = PaymentCounts()  # where nobody pays
         self.reloads = Reloads(configuration, self._take, lambda: self.snapshot)
 
     @abstractmethod
@@ -139,12 +140,20 @@ class Office(Process):
         if self._payments is not None:
             self._rooms.push_async_callback(self._payments.close)
             self._payments.start()
+        else:
+            self._send_notices()
         self._payee = payee_of(self.snapshot, self._store, self._clock)
         if self._payee is not None:
             self._rooms.push_async_callback(self._payee.parts.close)
             self._reporting = Reporting(self._store, self._payee.parts, self._journal.identity, self._clock)
             self._rooms.push_async_callback(self._reporting.close)
             self._background(self._reporting.run())
+
+    def _send_notices(self) -> None:
+        notices = open_notices(lambda: self.snapshot, self._store, self._clock, self._notice_counts)
+        if notices is not None:
+            self._rooms.push_async_callback(notices.close)
+            self._background(notices.run())
 
     async def _open_admin(self, settings: Settings) -> None:
         token = settings.admin.token or admin_token(settings.data)
@@ -216,7 +225,7 @@ class Office(Process):
             build=lambda: Build(*versions, self.reloads.digest()),
             currency=lambda: self.snapshot.costs.currency,
             margin=self._margin.read,
-            payments=self._payments.counts.read if self._payments else PaymentCounts,
+            payments=(self._payments.counts if self._payments else self._notice_counts).read,
             billing=lambda: None if self._reporting is None else self._reporting.read(),
             reloads=self.reloads.reading,
             refresh=self._refresh,

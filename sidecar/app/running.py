@@ -2,6 +2,7 @@
 
 from sidecar.app.front import Front
 from sidecar.app.office import Office, bound
+from sidecar.billing import teller
 from sidecar.config import Configuration
 from sidecar.core.clock import Clock
 from sidecar.core.policy import Snapshot
@@ -27,6 +28,7 @@ class App(Front, Office):
         self._open_peppers()
         self._lookups = self._store
         self._totals = self._meter_total
+        self._tell = teller(lambda: self.snapshot, self._store)
         self._books = self._store if settings.billing.stripe is not None else None
         await self._open_lane(self.snapshot, self._open_payments())
         self._open_billing()

@@ -4,10 +4,12 @@ from sidecar.billing.operations import (
     apply_catalogue,
     make_checkout,
     make_portal,
+    open_notices,
     open_payments,
     plan_catalogue,
     preview_notices,
     send_notices,
+    teller,
     try_stripe,
 )
 from sidecar.billing.payees import Payee, payee_of
@@ -23,10 +25,12 @@ __all__ = [
     "apply_catalogue",
     "make_checkout",
     "make_portal",
+    "open_notices",
     "open_payments",
     "payee_of",
     "plan_catalogue",
     "preview_notices",
     "send_notices",
+    "teller",
     "try_stripe",
 ]

@@ -1,18 +1,24 @@
 """What operators do with Stripe, each call with a client of its own; and what the app runs."""
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
-from sidecar.core.accounts import Notice
+from sidecar.core.accounts import Notice, PaymentCounts
 from sidecar.core.clock import Clock
+from sidecar.core.credit_store import CrossingStore
+from sidecar.core.crossings import Crossing
 from sidecar.core.errors import SidecarError
-from sidecar.core.policy import Snapshot
+from sidecar.core.policy import Quota, Snapshot
 
 if TYPE_CHECKING:
     from sidecar.billing.access import Mint, Payments, PaymentStore
     from sidecar.billing.catalogue import Difference
+    from sidecar.billing.notices import NoticeService
+    from sidecar.billing.notices.service import NoticeStore
     from sidecar.billing.stripe import StripeClient
+
+Tell: TypeAlias = Callable[[Crossing, str, Quota], Awaitable[bool]]
 
 
 async def plan_catalogue(snapshot: Snapshot) -> "Difference":
@@ -42,6 +48,25 @@ def open_payments(
     from sidecar.billing.access import Payments
 
     return Payments(settings, snapshot, store, mint, node, clock)
+
+
+def open_notices(
+    snapshot: Callable[[], Snapshot], store: "NoticeStore", clock: Clock, counts: PaymentCounts
+) -> "NoticeService | None":
+    """What sends notices where no payment is kept true; None where nobody is told."""
+    settings = snapshot().settings.billing.notices
+    if not settings.channels:
+        return None
+    from sidecar.billing.notices import NoticeService  # loads aiosmtplib
+
+    return NoticeService(store, settings, clock, counts)
+
+
+def teller(snapshot: Callable[[], Snapshot], store: CrossingStore) -> "Tell":
+    """Who writes down that a share of a quota was reached, and tells."""
+    from sidecar.billing.notices import ThresholdTeller
+
+    return ThresholdTeller(store, snapshot).tell
 
 
 async def make_checkout(

@@ -1,6 +1,7 @@
 """The tables of ``policies/*.yaml``: meters, routes, plans, tenants and costs."""
 
 import re
+from collections.abc import Iterable
 from difflib import get_close_matches
 from functools import cache, lru_cache
 from typing import Any
@@ -115,6 +116,10 @@ TENANT_NAME = ScalarKind(
     lambda scalar: check_tenant_name(text_of(scalar)),
     {"type": "string", "pattern": f"^{NAME}$"},
 )
+
+
+def _ascending(values: Iterable[int]) -> tuple[int, ...]:
+    return tuple(sorted(values))
 
 
 def _make_quota(**known: Any) -> Quota:
@@ -248,6 +253,12 @@ QUOTA = Table(
             default="block",
         ),
         _MODE,
+        Field(
+            "thresholds",
+            ListOf(integer(1, 10_000), "shares in percent such as [80, 100]", make=_ascending, most=16),
+            "The shares of the limit, in percent, that are told once when a tenant reaches them: a notice, a line in "
+            "the log, a metric. `[]`: none.",
+        ),
     ),
     of=Quota,
 )

@@ -53,7 +53,7 @@ class Quota:
 
     ``period``: hour, day, week, month of the calendar in ``time_zone``, or ``billing``: the tenant's own.
     ``overage``: ``block`` refuses, ``allow`` lets pass, ``bill`` lets pass and is priced as overage. ``mode`` as in
-    Limit.
+    Limit. ``thresholds``: at which shares of the limit, in percent, somebody is told; ascending.
     """
 
     name: str
@@ -64,6 +64,7 @@ class Quota:
     origin: Origin = field(default=Origin(), compare=False)
     time_zone: str = "UTC"
     mode: str = "enforce"
+    thresholds: tuple[int, ...] = (50, 80, 100, 120)
 
     def cycle(self, billing: str) -> str:
         """The text of the cycle (core.periods) that it is counted by; ``billing``: that of the tenant's own."""

@@ -9,7 +9,7 @@ from typing import Protocol
 
 from sidecar.core.leases import Answer, Ask
 from sidecar.core.records import UsageRecord
-from sidecar.core.values import AccessState, ApiKey, Tenant
+from sidecar.core.values import AccessState, ApiKey, Tenant, Terms
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -126,9 +126,16 @@ class TenantStore(Lookups, Protocol):
         ...
 
     async def set_tenant(
-        self, name: str, *, plan: str | None = None, state: AccessState | None = None, actor: str, at_ns: int
+        self,
+        name: str,
+        *,
+        plan: str | None = None,
+        state: AccessState | None = None,
+        terms: Terms | None = None,
+        actor: str,
+        at_ns: int,
     ) -> Tenant:
-        """Changes what is not None. NotFound when there is no such tenant."""
+        """Changes what is not None; ``terms`` as a whole. NotFound when there is no such tenant."""
         ...
 
     async def keys(self, tenant: str, *, after: str = "", limit: int = 100) -> list[ApiKey]:

@@ -49,6 +49,15 @@ class Overrides:
 
 
 @dataclass(frozen=True, slots=True)
+class Terms:
+    """What a tenant has of its own: when its billing periods begin, and numbers in place of its plan's."""
+
+    anchor: Anchor | None = None
+    time_zone: str | None = None
+    overrides: Overrides | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Tenant:
     """The paying party. ``created_ns``: Unix nanoseconds, 0 for one declared in ``policies/``.
 
@@ -63,6 +72,11 @@ class Tenant:
     anchor: Anchor | None = None
     time_zone: str | None = None
     overrides: Overrides | None = None
+
+    @property
+    def terms(self) -> Terms:
+        """Those three as one."""
+        return Terms(self.anchor, self.time_zone, self.overrides)
 
 
 @dataclass(frozen=True, slots=True)

@@ -36,6 +36,9 @@ _SUMMED = {
     "arrivals": ("attempts", "at_ns", "finished_ns"),
     "claims": ("at_ns",),
     "notices": ("attempts", "at_ns", "done_ns"),
+    "credit_grants": ("amount", "granted_ns", "priority", "expires_ns", "revoked_ns", "burned"),
+    "credit_books": ("until_minute", "uncovered"),
+    "crossings": ("start_s", "threshold", "quantity", "end_s", "used", "at_ns"),
     "rejected_records": ("segment", "byte"),
 } | {
     f"{what}_by_{period}": (period, "status_class", "sandbox", *values)

@@ -17,7 +17,7 @@ from sidecar.core.money import Money
 from sidecar.core.policy import Costs, MeterPrice, Plan, Price, Route, Snapshot
 from sidecar.core.ports import EventPage, Position, UsageQuery, UsageReport, UsageRow, UsageTotals
 from sidecar.core.records import UsageRecord, encode_record
-from sidecar.core.values import AccessState, ApiKey, Tenant
+from sidecar.core.values import AccessState, ApiKey, Tenant, Terms
 from sidecar.metering import Tallies
 from sidecar.storage import SqliteStore
 
@@ -43,12 +43,21 @@ class DictStore:
         self.audit.append((actor, "add_tenant"))
 
     async def set_tenant(
-        self, name: str, *, plan: str | None = None, state: AccessState | None = None, actor: str, at_ns: int
+        self,
+        name: str,
+        *,
+        plan: str | None = None,
+        state: AccessState | None = None,
+        terms: Terms | None = None,
+        actor: str,
+        at_ns: int,
     ) -> Tenant:
         if name not in self._tenants:
             raise NotFound(f"there is no tenant {name}")
         old = self._tenants[name]
-        self._tenants[name] = replace(old, plan=plan or old.plan, state=state or old.state)
+        own = old.terms if terms is None else terms
+        changed = {"anchor": own.anchor, "time_zone": own.time_zone, "overrides": own.overrides}
+        self._tenants[name] = replace(old, plan=plan or old.plan, state=state or old.state, **changed)
         self.audit.append((actor, "set_tenant"))
         return self._tenants[name]
 

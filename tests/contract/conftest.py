@@ -7,13 +7,14 @@ from typing import Protocol
 import pytest
 
 from sidecar.core.billing_store import BillingStore
+from sidecar.core.credit_store import CreditStore, CrossingStore
 from sidecar.core.ports import Ledger, TenantStore
 from sidecar.storage import SqliteStore
 from sidecar.storage.postgres import PostgresStore
 from tests.storage.postgres.server import Server, run, shared_server
 
 
-class Books(BillingStore, Ledger, TenantStore, Protocol):
+class Books(BillingStore, CreditStore, CrossingStore, Ledger, TenantStore, Protocol):
     """What an adapter of BillingStore is."""
 
 

@@ -7,7 +7,7 @@ import pytest
 from sidecar.core.errors import Conflict, NotFound
 from sidecar.core.ports import Ledger, Position, TenantStore
 from sidecar.core.records import UsageRecord, encode_record
-from sidecar.core.values import AccessState, ApiKey, Tenant
+from sidecar.core.values import AccessState, Anchor, ApiKey, Override, Overrides, Tenant, Terms
 
 ACME = Tenant("acme", "pro", AccessState.GRACE, "cus_1", 5)
 KEY = ApiKey("k1", "acme", "ci", True, b"\x01" * 32, "p1", ("read", "write"), 10, 99)
@@ -130,3 +130,18 @@ async def test_last_use_comes_with_the_batch_and_never_goes_back(tenant_store: T
         await ledger.append([encode_record(used)], Position(1, 16 + number))
     assert (await tenant_store.key("k1")).last_used_ns == 70_000
     assert await tenant_store.key("jwt:someone") is None
+
+
+async def test_a_tenants_own_terms_are_kept_and_replaced_as_a_whole(tenant_store: TenantStore) -> None:
+    overrides = Overrides(
+        limits={"steady": Override("steady", 7)}, quotas={"monthly": Override("monthly", overage="allow")}
+    )
+    own = dataclasses.replace(ACME, anchor=Anchor(31, 570), time_zone="Europe/Berlin", overrides=overrides)
+    await tenant_store.add_tenant(own, actor="me")
+    assert await tenant_store.tenant("acme") == own
+    before = await tenant_store.keys_version()
+    changed = await tenant_store.set_tenant("acme", terms=Terms(time_zone="Asia/Tokyo"), actor="me", at_ns=7)
+    assert changed == dataclasses.replace(ACME, time_zone="Asia/Tokyo") == await tenant_store.tenant("acme")
+    assert await tenant_store.keys_version() > before
+    assert (await tenant_store.set_tenant("acme", plan="scale", actor="me", at_ns=8)).time_zone == "Asia/Tokyo"
+    assert await tenant_store.set_tenant("acme", plan="pro", terms=Terms(), actor="me", at_ns=9) == ACME

@@ -8,7 +8,7 @@ import pytest
 
 from sidecar.core.clock import ManualClock
 from sidecar.core.errors import Conflict, NotFound, StoreError
-from sidecar.core.values import AccessState, ApiKey, Tenant
+from sidecar.core.values import AccessState, ApiKey, Tenant, Terms
 from sidecar.identity import MintedKey, Peppers, new_key
 
 
@@ -42,12 +42,21 @@ class DictStore:
         self.version += 1
 
     async def set_tenant(
-        self, name: str, *, plan: str | None = None, state: AccessState | None = None, actor: str, at_ns: int
+        self,
+        name: str,
+        *,
+        plan: str | None = None,
+        state: AccessState | None = None,
+        terms: Terms | None = None,
+        actor: str,
+        at_ns: int,
     ) -> Tenant:
         if name not in self.by_name:
             raise NotFound(name)
         old = self.by_name[name]
-        self.by_name[name] = replace(old, plan=plan or old.plan, state=state or old.state)
+        own = old.terms if terms is None else terms
+        changed = {"anchor": own.anchor, "time_zone": own.time_zone, "overrides": own.overrides}
+        self.by_name[name] = replace(old, plan=plan or old.plan, state=state or old.state, **changed)
         self.version += 1
         return self.by_name[name]
 

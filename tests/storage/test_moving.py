@@ -4,6 +4,7 @@ import json
 import os
 import random
 from collections.abc import AsyncIterator, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -13,6 +14,8 @@ import pytest
 
 from sidecar.core.accounts import Account, Arrival, Notice
 from sidecar.core.billing import Parity, Period, RowQuery, Window
+from sidecar.core.credits import Book, Grant
+from sidecar.core.crossings import Crossing
 from sidecar.core.errors import Conflict, StoreError
 from sidecar.core.ports import Position, UsageQuery
 from sidecar.core.records import UsageRecord, encode_record
@@ -119,6 +122,12 @@ async def with_accounts(store: SqliteStore) -> None:
         await store.save_account(account, actor="me", at_ns=1, notices=notices)
         await store.claim(f"first key of {number}", name, at_ns=number)
         await store.receive(Arrival(f"evt_{number}", "invoice.paid", "in_1", '{"a": "\\u0000"}', number))
+        grant = Grant(name, f"in_{number}", 10**6, "USD", number, expires_ns=number or None, note="nul\x00")
+        await store.add_grant(grant, actor="me")
+        await store.add_grant(replace(grant, source="in_x"), actor="me")
+        await store.settle_credits(Book(name, number, 7), {"in_x": number}, if_until=None)
+        await store.cross(Crossing(name, "monthly", 0, 10**9, 80, 100, 80 + number, 9), ())
+    await store.revoke_grant(TENANTS[0], "in_0", at_ns=9, actor="me")
     await store.finish("evt_1", at_ns=9, note="done")
     await store.postpone("evt_2", next_ns=9, note="later")
     await store.settle_notice("n1", "email", done=True, at_ns=9)
@@ -158,6 +167,8 @@ async def answers(store: SqliteStore | PostgresStore) -> dict[str, Any]:
     }
     said |= {
         "books": await store.instance(),
+        "grants": [await store.grants(name, limit=1000) for name in TENANTS],
+        "credit": [(found[0], sorted(found[1], key=str)) for found in [await store.credit(name) for name in TENANTS]],
         "accounts": sorted(await store.accounts(limit=1000), key=lambda account: account.tenant),
         "marks": sorted(await store.marks(before=10**9)),
         "rows": await store.rows(RowQuery()),

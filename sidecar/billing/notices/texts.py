@@ -42,6 +42,11 @@ KINDS: Mapping[str, tuple[str, str]] = {
         "nothing yet). While it is a draft (final: 0) it can be put right: sidecar reconcile --tenant {tenant} says "
         "what differs.",
     ),
+    "quota.threshold": (
+        "{tenant} has used {threshold} % of {quota}",
+        "{tenant} (plan {plan}) has used {used} of the {limit} {meter} of its quota {quota}, which starts anew at "
+        "{until}. Beyond the limit: {overage}.",
+    ),
     "status.unknown": (
         "{tenant} has a subscription in an unknown state",
         'Stripe says "{status}" of the subscription of {tenant}, which this version does not know. Its access stays as '
@@ -76,6 +81,9 @@ def example(kind: str, tenant: str, channel: str, at_ns: int) -> Notice:
             "billed": 1000,
             "final": 0,
         }
+    if kind.startswith("quota."):
+        facts = {"tenant": tenant, "plan": "pro", "quota": "monthly", "meter": "requests", "threshold": 80}
+        facts |= {"limit": 10_000, "used": 8_004, "overage": "block", "until": at_ns // NS_PER_S + 7 * 86_400}
     return Notice(f"example:{kind}:{tenant}:{at_ns}", channel, kind, tenant, facts, at_ns)
 
 

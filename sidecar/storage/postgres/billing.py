@@ -9,7 +9,9 @@ from typing import Concatenate, ParamSpec, TypeVar
 
 from sidecar.core.accounts import Account, Arrival, Notice
 from sidecar.core.billing import OutboxRow, Parity, Period, RowQuery, Window
-from sidecar.storage.postgres import accounts, assigning, inbox, outbox
+from sidecar.core.credits import Book, Grant
+from sidecar.core.crossings import Crossing
+from sidecar.storage.postgres import accounts, assigning, credits, inbox, outbox
 from sidecar.storage.postgres.connection import OPERATOR, READER, Connection, Links
 
 _P = ParamSpec("_P")
@@ -59,6 +61,26 @@ class PostgresBilling(ABC):
         self, account: Account, *, actor: str, at_ns: int, notices: Sequence[Notice] = (), if_read_ns: int | None = None
     ) -> bool:
         return await self._change(self._billing, accounts.save_account, account, actor, at_ns, notices, if_read_ns)
+
+    # Credits ----------------------------------------------------------------------------------------------------------
+
+    async def add_grant(self, grant: Grant, *, actor: str) -> tuple[Grant, bool]:
+        return await self._change(self._billing, credits.add_grant, grant, actor)
+
+    async def revoke_grant(self, tenant: str, source: str, *, at_ns: int, actor: str) -> Grant:
+        return await self._change(self._billing, credits.revoke_grant, tenant, source, at_ns, actor)
+
+    async def grants(self, tenant: str, *, after: str = "", limit: int = 100) -> list[Grant]:
+        return await self._read(self._reports, READER, tenant, credits.grants, tenant, after, limit)
+
+    async def credit(self, tenant: str) -> tuple[Book | None, list[Grant]]:
+        return await self._read(self._lookups, READER, tenant, credits.credit, tenant)
+
+    async def settle_credits(self, book: Book, burned: Mapping[str, int], *, if_until: int | None) -> bool:
+        return await self._change(self._billing, credits.settle_credits, book, burned, if_until)
+
+    async def cross(self, crossing: Crossing, notices: Sequence[Notice]) -> bool:
+        return await self._change(self._billing, credits.cross, crossing, notices)
 
     # Outbox -----------------------------------------------------------------------------------------------------------
 

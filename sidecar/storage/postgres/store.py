@@ -5,7 +5,7 @@ from functools import partial
 from typing import Concatenate, ParamSpec, TypeVar
 
 from sidecar.core.ports import EventPage, Position, UsageQuery, UsageReport, UsageRow
-from sidecar.core.values import AccessState, ApiKey, Tenant
+from sidecar.core.values import AccessState, ApiKey, Tenant, Terms
 from sidecar.storage.postgres import entries, events, sums, tenants
 from sidecar.storage.postgres.address import Address
 from sidecar.storage.postgres.billing import PostgresBilling
@@ -118,9 +118,16 @@ class PostgresStore(PostgresBilling):
         await self._change(self._lookups, tenants.add_tenant, tenant, actor)
 
     async def set_tenant(
-        self, name: str, *, plan: str | None = None, state: AccessState | None = None, actor: str, at_ns: int
+        self,
+        name: str,
+        *,
+        plan: str | None = None,
+        state: AccessState | None = None,
+        terms: Terms | None = None,
+        actor: str,
+        at_ns: int,
     ) -> Tenant:
-        return await self._change(self._lookups, tenants.set_tenant, name, plan, state, actor, at_ns)
+        return await self._change(self._lookups, tenants.set_tenant, name, plan, state, terms, actor, at_ns)
 
     async def key(self, key_id: str) -> ApiKey | None:
         return await self._read(self._lookups, INGEST, None, tenants.key, key_id)

@@ -4,19 +4,21 @@ import json
 from typing import Any
 
 from sidecar.core.errors import Conflict, NotFound
-from sidecar.core.values import AccessState, ApiKey, Tenant
+from sidecar.core.values import AccessState, ApiKey, Tenant, Terms
+from sidecar.storage.credit_values import tenant_change, tenant_facts, tenant_of, terms_text
 from sidecar.storage.postgres.connection import Connection
-from sidecar.storage.postgres.texts import shown, stored
+from sidecar.storage.postgres.texts import all_shown, shown, stored
 
 AUDIT_ROWS = 1_000_000
-_TENANT = "SELECT tenant, plan, state, stripe_customer, created_ns FROM sidecar.tenants"
+_TENANT = "SELECT tenant, plan, state, stripe_customer, created_ns, terms FROM sidecar.tenants"
 _KEY_COLUMNS = "id, tenant, name, sandbox, digest, pepper, scopes, created_ns, expires_ns, revoked_ns, last_used_ns"
 _KEY = f"SELECT {_KEY_COLUMNS} FROM sidecar.api_keys"  # noqa: S608 - fixed texts
 _ADD_TENANT = """
-    INSERT INTO sidecar.tenants (tenant, plan, state, stripe_customer, created_ns) VALUES ($1, $2, $3, $4, $5)
+    INSERT INTO sidecar.tenants (tenant, plan, state, stripe_customer, created_ns, terms)
+    VALUES ($1, $2, $3, $4, $5, $6)
     ON CONFLICT (tenant) DO NOTHING RETURNING true
 """
-_SET_TENANT = "UPDATE sidecar.tenants SET plan = coalesce($2, plan), state = coalesce($3, state) WHERE tenant = $1"
+_SET_TENANT = "UPDATE sidecar.tenants SET plan = $2, state = $3, terms = $4 WHERE tenant = $1"
 _ADD_KEY = f"""
     INSERT INTO sidecar.api_keys ({_KEY_COLUMNS}) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)
     ON CONFLICT (id) DO NOTHING RETURNING true
@@ -37,26 +39,29 @@ async def tenants(connection: Connection, after: str, limit: int) -> list[Tenant
 
 async def add_tenant(connection: Connection, new: Tenant, actor: str) -> None:
     customer = None if new.stripe_customer is None else stored(new.stripe_customer)
-    values = (stored(new.name), stored(new.plan), new.state.value, customer, new.created_ns)
+    values = (stored(new.name), stored(new.plan), new.state.value, customer, new.created_ns, terms_text(new.terms))
     if not await connection.fetchval(_ADD_TENANT, *values):
         raise Conflict(f"there is a tenant {new.name!r} already")
     await _record(connection, new.created_ns, actor, "tenant.add", new.name, plan=new.plan, state=new.state.value)
 
 
 async def set_tenant(
-    connection: Connection, name: str, plan: str | None, state: AccessState | None, actor: str, at_ns: int
+    connection: Connection,
+    name: str,
+    plan: str | None,
+    state: AccessState | None,
+    terms: Terms | None,
+    actor: str,
+    at_ns: int,
 ) -> Tenant:
     row = await connection.fetchrow(f"{_TENANT} WHERE tenant = $1 FOR UPDATE", stored(name))
     if row is None:
         raise NotFound(f"there is no tenant {name!r}")
     old = _tenant(row)
-    changed = {key: str(value) for key, value in (("plan", plan), ("state", state)) if value is not None}
-    await connection.execute(
-        _SET_TENANT, stored(name), None if plan is None else stored(plan), None if state is None else state.value
-    )
-    was = {"was_plan": old.plan, "was_state": old.state.value}
-    await _record(connection, at_ns, actor, "tenant.set", name, **changed, **was)
-    return Tenant(name, plan or old.plan, state or old.state, old.stripe_customer, old.created_ns)
+    new = tenant_change(old, plan, state, terms)
+    await connection.execute(_SET_TENANT, stored(name), stored(new.plan), new.state.value, terms_text(new.terms))
+    await _record(connection, at_ns, actor, "tenant.set", name, **tenant_facts(old, new))
+    return new
 
 
 async def key(connection: Connection, key_id: str) -> ApiKey | None:
@@ -118,10 +123,7 @@ async def _record(connection: Connection, at_ns: int, actor: str, action: str, s
 
 
 def _tenant(row: Any) -> Tenant:
-    name, plan, state, customer, created_ns = row
-    return Tenant(
-        shown(name), shown(plan), AccessState(state), None if customer is None else shown(customer), created_ns
-    )
+    return tenant_of(all_shown(row))
 
 
 def _key(row: Any) -> ApiKey:

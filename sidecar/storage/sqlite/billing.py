@@ -5,7 +5,9 @@ from collections.abc import Mapping, Sequence
 
 from sidecar.core.accounts import Account, Arrival, Notice
 from sidecar.core.billing import OutboxRow, Parity, Period, RowQuery, Window
-from sidecar.storage.sqlite import accounts, assigning, inbox, outbox
+from sidecar.core.credits import Book, Grant
+from sidecar.core.crossings import Crossing
+from sidecar.storage.sqlite import accounts, assigning, credits, inbox, outbox
 from sidecar.storage.sqlite.connection import ConnectionThread
 
 
@@ -35,6 +37,26 @@ class SqliteBilling(ABC):
         self, account: Account, *, actor: str, at_ns: int, notices: Sequence[Notice] = (), if_read_ns: int | None = None
     ) -> bool:
         return await self._writing.run(accounts.save_account, account, actor, at_ns, notices, if_read_ns)
+
+    # Credits ----------------------------------------------------------------------------------------------------------
+
+    async def add_grant(self, grant: Grant, *, actor: str) -> tuple[Grant, bool]:
+        return await self._writing.run(credits.add_grant, grant, actor)
+
+    async def revoke_grant(self, tenant: str, source: str, *, at_ns: int, actor: str) -> Grant:
+        return await self._writing.run(credits.revoke_grant, tenant, source, at_ns, actor)
+
+    async def grants(self, tenant: str, *, after: str = "", limit: int = 100) -> list[Grant]:
+        return await self._reports.run(credits.grants, tenant, after, limit)
+
+    async def credit(self, tenant: str) -> tuple[Book | None, list[Grant]]:
+        return await self._lookups.run(credits.credit, tenant)
+
+    async def settle_credits(self, book: Book, burned: Mapping[str, int], *, if_until: int | None) -> bool:
+        return await self._writing.run(credits.settle_credits, book, burned, if_until)
+
+    async def cross(self, crossing: Crossing, notices: Sequence[Notice]) -> bool:
+        return await self._writing.run(credits.cross, crossing, notices)
 
     # Outbox -----------------------------------------------------------------------------------------------------------
 

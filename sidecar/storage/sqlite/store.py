@@ -7,7 +7,7 @@ from typing import Any
 
 from sidecar.core.errors import StoreError
 from sidecar.core.ports import EventPage, Position, UsageQuery, UsageReport, UsageRow
-from sidecar.core.values import AccessState, ApiKey, Tenant
+from sidecar.core.values import AccessState, ApiKey, Tenant, Terms
 from sidecar.storage.sqlite import assigning, entries, events, lock, moves, retention, schema, sums, tables, tenants
 from sidecar.storage.sqlite.billing import SqliteBilling
 from sidecar.storage.sqlite.connection import ConnectionThread
@@ -107,9 +107,16 @@ class SqliteStore(SqliteBilling):
         await self._writing.run(tenants.add_tenant, tenant, actor)
 
     async def set_tenant(
-        self, name: str, *, plan: str | None = None, state: AccessState | None = None, actor: str, at_ns: int
+        self,
+        name: str,
+        *,
+        plan: str | None = None,
+        state: AccessState | None = None,
+        terms: Terms | None = None,
+        actor: str,
+        at_ns: int,
     ) -> Tenant:
-        return await self._writing.run(tenants.set_tenant, name, plan, state, actor, at_ns)
+        return await self._writing.run(tenants.set_tenant, name, plan, state, terms, actor, at_ns)
 
     async def key(self, key_id: str) -> ApiKey | None:
         return await self._lookups.run(tenants.key, key_id)

@@ -26,7 +26,7 @@ def _sums(period: str, extra: str, values: str) -> Table:
 
 _CALLS = "requests units cost bytes_in bytes_out total_us upstream_us indeterminate"
 TABLES: Mapping[str, Table] = {
-    "tenants": _table("name plan state stripe_customer created_ns", "name"),
+    "tenants": _table("name plan state stripe_customer created_ns terms", "name"),
     "api_keys": _table(
         "id tenant name sandbox digest pepper scopes created_ns expires_ns revoked_ns last_used_ns",
         "id",
@@ -68,6 +68,13 @@ TABLES: Mapping[str, Table] = {
     "arrivals": _table("seq id type object_id payload at_ns attempts next_ns finished_ns note", "seq"),
     "claims": _table("what tenant at_ns", "what"),
     "notices": _table("seq id channel kind tenant facts at_ns attempts next_ns done_ns note", "seq"),
+    "credit_grants": _table(
+        "tenant source amount currency granted_ns priority expires_ns revoked_ns note burned", "tenant source"
+    ),
+    "credit_books": _table("tenant until_minute uncovered", "tenant"),
+    "crossings": _table(
+        "tenant name start_s threshold quantity end_s used at_ns", "tenant name start_s threshold quantity"
+    ),
     "rejected_records": _table("seq segment byte reason payload", "seq"),
 }
 

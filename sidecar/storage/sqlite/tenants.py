@@ -6,11 +6,12 @@ from typing import Any
 import apsw
 
 from sidecar.core.errors import Conflict, NotFound
-from sidecar.core.values import AccessState, ApiKey, Tenant
+from sidecar.core.values import AccessState, ApiKey, Tenant, Terms
+from sidecar.storage.credit_values import tenant_change, tenant_facts, tenant_of, terms_text
 from sidecar.storage.sqlite.connection import transaction
 
 AUDIT_ROWS = 1_000_000
-_TENANT = "SELECT name, plan, state, stripe_customer, created_ns FROM tenants"
+_TENANT = "SELECT name, plan, state, stripe_customer, created_ns, terms FROM tenants"
 _KEY = (
     "SELECT id, tenant, name, sandbox, digest, pepper, scopes, created_ns, expires_ns, revoked_ns, last_used_ns"
     " FROM api_keys"
@@ -19,36 +20,41 @@ _KEY = (
 
 def tenant(connection: apsw.Connection, name: str) -> Tenant | None:
     row = connection.execute(f"{_TENANT} WHERE name = ?", (name,)).fetchone()
-    return None if row is None else _tenant(row)
+    return None if row is None else tenant_of(row)
 
 
 def tenants(connection: apsw.Connection, after: str, limit: int) -> list[Tenant]:
     rows = connection.execute(f"{_TENANT} WHERE name > ? ORDER BY name LIMIT ?", (after, limit))
-    return [_tenant(row) for row in rows]
+    return [tenant_of(row) for row in rows]
 
 
 def add_tenant(connection: apsw.Connection, new: Tenant, actor: str) -> None:
-    values = (new.name, new.plan, new.state.value, new.stripe_customer, new.created_ns)
+    values = (new.name, new.plan, new.state.value, new.stripe_customer, new.created_ns, terms_text(new.terms))
     with transaction(connection):
-        connection.execute("INSERT INTO tenants VALUES (?, ?, ?, ?, ?) ON CONFLICT (name) DO NOTHING", values)
+        connection.execute("INSERT INTO tenants VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT (name) DO NOTHING", values)
         if not connection.changes():
             raise Conflict(f"there is a tenant {new.name!r} already")
         _record(connection, new.created_ns, actor, "tenant.add", new.name, plan=new.plan, state=new.state.value)
 
 
 def set_tenant(
-    connection: apsw.Connection, name: str, plan: str | None, state: AccessState | None, actor: str, at_ns: int
+    connection: apsw.Connection,
+    name: str,
+    plan: str | None,
+    state: AccessState | None,
+    terms: Terms | None,
+    actor: str,
+    at_ns: int,
 ) -> Tenant:
     with transaction(connection):
         old = tenant(connection, name)
         if old is None:
             raise NotFound(f"there is no tenant {name!r}")
-        changed = {key: str(value) for key, value in (("plan", plan), ("state", state)) if value is not None}
-        sql = "UPDATE tenants SET plan = coalesce(?, plan), state = coalesce(?, state) WHERE name = ?"
-        connection.execute(sql, (changed.get("plan"), changed.get("state"), name))
-        was = {"was_plan": old.plan, "was_state": old.state.value}
-        _record(connection, at_ns, actor, "tenant.set", name, **changed, **was)
-        return Tenant(name, plan or old.plan, state or old.state, old.stripe_customer, old.created_ns)
+        new = tenant_change(old, plan, state, terms)
+        sql = "UPDATE tenants SET plan = ?, state = ?, terms = ? WHERE name = ?"
+        connection.execute(sql, (new.plan, new.state.value, terms_text(new.terms), name))
+        _record(connection, at_ns, actor, "tenant.set", name, **tenant_facts(old, new))
+        return new
 
 
 def key(connection: apsw.Connection, key_id: str) -> ApiKey | None:
@@ -110,11 +116,6 @@ def renew(connection: apsw.Connection) -> None:
 def _record(connection: apsw.Connection, at_ns: int, actor: str, action: str, subject: str, **detail: Any) -> None:
     audit(connection, at_ns, actor, action, subject, **detail)
     renew(connection)
-
-
-def _tenant(row: tuple[Any, ...]) -> Tenant:
-    name, plan, state, stripe_customer, created_ns = row
-    return Tenant(name, plan, AccessState(state), stripe_customer, created_ns)
 
 
 def _key(row: tuple[Any, ...]) -> ApiKey:

@@ -17,11 +17,21 @@ from aiosmtpd.smtp import SMTP
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sidecar.billing.notices import KINDS, NoticeSender, example, mail_of, request_of
+from sidecar.billing.notices import (
+    KINDS,
+    NoticeSender,
+    NoticeService,
+    ThresholdTeller,
+    example,
+    mail_of,
+    request_of,
+)
 from sidecar.billing.notices.sender import WAITS_S
-from sidecar.core.accounts import Notice
-from sidecar.core.billing_settings import Mail, Notices
+from sidecar.core.accounts import Notice, PaymentCounts
+from sidecar.core.billing_settings import Billing, Mail, Notices
 from sidecar.core.clock import NS_PER_S, ManualClock
+from sidecar.core.crossings import Crossing
+from sidecar.core.policy import Quota, Settings, Snapshot
 from sidecar.storage import SqliteStore
 
 KEY = b"0123456789012345678901234567"
@@ -163,3 +173,30 @@ def test_words_of_others_add_no_header(status: str, kind: str) -> None:
     assert b"\nBcc" not in head
     headers, _ = request_of(notice, SECRET, 0)
     assert all("\n" not in value for value in headers.values())
+
+
+async def test_a_share_of_a_quota_is_written_down_once_with_its_notices(desk: Desk) -> None:
+    """By every channel, on whichever node it was seen; and sent without Stripe."""
+    snapshot = Snapshot(Settings(billing=Billing(notices=desk.settings)))
+    nodes = [ThresholdTeller(desk.store, lambda: snapshot) for _ in range(2)]
+    now_s = desk.clock.wall_ns() // NS_PER_S
+    crossing = Crossing("acme", "monthly", now_s, now_s + 2_592_000, 80, 10_000, 8_004, desk.clock.wall_ns())
+    quota = Quota("monthly", "requests", 10_000, "month")
+    assert [await node.tell(crossing, "pro", quota) for node in nodes] == [True, False]
+    service = NoticeService(desk.store, desk.settings, desk.clock, PaymentCounts())
+    other = NoticeService(desk.store, desk.settings, desk.clock, PaymentCounts())
+    await service.round()
+    await other.round()
+    await service.round()
+    assert len(desk.receiver.got) == len(desk.mailbox.got) == 1
+    told = json.loads(desk.receiver.got[0][1])
+    assert told["type"] == "quota.threshold"
+    assert {name: told["data"][name] for name in ("tenant", "quota", "threshold", "used", "limit")} == {
+        "tenant": "acme",
+        "quota": "monthly",
+        "threshold": 80,
+        "used": 8_004,
+        "limit": 10_000,
+    }
+    await service.close()
+    await other.close()
