@@ -18,7 +18,7 @@ _ROOMS = {
     "admission": "buckets compile fields gate leases quotas refusals scopes shadow shared",
     "ledger": "factory journal open_calls segment shipper tail",
     "metering": "coding cost events extracts histogram meters tally values watch",
-    "identity": "cache finder resolver",
+    "identity": "cache certificates finder resolver",
 }
 HOT = [f"sidecar/{room}/{module}.py" for room, modules in _ROOMS.items() for module in modules.split()]
 

@@ -1,5 +1,7 @@
 """The tables of how clients are met at the door."""
 
+from typing import Any
+
 from sidecar.config.kinds import BOOLEAN, ScalarKind, choice, integer, text
 from sidecar.config.reading import Scalar
 from sidecar.config.tables import Field, Table
@@ -20,8 +22,10 @@ PEM_FILE = ScalarKind(_PATH.words, _parse_file, _PATH.json)
 _LOG = ScalarKind("a path of a file, or -", _parse_log, _PATH.json)
 
 
-def _make_tls(certificate: str, key: str, oldest: str, http2: bool) -> Tls:
-    tls = Tls(certificate, key, oldest, http2)
+def _make_tls(**known: Any) -> Tls:
+    if known.get("client_ca") is None and (known["client_auth"] == "required" or known["client_cert_field"]):
+        raise ValueError("client certificates are asked for, but nobody's are trusted; write client_ca")
+    tls = Tls(**known)
     tls.context()
     return tls
 
@@ -35,6 +39,24 @@ TLS = Table(
         Field("key", PEM_FILE, "Its key, PEM, without a password. Relative to this file.", required=True),
         Field("oldest", choice("1.2", "1.3"), "The oldest version of TLS that is spoken.", default="1.2"),
         Field("http2", BOOLEAN, "Whether HTTP/2 is offered beside HTTP/1.1 (ALPN).", default=True),
+        Field(
+            "client_ca",
+            PEM_FILE,
+            "The authorities whose certificates clients may show, PEM; tenants' `certificates` say whose is whose.",
+            absent="no client certificates",
+        ),
+        Field(
+            "client_auth",
+            choice("optional", "required"),
+            "Whether a client without a certificate may connect.",
+            default="optional",
+        ),
+        Field(
+            "client_cert_field",
+            BOOLEAN,
+            "Whether the upstream gets the certificate as `Client-Cert` (RFC 9440).",
+            default=False,
+        ),
     ),
     of=Tls,
 )

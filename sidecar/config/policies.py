@@ -302,6 +302,9 @@ ANCHOR = Table(
         Field("time", _TIME, "The time of the day.", "minute"),
     ),
 )
+_CERTIFICATE = text(
+    "a name of a certificate", r"(?:uri|dns|email|cn):\S.*", hint="uri:, dns:, email: or cn: and the name", most=300
+)
 TENANT = Table(
     "tenant",
     "The paying party.",
@@ -322,6 +325,13 @@ TENANT = Table(
             absent="as its subscription at Stripe has them; without one on the 1st",
         ),
         Field("time_zone", _ZONE, "Of its billing periods.", absent="UTC"),
+        Field(
+            "certificates",
+            ListOf(_CERTIFICATE, "names such as [uri:spiffe://example/acme, cn:acme]", least=1, most=100),
+            "The names of client certificates that are its own, each as a whole: `uri:`, `dns:` or `email:` of the "
+            "subject's alternative names, or `cn:`.",
+            absent="none",
+        ),
         Field("overrides", Record(OVERRIDES), "What it has instead of its plan's numbers.", absent="none"),
     ),
 )

@@ -23,6 +23,9 @@ class Tls:
     key: str
     oldest: str = "1.2"
     http2: bool = True  # offered by ALPN beside HTTP/1.1
+    client_ca: str | None = None  # whose certificates clients may show, PEM
+    client_auth: str = "optional"  # or ``required``; only with ``client_ca``
+    client_cert_field: bool = False  # Client-Cert to the upstream (RFC 9440)
 
     def context(self) -> ssl.SSLContext:
         """A new context for a listener. ValueError says which file is wrong."""
@@ -34,6 +37,13 @@ class Tls:
     def put_into(self, context: ssl.SSLContext) -> None:
         """Brings all but ``oldest`` into a context in use, for the handshakes to come. ValueError as ``context``."""
         load_pair(context, self.certificate, self.key)
+        if self.client_ca is not None:
+            try:
+                context.load_verify_locations(self.client_ca)
+            except (OSError, ssl.SSLError) as error:
+                reason = error.strerror if error.errno and not isinstance(error, ssl.SSLError) else "it is no PEM"
+                raise ValueError(f"{self.client_ca} holds no certificates of authorities: {reason}") from None
+            context.verify_mode = ssl.CERT_REQUIRED if self.client_auth == "required" else ssl.CERT_OPTIONAL
         context.set_alpn_protocols(["h2", "http/1.1"] if self.http2 else ["http/1.1"])
 
 

@@ -43,6 +43,8 @@ _TITLES: dict[str, tuple[int, str]] = {
     "key_revoked": (401, "The API key was revoked"),
     "key_expired": (401, "The API key has expired"),
     "credentials_ambiguous": (401, "More than one credential was sent"),
+    "certificate_unknown": (401, "The client certificate belongs to no account"),
+    "certificate_expired": (401, "The client certificate has expired"),
     "token_invalid": (401, "The token is not valid"),
     "token_expired": (401, "The token has expired"),
     "payment_required": (402, "A payment is due"),

@@ -61,7 +61,8 @@ class Terms:
 class Tenant:
     """The paying party. ``created_ns``: Unix nanoseconds, 0 for one declared in ``policies/``.
 
-    ``anchor`` and ``time_zone``: of its billing periods, None where nobody said.
+    ``anchor`` and ``time_zone``: of its billing periods, None where nobody said. ``certificates``: the names of client
+    certificates that are its own, such as ``uri:spiffe://example/acme`` or ``cn:acme``.
     """
 
     name: str
@@ -72,6 +73,7 @@ class Tenant:
     anchor: Anchor | None = None
     time_zone: str | None = None
     overrides: Overrides | None = None
+    certificates: tuple[str, ...] = ()
 
     @property
     def terms(self) -> Terms:
@@ -106,7 +108,8 @@ class Credentials:
 
 @dataclass(frozen=True, slots=True)
 class Principal:
-    """Who calls, resolved. ``key_id`` is the API key's id, or ``jwt:`` and the token's subject.
+    """Who calls, resolved. ``key_id`` is the API key's id, or ``jwt:`` and the token's subject, or ``cert:`` and
+    the certificate's name.
 
     ``expires_ns`` (Unix nanoseconds) is when this identity ends by itself. ``scopes`` None means not narrowed.
     ``billing_cycle``: the tenant's billing periods, as ``core.periods`` writes them; ``overrides``: the tenant's.

@@ -8,7 +8,7 @@ from sidecar.core.clock import NS_PER_S
 from sidecar.core.problems import problem
 from sidecar.gateway.accounts import Account
 from sidecar.gateway.exchange import Exchange
-from sidecar.gateway.forwarding import Peer, is_trusted
+from sidecar.gateway.forwarding import Peer, is_trusted, meet
 from sidecar.gateway.handover import Handover
 from sidecar.gateway.intake import Intake
 from sidecar.gateway.lane import Lane
@@ -74,12 +74,9 @@ class ClientConnection(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         lane = self._lane
         self.transport = cast(asyncio.Transport, transport)
-        name = transport.get_extra_info("peername")
-        ip = name[0] if isinstance(name, tuple) else "unix"
-        tls = transport.get_extra_info("sslcontext") is not None
-        self.peer = Peer(ip, trusted=is_trusted(ip, lane.rules.trusted), tls=tls)
+        self.peer = meet(transport, lane.rules.trusted, lane.rules.tls)
         bounds = lane.rules.bounds
-        if not lane.entered(self, ip):
+        if not lane.entered(self, self.peer.ip):
             self.transport.abort()
             return
         self.transport.set_write_buffer_limits(high=bounds.buffer)
@@ -120,8 +117,7 @@ class ClientConnection(asyncio.Protocol):
         if not self._intake.begun and self._receiving is None:
             self._rules = rules = self._lane.rules
             self._intake.reader, self._intake.bounds = rules.reader, rules.bounds
-            peer = self.peer
-            self.peer = Peer(peer.ip, trusted=is_trusted(peer.ip, rules.trusted), tls=peer.scheme == b"https")
+            self.peer.trusted = is_trusted(self.peer.ip, rules.trusted)
 
     def eof_received(self) -> bool:
         # A half-closed client still reads: its requests are answered, then the connection ends.

@@ -81,13 +81,14 @@ class Exchange(Relay):
         if found is None:
             try:
                 found = rules.finder.find(head.api_keys, head.authorizations, head.query)
+                found = found or self._client.peer.certificate
                 if found is None:
                     name = rules.key_header.decode()
                     raise Unauthenticated("key_missing", f"send a key as {name}: KEY or as Authorization: Bearer KEY")
             except Unauthenticated as error:
                 self.refuse(caller_problem(error))
                 return
-            if not rules.key_in_query:
+            if not rules.key_in_query and found.kind != "certificate":  # the block is shared by connections
                 head.kept = found
         self.found = found
         account = self._lane.resolver.cached(found.secret)
@@ -212,7 +213,7 @@ class Exchange(Relay):
     def _tail(self, target: TargetPool) -> bytes:
         head, rules, account = self.head, self._rules, self.account
         assert self.plan is not None
-        lines = self._client.peer.lines(head)
+        lines = self._client.peer.lines(head) + self._client.peer.certificate_line
         if account is not None:
             lines += account.identity
         if head.api_keys or head.authorizations:

@@ -1,8 +1,12 @@
 """The request head as the upstream gets it, and who the client really is behind trusted proxies."""
 
+import asyncio
 import ipaddress
+from base64 import b64encode
 
+from sidecar.core.listening import Tls
 from sidecar.http1 import RequestHead
+from sidecar.identity import Found, found_certificate
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
@@ -10,12 +14,14 @@ Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 class Peer:
     """The other end of a client connection: its address, and what we say about it upstream."""
 
-    __slots__ = ("_lines", "ip", "scheme", "trusted")
+    __slots__ = ("_lines", "certificate", "certificate_line", "ip", "scheme", "trusted")
 
     def __init__(self, ip: str, *, trusted: bool, tls: bool) -> None:
         self.ip = ip
         self.trusted = trusted
         self.scheme = b"https" if tls else b"http"
+        self.certificate: Found | None = None  # that the client showed, as its credential
+        self.certificate_line = b""  # Client-Cert for the upstream (RFC 9440)
         self._lines = b"X-Forwarded-For: %b\r\nX-Forwarded-Proto: %b\r\n" % (ip.encode(), self.scheme)
 
     def client_ip(self, head: RequestHead, networks: tuple[Network, ...]) -> str:
@@ -47,6 +53,20 @@ class Peer:
             element = b"for=%b;proto=%b" % (node.encode(), self.scheme)
             lines += b"Forwarded: %b, %b\r\n" % (b", ".join(head.forwarded), element)
         return lines
+
+
+def meet(transport: asyncio.BaseTransport, networks: tuple[Network, ...], tls: Tls | None) -> Peer:
+    """Who is at the other end of a new connection."""
+    name = transport.get_extra_info("peername")
+    ip = name[0] if isinstance(name, tuple) else "unix"
+    peer = Peer(ip, trusted=is_trusted(ip, networks), tls=transport.get_extra_info("sslcontext") is not None)
+    if tls is not None and tls.client_ca is not None:
+        der = transport.get_extra_info("ssl_object").getpeercert(binary_form=True)
+        if der is not None:
+            peer.certificate = found_certificate(transport.get_extra_info("peercert"), der)
+            if tls.client_cert_field:
+                peer.certificate_line = b"Client-Cert: :%b:\r\n" % b64encode(der)
+    return peer
 
 
 def upstream_tail(head: RequestHead, *, host: bytes, via: bytes, lines: bytes) -> bytes:

@@ -74,12 +74,16 @@ class Rules:
         "reader",
         "snapshot",
         "strip_key",
+        "tls",
         "trusted",
     )
 
     def __init__(self, snapshot: Snapshot, pools: Mapping[str, UpstreamPool]) -> None:
         identity = snapshot.settings.identity
-        own = () if identity.upstream_jwt is None else (identity.upstream_jwt.header,)
+        own: tuple[str, ...] = () if identity.upstream_jwt is None else (identity.upstream_jwt.header,)
+        self.tls = snapshot.settings.tls
+        if self.tls is not None and self.tls.client_ca is not None:
+            own += ("Client-Cert", "Client-Cert-Chain")  # RFC 9440, 3: never from a client
         meters = compile_meters(snapshot)
         self.snapshot = snapshot
         self.bounds = snapshot.settings.bounds

@@ -5,6 +5,7 @@
     Finder.find  ->  Resolver.cached  or  await Resolver.resolve  ->  the seat of a Principal
 """
 
+from sidecar.identity.certificates import found_certificate
 from sidecar.identity.finder import Finder, Found
 from sidecar.identity.jwks import Fetch, fetch_jwks
 from sidecar.identity.keys import MintedKey, ParsedKey, matches, mint_key, new_key, parse_key
@@ -25,6 +26,7 @@ __all__ = [
     "admin_token",
     "digest",
     "fetch_jwks",
+    "found_certificate",
     "matches",
     "mint_key",
     "new_key",

@@ -12,7 +12,8 @@ _AMBIGUOUS = "The request carries more than one key or token; send one."
 
 @dataclass(slots=True)  # not frozen: that costs 0.4 us more per request (object.__setattr__); nobody assigns to it
 class Found:
-    """A credential. ``kind``: ``key`` or ``jwt``. ``where``: ``header``, ``bearer`` or ``query``.
+    """A credential. ``kind``: ``key``, ``jwt`` or ``certificate``. ``where``: ``header``, ``bearer``, ``query`` or
+    ``connection``.
 
     ``also``: the other places where the same text stood, so that every copy can be stripped.
     """
@@ -21,6 +22,8 @@ class Found:
     secret: bytes = field(repr=False)
     where: str
     also: tuple[str, ...] = ()
+    names: tuple[str, ...] = ()  # of a certificate, and when it ends (Unix nanoseconds)
+    ends_ns: int = 0
 
 
 class Finder:

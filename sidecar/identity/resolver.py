@@ -15,6 +15,7 @@ from sidecar.core.policy import Identity
 from sidecar.core.ports import Lookups
 from sidecar.core.values import Principal, Tenant
 from sidecar.identity.cache import Entry, Refusals, Seats
+from sidecar.identity.certificates import CertificateNames
 from sidecar.identity.finder import Found
 from sidecar.identity.jwks import Fetch
 from sidecar.identity.keys import matches, parse_key
@@ -73,6 +74,7 @@ class Resolver(Generic[T]):
         self._clock = clock
         self._wall_ns = clock.wall_ns
         self._monotonic_ns = clock.monotonic_ns
+        self._certificates = CertificateNames()
         self._tokens = Tokens(identity.jwt, fetch, clock) if identity.jwt else None
         self._salt = os.urandom(32)
         self._seats: Seats[T] = Seats(seats)
@@ -97,7 +99,8 @@ class Resolver(Generic[T]):
 
     async def resolve(self, found: Found, ip: str) -> T:
         """The seat. Raises Unauthenticated (``key_malformed``, ``key_unknown``, ``key_revoked``, ``key_expired``,
-        ``token_invalid``, ``token_expired``, ``tenant_unknown``, ``too_many_failures``, or what ``seat`` refuses);
+        ``token_invalid``, ``token_expired``, ``certificate_unknown``, ``certificate_expired``, ``tenant_unknown``,
+        ``too_many_failures``, or what ``seat`` refuses);
         StoreError when the store or an issuer's key set is not to be had."""
         fingerprint = blake2b(self._salt + found.secret[: MAX_TOKEN_BYTES + 1], digest_size=16).digest()
         if self._throttle.blocked(ip) and not self._seats.knows(fingerprint):
@@ -194,7 +197,7 @@ class Resolver(Generic[T]):
     async def _look_up(self, fingerprint: bytes, found: Found, generation: int) -> T | Unauthenticated:
         began_ns = self._monotonic_ns()  # the age of what is read counts from here
         try:
-            principal = await (self._key(found.secret) if found.kind == "key" else self._token(found.secret))
+            principal = await self._principal(found)
             seat = await self._seat(principal)
         except Unauthenticated as refusal:
             if generation == self._generation:
@@ -220,6 +223,22 @@ class Resolver(Generic[T]):
         until_ns = min(now_ns + _STALE_NS, entry.stale_until_ns)
         self._seats.put(fingerprint, entry._replace(until_ns=until_ns))
         return entry.seat
+
+    async def _principal(self, found: Found) -> Principal:
+        if found.kind == "key":
+            return await self._key(found.secret)
+        return await (self._token(found.secret) if found.kind == "jwt" else self._certificate(found))
+
+    async def _certificate(self, found: Found) -> Principal:
+        whose = self._certificates.tenant(found.names, self._tenants())
+        if whose is None:
+            raise Unauthenticated("certificate_unknown", "The client certificate has no name of an account here.")
+        if self._wall_ns() >= found.ends_ns:
+            raise Unauthenticated("certificate_expired", "The client certificate has expired. Renew it.")
+        own, account = await self._tenant(whose[0])
+        tenant = standing(own, account)
+        terms = None, found.ends_ns, self._cycle(own, account), own.overrides
+        return Principal(tenant.name, f"cert:{whose[1]}", tenant.plan, tenant.state, False, *terms)
 
     async def _key(self, secret: bytes) -> Principal:
         row = await self._store.key(parse_key(self._brand, secret).id)

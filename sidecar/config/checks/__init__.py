@@ -3,7 +3,7 @@
 Near-linear in the number of routes and plans: 10,000 routes are checked in a fraction of a second.
 """
 
-from sidecar.config.checks import money, overrides, payments, plans, retention, routes, targets
+from sidecar.config.checks import certificates, money, overrides, payments, plans, retention, routes, targets
 from sidecar.config.reading import Reading
 from sidecar.core.policy import Snapshot
 
@@ -17,3 +17,4 @@ def check(snapshot: Snapshot, reading: Reading) -> None:
     money.check(snapshot, reading)
     retention.check(snapshot, reading)
     payments.check(snapshot, reading)
+    certificates.check(snapshot, reading)
