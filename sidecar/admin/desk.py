@@ -14,7 +14,7 @@ from sidecar.admin.usage import check_page
 from sidecar.billing import Book, Reporter
 from sidecar.core.accounts import Account
 from sidecar.core.billing import OPEN_STATES, ROW_STATES, OutboxRow, Period, RowQuery
-from sidecar.core.clock import NS_PER_S, Clock
+from sidecar.core.clock import Clock
 from sidecar.core.errors import Conflict, NotFound, SidecarError
 
 _PAGE = 200
@@ -63,10 +63,11 @@ class Desk:
         return {"rows": [_shape(row) for row in rows], "next": more}
 
     async def outbox_retry(self, row: str, *, actor: str) -> dict[str, Any]:
-        """It is sent again, with the same identifier; what the payee has is read first where that is needed."""
+        """It is sent again, with the same identifier and another idempotency key; where that is needed, what the payee
+        has is read first."""
         found = await self._waiting(row)
         state = "pending" if found.first_attempt_ns is None else "sent"
-        return await self._settle(found, state, f"tried again by {actor}")
+        return await self._settle(found, state, f"tried again by {actor}", rounds=1)
 
     async def outbox_drop(self, row: str, *, reason: str, actor: str) -> dict[str, Any]:
         """It is written off: nobody is asked for this usage. ``reason`` is kept."""
@@ -75,16 +76,14 @@ class Desk:
         return await self._settle(await self._waiting(row), "dropped", f"{reason.strip()[:200]} ({actor})")
 
     async def outbox_carry(self, row: str, *, actor: str) -> dict[str, Any]:
-        """Its usage is asked for in the account's open period, by a new row."""
+        """Its usage is asked for by a new row: in its own period until that period's invoice is final, then in the
+        running one. What the payee has is read first, so that nothing is asked for twice."""
         found = await self._waiting(row)
-        if found.state == "conflict":
-            raise Conflict("the payee has something in this row's minute; settle that there first, then drop the row")
-        account = await self._store.account(found.tenant)
-        now_s = self._clock.wall_ns() // NS_PER_S
-        period = account.periods[-1] if account is not None and account.periods else None
-        if period is None or not period.start_s <= now_s < period.end_s:
-            raise Conflict(f"the tenant {found.tenant} has no open period to carry usage into")
-        note = f"carried by {actor} from the period that ended at {found.period.end_s}"
+        if self._reporter is None:
+            raise SidecarError("usage is reported to nobody; write billing: and the meters' stripe_event")
+        period = await self._reporter.destination(found, await self._store.account(found.tenant))
+        what = "anew" if period == found.period else f"from the period that ended at {found.period.end_s}"
+        note = f"carried by {actor} {what}"
         return _shape(await self._store.carry(found.id, period, at_ns=self._clock.wall_ns(), note=note))
 
     async def _waiting(self, row: str) -> OutboxRow:
@@ -97,8 +96,9 @@ class Desk:
             raise Conflict(f"row {row} {what}; only {', '.join(WAITING)} wait for a person")
         return found[0]
 
-    async def _settle(self, row: OutboxRow, state: str, note: str) -> dict[str, Any]:
-        return _shape(await self._store.settle(row.id, state, at_ns=self._clock.wall_ns(), note=note))
+    async def _settle(self, row: OutboxRow, state: str, note: str, *, rounds: int = 0) -> dict[str, Any]:
+        now_ns = self._clock.wall_ns()
+        return _shape(await self._store.settle(row.id, state, at_ns=now_ns, rounds=rounds, note=note))
 
     async def _accounts(self, tenant: str | None, after: str, limit: int) -> AsyncIterator[Account]:
         if tenant is not None:

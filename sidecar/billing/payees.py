@@ -84,7 +84,8 @@ def _stripe(
     rules = Rules(terms_of(snapshot.settings.billing))
     rate = settings.rate or (LIVE_RATE if client.live else TEST_RATE)
 
-    reporter = _reporter(store, sums, events, clock)
+    reporter = _reporter(store, sums, events, rules.terms, clock)
+    verifier = Verifier(store, sums, clock)
     meters = {**events.added, **events.hourly}
     bills = InvoiceLines(client, Pace(reads, clock, sleep=sleep), clock)
     channels = snapshot.settings.billing.notices.channels
@@ -95,8 +96,8 @@ def _stripe(
     parts = Parts(
         assigner=Assigner(store, events, rules.terms, clock),
         sender=Sender(store, MeterEvents(client), sums, clock, rules=rules, rate=rate, sleep=sleep),
-        verifier=Verifier(store, sums, clock),
-        parity=ParityKeeper(store, reporter, bills, meters, channels, clock),
+        verifier=verifier,
+        parity=ParityKeeper(store, reporter, bills, verifier, meters, channels, clock),
         events=events,
         check=lambda: check(client, snapshot),
         drift=drift,
@@ -134,11 +135,11 @@ def _cloud_events(
         prepare=_own_accounts(snapshot, store, clock),
         close=sink.close,
     )
-    return Payee(parts, _reporter(store, None, events, clock))
+    return Payee(parts, _reporter(store, None, events, rules.terms, clock))
 
 
-def _reporter(store: Book, sums: Sums | None, events: Events, clock: Clock) -> Reporter:
-    return Reporter(store, sums, {**events.added, **events.hourly}, clock)
+def _reporter(store: Book, sums: Sums | None, events: Events, terms: Terms, clock: Clock) -> Reporter:
+    return Reporter(store, sums, {**events.added, **events.hourly}, clock, terms=terms)
 
 
 def _own_accounts(snapshot: Snapshot, store: TenantBook, clock: Clock) -> Callable[[], Awaitable[None]]:

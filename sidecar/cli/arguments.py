@@ -172,7 +172,7 @@ def _add_outbox(group: _Commands) -> None:
     listing.add_argument("--after", metavar="ROW", default="0", help="start after this one")
     listing.add_argument("--limit", metavar="N", type=int, default=100, help="at most so many, up to 1000")
     retry = _command(group, "outbox retry", "retry", "send a row again, with the same identifier")
-    carry = _command(group, "outbox carry", "carry", "ask for a row's usage in the open period")
+    carry = _command(group, "outbox carry", "carry", "ask for a row's usage anew, in its own period or in the open one")
     drop = _command(group, "outbox drop", "drop", "write a row off: its usage is not billed")
     for parser in (retry, carry, drop):
         parser.add_argument("row", metavar="ROW", help="its number, as list shows it")

@@ -91,11 +91,33 @@ async def test_what_does_not_wait_is_left_alone(books: Books, desk: Desk) -> Non
         await desk.outbox_list(state="lost")
 
 
-async def test_usage_in_conflict_is_not_carried(books: Books, desk: Desk) -> None:
+async def test_usage_that_the_payee_may_have_is_not_carried(books: Books, desk: Desk) -> None:
     row = await held(books)
     await books.store.settle(row.id, "conflict", at_ns=1)
+    now_ns = books.clock.wall_ns()
+    books.payee.stripe.meter_event(row.event_name, row.customer, "3", "somebody's", row.timestamp_s, now_ns)
     with pytest.raises(Conflict, match="settle that there first"):
         await desk.outbox_carry(str(row.id), actor="cli:ann")
+    books.payee.out = True
+    with pytest.raises(SidecarError, match="no connection"):
+        await desk.outbox_carry(str(row.id), actor="cli:ann")
+
+
+async def test_what_the_payee_took_and_never_counted_is_asked_for_anew_in_its_period(books: Books, desk: Desk) -> None:
+    """Its identifier is known there, so that sending it again does nothing."""
+    await books.open_account()
+    await books.use(5)
+    books.payee.advance(900)
+    await books.round()
+    (row,) = await books.rows()
+    for rows in books.payee.stripe.meters.usage.values():
+        rows.clear()
+    await books.store.settle(row.id, "conflict", at_ns=1)
+    carried = await desk.outbox_carry(str(row.id), actor="cli:ann")
+    assert (carried["note"], carried["period"]["end_s"]) == ("carried by cli:ann anew", FIRST.end_s)
+    assert carried["identifier"] != row.identifier
+    await books.settle()
+    assert books.billed() == [5, 0]
 
 
 async def test_the_report_of_each_period(books: Books, desk: Desk) -> None:

@@ -97,3 +97,49 @@ async def test_the_rights_that_the_documentation_lists_are_enough(
         read = world.reporting.read()
         assert (read.faults, read.catalogue_fault) == ((), "")
         assert read.drift
+
+
+def drop(world: World) -> None:
+    """Stripe said 200 and dropped what it was sent."""
+    for rows in world.fake.meters.usage.values():
+        rows.clear()
+
+
+async def test_what_the_last_hour_lacks_is_sent_again_before_the_invoice_is_final(world: World) -> None:
+    """An hour of waiting for late sums, as at other times, would be too late."""
+    await world.subscribe()
+    account = await world.store.account("acme")
+    world.fake.advance(account.periods[-1].end_s - 30 - world.now_s)
+    await world.books.use(7)
+    world.fake.advance(31)
+    await world.read()
+    await world.pass_time(300, 300)
+    drop(world)
+    world.fake.meters.seen.clear()
+    await world.pass_time(2_750, 250)
+    assert (world.reporting.read().missing, world.reporting.read().parity_differs) == (1, 0)
+    await world.pass_time(3_000, 600)
+    (parity,) = await world.store.parities()
+    assert (parity.final, parity.billed, parity.agrees) == (True, 7, True)
+
+
+async def test_what_stripe_knows_and_does_not_count_waits_for_a_person_before_the_invoice_is_final(
+    world: World,
+) -> None:
+    await world.subscribe()
+    account = await world.store.account("acme")
+    world.fake.advance(account.periods[-1].end_s - 30 - world.now_s)
+    await world.books.use(7)
+    world.fake.advance(31)
+    await world.read()
+    await world.pass_time(300, 300)
+    drop(world)
+    await world.pass_time(1_750, 250)
+    (row,) = await world.books.rows("conflict")
+    assert row.note == "the payee refuses it as known and does not count it"
+    period = await world.payee.reporter.destination(row, await world.store.account("acme"))
+    assert period == row.period, "the invoice is a draft"
+    await world.store.carry(row.id, period, at_ns=world.clock.wall_ns(), note="by hand")
+    await world.pass_time(4_200, 600)
+    (parity,) = await world.store.parities()
+    assert (parity.final, parity.billed, parity.agrees) == (True, 7, True)

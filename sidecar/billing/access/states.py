@@ -122,9 +122,12 @@ def _goes_on(account: Account, seen: Seen) -> bool:
 
 
 def _settled(periods: tuple[Period, ...], newest: tuple[Period, ...]) -> tuple[Period, ...]:
-    """One period for each beginning: what the payee says now wins (a period that was cut short)."""
+    """One period for each beginning: what the payee says now wins (a period that was cut short). Where one begins
+    within another the first ends there: another price in the middle of a month has an invoice of its own."""
     by_start = {period.start_s: period for period in periods} | {period.start_s: period for period in newest}
-    return tuple(by_start[start] for start in sorted(by_start))
+    starts = sorted(by_start)
+    ends = [*starts[1:], by_start[starts[-1]].end_s] if starts else []
+    return tuple(Period(start, min(by_start[start].end_s, end)) for start, end in zip(starts, ends, strict=True))
 
 
 def _tell(old: Account, new: Account, seen: Seen, now_ns: int, channels: tuple[str, ...]) -> Iterator[Notice]:

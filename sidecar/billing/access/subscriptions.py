@@ -51,7 +51,9 @@ def _rank(one: Mapping[str, Any]) -> int:
 def _seen(one: Mapping[str, Any], customer: str, prefix: str, plans: Collection[str]) -> Seen:
     items = _items(one)
     named = [_map(one.get("metadata")).get(PLAN), *(_plan_of(item, prefix) for item in items)]
-    periods = {(item.get("current_period_start"), item.get("current_period_end")) for item in items}
+    # A yearly fee beside monthly usage: usage is invoiced by the month.
+    timed = [item for item in items if _is_metered(item)] or items
+    periods = {(item.get("current_period_start"), item.get("current_period_end")) for item in timed}
     known = [Period(start, end) for start, end in periods if type(start) is int and type(end) is int and start < end]
     ended = _int(one.get("ended_at"))
     ends = _int(one.get("cancel_at"))
@@ -86,6 +88,10 @@ def _plan_of(item: Mapping[str, Any], prefix: str) -> str | None:
     if isinstance(product, str) and product.startswith(f"{prefix}_"):
         return product.removeprefix(f"{prefix}_")
     return None
+
+
+def _is_metered(item: Mapping[str, Any]) -> bool:
+    return _map(_map(item.get("price")).get("recurring")).get("usage_type") == "metered"
 
 
 def _items(one: Mapping[str, Any]) -> list[Mapping[str, Any]]:

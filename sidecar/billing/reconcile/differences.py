@@ -7,7 +7,8 @@ KINDS = {
     "unassigned": "usage is in the ledger and not in the outbox yet; it is assigned by itself within minutes",
     "missing": "the payee took it and does not have it; it is sent again by itself while its period is open",
     "duplicate": "the payee counts it more than once; give a credit note, or cancel the event within 24 hours",
-    "conflict": "the payee's sum of the minute is neither nothing nor ours; look who else sends to this meter",
+    "conflict": "the payee's sum of the minute is not ours; if nothing is there run `sidecar outbox carry`, else look "
+    "who else sends to this meter",
     "rejected": "the payee refused it; mend what its note says, then run `sidecar outbox retry`",
     "expired": "it is older than the payee takes; bill it by an invoice item, then run `sidecar outbox drop`",
     "late": "known only after its invoice; `sidecar outbox carry` bills it in the open period, `drop` writes it off",

@@ -1,19 +1,22 @@
 """The book beside the invoice, written down before the invoice is final and once more when it is.
 
-A person is told while there is still time to change something, and the record stays.
+What the invoice lacks is looked up and sent again while it is a draft; a person is told while there is still time to
+change something, and the record stays.
 """
 
 from collections.abc import Sequence
 
 from sidecar.billing.pace import together
 from sidecar.billing.reconcile.report import Book, Reporter
+from sidecar.billing.reconcile.verifier import Verifier
 from sidecar.core.accounts import Account, Bills, Notice
 from sidecar.core.billing import Parity, Period
 from sidecar.core.clock import NS_PER_S, Clock
 from sidecar.core.errors import SidecarError, StoreError
 
 WATCHED_S = 4 * 86_400  # after a period's end: the longest grace, and a day
-SETTLE_S = 2_100  # the report leaves the last half hour to the sender
+SETTLE_S = 1_200  # after its end a period is compared: its last window was sent ten minutes ago
+TELL_S = 2_100  # what differs is told: until then it was sent again, twice
 _PAGE = 500
 
 
@@ -26,6 +29,7 @@ class ParityKeeper:
         store: Book,
         reporter: Reporter,
         bills: Bills,
+        verifier: Verifier,
         meters: dict[str, str],
         channels: Sequence[str],
         clock: Clock,
@@ -33,6 +37,7 @@ class ParityKeeper:
         self._store = store
         self._reporter = reporter
         self._bills = bills
+        self._verifier = verifier
         self._meters = meters
         self._channels = tuple(channels)
         self._clock = clock
@@ -101,12 +106,16 @@ class ParityKeeper:
             )
             await self._store.save_parity(parity)
             await self._tell(parity)
+            if not bill.final and line.payee is not None and line.payee < line.assigned:
+                await self._verifier.look_again(event_name, account.customer, period)
         return len(open_meters)
 
     async def _tell(self, parity: Parity) -> None:
         key = (parity.tenant, parity.meter, parity.period.end_s)
         if parity.agrees:
             self.differing.discard(key)
+            return
+        if not parity.final and parity.at_ns // NS_PER_S - parity.period.end_s < TELL_S:
             return
         self.differing.add(key)
         facts: dict[str, str | int] = {

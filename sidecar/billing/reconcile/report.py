@@ -10,13 +10,14 @@ from collections.abc import AsyncIterator, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Protocol
 
+from sidecar.billing.outbox.windows import Terms, is_open
 from sidecar.billing.reconcile.differences import Difference
 from sidecar.billing.reconcile.drill import THERE, UNDER_WAY, Pair, drill, rows_of
 from sidecar.core.accounts import Account
 from sidecar.core.billing import OutboxRow, Period, RowQuery, Sums
 from sidecar.core.billing_store import BillingStore
 from sidecar.core.clock import NS_PER_S, Clock
-from sidecar.core.errors import SidecarError, StoreError
+from sidecar.core.errors import Conflict, SidecarError, StoreError
 
 _WAITING = {"rejected": "rejected", "expired": "expired", "held": "late", "conflict": "conflict"}
 _STATES = (*THERE, *UNDER_WAY, *_WAITING)
@@ -70,7 +71,10 @@ class Report:
 class Reporter:
     """``meters``: meter to event name. ``sums`` None: the payee has none, so that the book is compared with itself."""
 
-    def __init__(self, store: Book, sums: Sums | None, meters: Mapping[str, str], clock: Clock) -> None:
+    def __init__(
+        self, store: Book, sums: Sums | None, meters: Mapping[str, str], clock: Clock, *, terms: Terms | None = None
+    ) -> None:
+        self._terms = terms or Terms()
         self._store = store
         self._sums = sums
         self._meters = meters
@@ -86,6 +90,27 @@ class Reporter:
             for meter, event_name in self._meters.items()
         ]
         return Report(now_s, await self._store.instance(), tuple(lines))
+
+    async def destination(self, row: OutboxRow, account: Account | None) -> Period:
+        """Where usage of a row that waits for a person may be asked for anew: in its own period while that is open,
+        else in the running one. Conflict when the payee may have it already, or there is no such period. SidecarError
+        when the payee cannot be asked."""
+        now_s = self._clock.wall_ns() // NS_PER_S
+        tried = row.first_attempt_ns is not None or row.state == "conflict"
+        if tried and self._sums is not None:
+            there = await self._sums.total(row.event_name, row.customer, row.minute, row.minute + 1)
+            if there:
+                raise Conflict(
+                    f"the payee has {there} in this row's minute; settle that there first, then drop the row"
+                )
+        elif tried:
+            raise Conflict("the payee may have it, and has no sums to look at; retry the row, or drop it")
+        running = account.periods[-1] if account is not None and account.periods else None
+        if account is not None and account.customer == row.customer and is_open(row.period, now_s, self._terms):
+            return row.period
+        if running is None or not running.start_s <= now_s < running.end_s:
+            raise Conflict(f"the tenant {row.tenant} has no open period to carry usage into")
+        return running
 
     async def line(self, account: Account, meter: str, event_name: str, period: Period, now_s: int) -> Line:
         """Usage of the last half hour may be unassigned yet: that is no difference."""

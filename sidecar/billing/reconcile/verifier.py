@@ -12,7 +12,7 @@ from functools import partial
 from typing import TypeVar
 
 from sidecar.billing.pace import together
-from sidecar.core.billing import OPEN_STATES, OutboxRow, RowQuery, Sums
+from sidecar.core.billing import OPEN_STATES, OutboxRow, Period, RowQuery, Sums
 from sidecar.core.billing_store import BillingStore
 from sidecar.core.clock import NS_PER_S, Clock
 from sidecar.core.errors import SidecarError, StoreError
@@ -23,6 +23,8 @@ MOST_ATTEMPTS = 8  # of a row that the payee says it takes and never has
 MOST_HOURS = 96  # of one reading: a page of the payee's sums
 _MOST_SUSPECTS = 10_000
 _PAGE = 1000
+_MOST_ROWS = 200  # of one look before an invoice is final
+_REFUSED = 400  # the status of an accepted row: the payee knows its identifier already
 _T = TypeVar("_T")
 _log = logging.getLogger("sidecar.billing")
 Hour = tuple[str, str, int]  # event name, customer, Unix hour
@@ -68,6 +70,30 @@ class Verifier:
                 for (event_name, customer), begin in first.items()
             )
         )
+
+    async def look_again(self, event_name: str, customer: str, period: Period) -> None:
+        """Before the period's invoice is final, when its sum lacks something: rows are looked up at once, and those
+        that are not there are sent again. That is safe at any time, and waiting an hour would be too late. StoreError.
+        """
+        stamps = period.stamps
+        query = RowQuery(
+            customer=customer,
+            event_name=event_name,
+            states=("accepted",),
+            since=stamps.start,
+            until=stamps.stop,
+            limit=_MOST_ROWS,
+        )
+        for row in await self._store.rows(query):
+            if row.hourly:
+                continue
+            found = await self._read(partial(self._sums.total, event_name, customer, row.minute, row.minute + 1))
+            if found is None:
+                return
+            if found == 0 and row.http == _REFUSED:
+                await self._settle(row, "conflict", "the payee refuses it as known and does not count it")
+            else:
+                await self._compare(row, found)
 
     async def _pair(self, event_name: str, customer: str, begin: int, end: int) -> int:
         """The hours [begin, end) of one customer and meter, by one reading; how many rows became verified."""
@@ -133,14 +159,17 @@ class Verifier:
         if found == 0 and row.attempts < MOST_ATTEMPTS:
             self.missing += 1
             _log.warning("the payee took the event %s and does not have it; it is sent again", row.identifier)
-            await self._settle(row, "sent", "the payee took it and does not have it")
+            # Another key: under the old one the payee would repeat its first answer for a day, and do nothing.
+            await self._settle(row, "sent", "the payee took it and does not have it", rounds=1)
         else:
             await self._settle(row, "conflict", f"the payee has {found} in this minute, not {row.value}")
         return 0
 
-    async def _settle(self, row: OutboxRow, state: str, note: str) -> None:
+    async def _settle(self, row: OutboxRow, state: str, note: str, *, rounds: int = 0) -> None:
         at_ns = self._clock.wall_ns()
-        await self._store.settle(row.id, state, at_ns=at_ns, http=row.http, request_id=row.request_id, note=note)
+        await self._store.settle(
+            row.id, state, at_ns=at_ns, rounds=rounds, http=row.http, request_id=row.request_id, note=note
+        )
 
     async def _read(self, reading: Callable[[], Awaitable[_T]]) -> _T | None:
         try:
