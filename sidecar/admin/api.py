@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
+from typing import Any
 
 from aiohttp import web
 
@@ -20,6 +21,7 @@ _NARROWED = ("tenant", "plan", "key", "route", "sandbox")
 # unready: calls are served and written down, but somebody should look.
 Readiness = Callable[[], Sequence[str]]
 Warnings = Callable[[], Sequence[str]]
+Policies = Callable[[], Awaitable[dict[str, Any]]]  # those in force, as JSON can hold them
 Reload = Callable[[], Awaitable[str]]  # reads the configuration again; a digest of the policies then in force
 
 
@@ -31,6 +33,7 @@ def make_admin_app(
     settings: Admin,
     warnings: Warnings = tuple,
     reload: Reload | None = None,
+    policies: Policies | None = None,
 ) -> web.Application:
     """The application behind the admin port. ``/api/`` asks for ``token``; ``/livez``, ``/readyz`` and ``/metrics`` ask
     for nothing, because the port is on loopback unless the operator opened it."""
@@ -41,9 +44,11 @@ def make_admin_app(
     app.add_routes(_key_routes(operations))
     app.add_routes(_report_routes(operations))
     app.add_routes(_billing_routes(operations))
-    app.add_routes([_explain_route(operations)])
+    app.add_routes([_explain_route(operations), _impact_route(operations)])
     if reload is not None:
         app.add_routes([_reload_route(reload)])
+    if policies is not None:
+        app.add_routes([_policies_route(policies)])
     return app
 
 
@@ -160,6 +165,22 @@ def _report_routes(operations: Operations) -> list[web.RouteDef]:
         web.get("/api/v1/margin", margin),
         web.get("/api/v1/export", export),
     ]
+
+
+def _policies_route(policies: Policies) -> web.RouteDef:
+    async def run(request: web.Request) -> web.Response:
+        query_fields(request)
+        return json_reply({"policies": await policies()})
+
+    return web.get("/api/v1/policies", run)
+
+
+def _impact_route(operations: Operations) -> web.RouteDef:
+    async def run(request: web.Request) -> web.Response:
+        fields = await body_fields(request, required={"plans": dict}, optional={"after": str, "limit": int})
+        return json_reply(await operations.impact(**fields))
+
+    return web.post("/api/v1/impact", run)
 
 
 def _explain_route(operations: Operations) -> web.RouteDef:

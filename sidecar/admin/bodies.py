@@ -9,7 +9,7 @@ from aiohttp import web
 from sidecar.admin.replies import Refused
 
 MAX_BODY = 64 * 1024  # bytes
-_WORDS = {str: "a text", bool: "true or false", list: "a list of texts"}
+_WORDS = {str: "a text", bool: "true or false", list: "a list of texts", dict: "an object", int: "a whole number"}
 
 
 async def body_fields(request: web.Request, *, required: dict[str, type], optional: dict[str, type]) -> dict[str, Any]:
@@ -30,7 +30,7 @@ async def body_fields(request: web.Request, *, required: dict[str, type], option
             raise ValueError(f"{name} is missing")
     present = {name: value for name, value in members.items() if value is not None}
     for name, value in present.items():
-        right = isinstance(value, known[name])
+        right = isinstance(value, known[name]) and (known[name] is bool or not isinstance(value, bool))
         if not right or (known[name] is list and not all(isinstance(item, str) for item in value)):
             raise ValueError(f"{name} must be {_WORDS[known[name]]}")
     return present

@@ -12,6 +12,7 @@ from typing import Any, Protocol
 from sidecar.admin import shapes
 from sidecar.admin.desk import Desk
 from sidecar.admin.explaining import Explainer
+from sidecar.admin.impact import Impact
 from sidecar.admin.reports import Reports
 from sidecar.admin.usage import check_page
 from sidecar.core.accounts import AccountSource
@@ -69,6 +70,7 @@ class Operations(Reports):
         desk: Desk | None = None,
         explainer: Explainer | None = None,
     ) -> None:
+        self._impact = Impact(store, ledger, accounts, snapshot, clock)
         super().__init__(store, ledger, snapshot, clock, flush)
         self._desk = desk
         self._explainer = explainer
@@ -89,6 +91,11 @@ class Operations(Reports):
         if self._explainer is None:
             raise SidecarError("nothing here counts limits")
         return self._explainer
+
+    async def impact(self, plans: dict[str, Any], *, after: str = "", limit: int = 100) -> dict[str, Any]:
+        """What new policies would mean for tenants: admin.impact says what is asked. Nothing is changed."""
+        await self._flush()
+        return await self._impact.tenants(plans, after=after, limit=limit)
 
     async def tenants_add(self, name: str, plan: str, *, actor: str) -> dict[str, Any]:
         """A new tenant in the store. Conflict when the name is taken, there or in the policies."""

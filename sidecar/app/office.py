@@ -6,6 +6,7 @@ import logging
 import platform
 from abc import abstractmethod
 from importlib.metadata import version
+from typing import Any
 
 from aiohttp import web
 
@@ -26,7 +27,7 @@ from sidecar.app.process import Process
 from sidecar.app.readings import LaneSources
 from sidecar.app.reloading import Reloads
 from sidecar.billing import Payee, Reporting, open_notices, open_payments, payee_of
-from sidecar.config import Configuration
+from sidecar.config import Configuration, policy_set
 from sidecar.core.accounts import PaymentCounts
 from sidecar.core.clock import NS_PER_S, Clock
 from sidecar.core.errors import StoreDown, StoreError
@@ -169,12 +170,15 @@ class Office(Process):
         )
         self._margin = RunningMargin(self._store, self._store, lambda: self.snapshot, self._clock)
         self._background(self._margin.run())
-        told = self._unready, token, settings.admin, self._warnings, self.reloads.now
+        told = self._unready, token, settings.admin, self._warnings, self.reloads.now, self._policies
         admin = make_admin_app(doing, self._sources(self._lane_sources()), *told)
         self._admin_runner = web.AppRunner(admin, access_log=None, shutdown_timeout=2.0)
         await self._admin_runner.setup()
         self._rooms.push_async_callback(self._admin_runner.cleanup)
         await web.TCPSite(self._admin_runner, settings.admin.host, settings.admin.port).start()
+
+    async def _policies(self) -> dict[str, Any]:
+        return await asyncio.to_thread(policy_set, self.snapshot)
 
     async def _caught_up(self) -> None:
         """The ledger holds every call that has ended. StoreError when it does not get there."""

@@ -27,6 +27,7 @@ def make_parser() -> argparse.ArgumentParser:
     _add_export(commands)
     _add_margin(commands)
     _add_explain(commands)
+    _add_plan(commands)
     _add_reconcile(commands)
     _add_outbox(_group(commands, "outbox", "usage on its way to the payee: list, retry, carry, drop"))
     _add_stripe(_group(commands, "stripe", "Stripe: plan, apply, drift of the catalogue; checkout, portal"))
@@ -149,6 +150,15 @@ def _add_explain(commands: _Commands) -> None:
     explain.add_argument("--ip", metavar="ADDRESS", help="from this address, for limits by ip")
     explain.add_argument(
         "--header", metavar="LINE", action="append", help="with this header, such as 'X-Org: acme'; may be repeated"
+    )
+
+
+def _add_plan(commands: _Commands) -> None:
+    text = "what new policies would change, and for whom; exit code 0: nothing, 2: something, 1: they have faults"
+    plan = _command(commands, "plan", "plan", text)
+    plan.add_argument("new", metavar="NEW", help="a folder of policies, a folder with a sidecar.yaml, or such a file")
+    plan.add_argument(
+        "--tenants", metavar="N", type=int, default=1000, help="look at so many tenants at most (1000); 0: at none"
     )
 
 

@@ -1,11 +1,11 @@
-"""From the command line to an exit code: 0 done, 1 failed, 2 wrong configuration or wrong use."""
+"""From the command line to an exit code: 0 done, 1 failed, 2 wrong configuration or use (of ``plan``: changes)."""
 
 import argparse
 import os
 import sys
 from collections.abc import Callable, Sequence
 
-from sidecar.cli import billing, commands, policies, stripe
+from sidecar.cli import billing, commands, explaining, planning, stripe
 from sidecar.cli.arguments import make_parser
 from sidecar.core.errors import ConfigError, SidecarError
 
@@ -29,7 +29,8 @@ _COMMANDS: dict[str, Callable[[argparse.Namespace], int]] = {
     "usage": commands.usage,
     "export": commands.export,
     "margin": commands.margin,
-    "explain": policies.explain,
+    "explain": explaining.explain,
+    "plan": planning.plan,
     "reconcile": billing.reconcile,
     "outbox list": billing.outbox_list,
     "outbox retry": billing.outbox_retry,

@@ -31,6 +31,7 @@ _READ_ONLY = frozenset({"tenants_list", "tenants_show", "keys_list", "usage", "u
     "desk.reconcile",
     "desk.outbox_list",
     "explainer.explain",
+    "impact",
 }
 Result = TypeVar("Result")
 
@@ -53,6 +54,17 @@ def perform(
 def reload(options: argparse.Namespace, pause: Callable[[float], object] = _NEVER.wait) -> dict[str, Any]:
     """Has the running sidecar read its configuration again. SidecarError when none runs, or it refuses, and why."""
     return _reach(options, lambda remote: remote.call("reload", {}), _nobody, pause)
+
+
+def in_force(options: argparse.Namespace, pause: Callable[[float], object] = _NEVER.wait) -> dict[str, Any]:
+    """The policies of the sidecar that runs, ``running`` True; else those of the files."""
+
+    def here(snapshot: "Snapshot") -> dict[str, Any]:
+        from sidecar.config import policy_set
+
+        return {"policies": policy_set(snapshot), "running": False}
+
+    return _reach(options, lambda remote: remote.call("policies", {}) | {"running": True}, here, pause)
 
 
 def _nobody(snapshot: "Snapshot") -> dict[str, Any]:

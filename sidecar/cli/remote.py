@@ -26,6 +26,8 @@ _CALLS = {
     "usage_by": ("GET", "/api/v1/usage"),
     "margin": ("GET", "/api/v1/margin"),
     "explainer.explain": ("GET", "/api/v1/explain"),
+    "policies": ("GET", "/api/v1/policies"),
+    "impact": ("POST", "/api/v1/impact"),
     "reload": ("POST", "/api/v1/reload"),
     "export": ("GET", "/api/v1/export"),
     "desk.reconcile": ("GET", "/api/v1/reconcile"),
@@ -35,7 +37,7 @@ _CALLS = {
     "desk.outbox_drop": ("POST", "/api/v1/outbox/{row}/drop"),
 }
 _SLOW = frozenset(
-    {"usage_by", "margin", "export", "desk.reconcile"}
+    {"usage_by", "margin", "export", "desk.reconcile", "impact"}
 )  # they may read the sums of every tenant, there or at the payee
 SLOW_TIMEOUT_S = 600.0
 _PIECE = 64 * 1024  # bytes

@@ -8,10 +8,21 @@ The tables in ``settings`` and ``policies`` are the only place that knows the ke
 wrong key, the JSON Schemas, docs/configuration.md and ``config show --effective`` follow from them.
 """
 
+from sidecar.config.comparing import Change, compare, policy_set
 from sidecar.config.display import effective
 from sidecar.config.jsonschemas import schemas
 from sidecar.config.loading import Overrides, load
 from sidecar.config.manual import reference
 from sidecar.config.reloading import Configuration
 
-__all__ = ["Configuration", "Overrides", "effective", "load", "reference", "schemas"]
+__all__ = [
+    "Change",
+    "Configuration",
+    "Overrides",
+    "compare",
+    "effective",
+    "load",
+    "policy_set",
+    "reference",
+    "schemas",
+]

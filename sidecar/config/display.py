@@ -25,7 +25,7 @@ def effective(snapshot: Snapshot) -> str:
         "tenants": snapshot.tenants,
         "costs": snapshot.costs,
     }
-    shown = _escaped(settings.SIDECAR.show_attributes(values))
+    shown = escaped(settings.SIDECAR.show_attributes(values))
     return yaml.dump(shown, Dumper=_DUMPER, sort_keys=False, allow_unicode=True, width=120, default_flow_style=False)
 
 
@@ -39,12 +39,12 @@ def _unseen(snapshot: Snapshot) -> bool:
 _DUMPER: type = yaml.CSafeDumper if yaml.__with_libyaml__ else yaml.SafeDumper
 
 
-def _escaped(value: Any) -> Any:
+def escaped(value: Any) -> Any:
     """YAML data whose texts mean themselves: a ``${`` that is no mask is written ``$${``."""
     if isinstance(value, dict):
-        return {key: _escaped(item) for key, item in value.items()}
+        return {key: escaped(item) for key, item in value.items()}
     if isinstance(value, list):
-        return [_escaped(item) for item in value]
+        return [escaped(item) for item in value]
     if isinstance(value, Masked):
         return str(value)
     if isinstance(value, str) and value is not MASKED:

@@ -29,12 +29,14 @@ _NO_UPSTREAM = (
 
 @dataclass(frozen=True, slots=True)
 class Overrides:
-    """What the command line says, which wins over the files: an origin, two ``host:port``, a folder."""
+    """What the command line says, which wins over the files: an origin, two ``host:port``, a folder, and where the
+    policies stand (a folder or a file, instead of what ``policies:`` says)."""
 
     upstream: str | None = None
     listen: str | None = None
     admin: str | None = None
     data: str | None = None
+    policies: str | None = None
 
 
 @dataclass(slots=True)
@@ -66,7 +68,7 @@ def read_snapshot(
     """As ``load``, into a new ``reading``, which afterwards knows what was read and where each value stands."""
     top = _read_top(path, reading)
     folder = Path(top.file).parent
-    documents = [top, *_read_policies(top, folder, reading)]
+    documents = [top, *_read_policies(top, folder, reading, overrides.policies)]
     whole = all(document.whole for document in documents)
     upstreams = _upstreams(top, overrides, reading, needed=needs_upstream)
     configured = _settings(top, folder, overrides, reading)
@@ -135,9 +137,10 @@ def _read_document(root: Node | None, file: str, table: Table, reading: Reading)
 _COMPOSITE = frozenset({"meters", "routes", "plans", "tenants", "costs", "upstreams", "policies"})
 
 
-def _read_policies(top: _Document, folder: Path, reading: Reading) -> Iterator[_Document]:
+def _read_policies(top: _Document, folder: Path, reading: Reading, instead: str | None) -> Iterator[_Document]:
     seen: set[str] = set()
-    for path in _policy_files(top, folder, reading):
+    files = _policy_files(top, folder, reading) if instead is None else _other_files(Path(instead), reading)
+    for path in files:
         real = os.path.realpath(path)
         if real not in seen and len(seen) < MAX_FILES:
             seen.add(real)
@@ -162,6 +165,16 @@ def _policy_files(top: _Document, folder: Path, reading: Reading) -> Iterator[Pa
             what = f"more than {MAX_FILES} files" if files else "no *.yaml file"
             reading.faults.append(Fault(top.file, line, where, f"the folder {quoted(str(path))} holds {what}"))
         yield from files
+
+
+def _other_files(path: Path, reading: Reading) -> list[Path]:
+    if not path.is_dir():
+        return [path]
+    files = _yaml_files(path, reading)
+    if not 0 < len(files) <= MAX_FILES:
+        what = f"more than {MAX_FILES} files" if files else "no *.yaml file"
+        reading.faults.append(Fault(str(path), 0, "", f"the folder holds {what}"))
+    return files
 
 
 def _yaml_files(folder: Path, reading: Reading) -> list[Path]:

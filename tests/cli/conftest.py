@@ -15,7 +15,7 @@ from aiohttp import web
 from sidecar.admin import AdmissionReading, Build, Connections, JournalReading, Sources, make_admin_app
 from sidecar.app import open_offline
 from sidecar.cli import main
-from sidecar.config import Overrides, load
+from sidecar.config import Overrides, load, policy_set
 from sidecar.core.policy import Admin
 from sidecar.metering import Tallies
 
@@ -64,8 +64,12 @@ async def _serve(address: "Future[str]", stop: asyncio.Event) -> None:
         build=lambda: Build("0", "0", "0"),
         currency=lambda: "USD",
     )
+
+    async def in_force() -> dict[str, object]:
+        return policy_set(snapshot)
+
     async with open_offline(snapshot) as operations:
-        runner = web.AppRunner(make_admin_app(operations, sources, list, TOKEN, Admin()))
+        runner = web.AppRunner(make_admin_app(operations, sources, list, TOKEN, Admin(), policies=in_force))
         await runner.setup()
         await web.TCPSite(runner, "127.0.0.1", 0).start()
         host, port = runner.addresses[0]

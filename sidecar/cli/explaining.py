@@ -1,4 +1,4 @@
-"""The commands about policies in force and to come: explain, plan."""
+"""The command that explains a decision."""
 
 import argparse
 from typing import Any
