@@ -10,6 +10,7 @@ import tempfile
 from pathlib import Path
 
 from tests.chaos.faults import FAULTS
+from tests.chaos.redis import REDIS_FAULTS
 from tests.chaos.run import Run, Summary
 from tests.chaos.stores import STORES, choose
 
@@ -61,7 +62,9 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--seconds", type=float, default=900, help="at most so long (900)")
     parser.add_argument("--seed", type=int, help="what everything random comes from (default: a new one, printed)")
     parser.add_argument("--store", choices=(*STORES, "both"), default="both", help="both: in turn, as far as installed")
-    names = sorted({fault.name for fault in FAULTS} | {f.name for kind in STORES.values() for f in kind.faults})
+    names = sorted(
+        {fault.name for fault in (*FAULTS, *REDIS_FAULTS)} | {f.name for kind in STORES.values() for f in kind.faults}
+    )
     parser.add_argument("--only", nargs="+", choices=names, default=[], help="only these kinds of faults")
     return parser.parse_args()
 

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from sidecar.core.latency import MAX_US, bucket_index
 from sidecar.core.ports import UsageReport, UsageRow
-from sidecar.core.records import UsageRecord
+from sidecar.core.records import ANOMALY, UsageRecord
 from tests.chaos.load import ClientBook
 
 UpstreamBook = list[tuple[str, int]]  # event id, the client's call
@@ -124,7 +124,7 @@ def _refusals(client: ClientBook, known: dict[str, UsageRecord]) -> list[str]:
 
 
 def _billed(event: UsageRecord) -> bool:
-    return event.units > 0 or any(event.meters.values())
+    return event.units > 0 or any(value for name, value in event.meters.items() if not name.endswith(ANOMALY))
 
 
 def _allowed(event: UsageRecord, may_bill: frozenset[str]) -> bool:

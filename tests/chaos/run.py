@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from tests.chaos import redis
 from tests.chaos.books import Verdict
 from tests.chaos.fault import Fault
 from tests.chaos.faults import FAULTS
@@ -81,6 +82,7 @@ class Run:
         self._kills = kills
         self._deadline = time.monotonic() + seconds
         self._only = frozenset(only)
+        self._redis = any(fault.name in only for fault in redis.REDIS_FAULTS)
         self._durability = durability
         self._between_s = between_s
         self._say = say
@@ -92,7 +94,8 @@ class Run:
         while not self._over and not self.summary.violations:
             store = self._stores[number % len(self._stores)]()
             durability = self._durability[0] if number == 0 else self._rng.choice(self._durability)
-            plan = Plan(durability=durability, real_disk=durability != "process")
+            shared = redis.installed() and (self._redis or number % 3 != 0)  # so that each store gets both
+            plan = Plan(durability=durability, real_disk=durability != "process", shared=shared)
             await self._book(number, store, plan)
             number += 1
         return self.summary
@@ -103,7 +106,8 @@ class Run:
 
     async def _book(self, number: int, store: Store, plan: Plan) -> None:
         summary = self.summary
-        folder = self._folder / f"{number:02d}-{store.name}-{plan.durability}"
+        shared = "-redis" if plan.shared else ""
+        folder = self._folder / f"{number:02d}-{store.name}{shared}-{plan.durability}"
         folder.mkdir(parents=True)
         stage = Stage(folder, store, plan, self._rng)
         if stage.disk is not None:
@@ -125,7 +129,7 @@ class Run:
 
     async def _break(self, stage: Stage, name: str) -> Verdict:
         summary, done, last = self.summary, 0, 0
-        known = (*FAULTS, *stage.store.faults)
+        known = (*FAULTS, *redis.REDIS_FAULTS, *stage.store.faults)
         faults = [fault for fault in known if fault.allows(stage) and (not self._only or fault.name in self._only)]
         while True:
             await asyncio.sleep(self._rng.uniform(*self._between_s))

@@ -10,10 +10,12 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
+from tests.chaos import limits
 from tests.chaos.books import LedgerBook, Verdict, judge, read_upstream
 from tests.chaos.disk import make_disk
 from tests.chaos.load import Key, Load
 from tests.chaos.process import Broken, SidecarProcess, UpstreamProcess, run_command
+from tests.chaos.redis import Redis
 from tests.chaos.store import Store
 
 _DISK_BYTES = 256 * 1024**2
@@ -41,11 +43,11 @@ plans:
       - {name: in, meter: bytes_in, limit: 1_000_000_000, period: month, overage: allow}
       - {name: out, meter: bytes_out, limit: 1_000_000_000, period: month, overage: allow}
     test_keys: large
-  small: {limits: [{name: steady, limit: 20, window: 1s}]}
+  small: {limits: [{name: steady, limit: @UNITS@, window: @WINDOW@s, on_store_error: deny}]}
 tenants:
   acme: {plan: large}
   globex: {plan: large}
-  thrifty: {plan: small}
+  @TENANT@: {plan: small}
 costs: {per_call: "0.000100 USD", per_ms: "0.000015 USD", per_gib_out: "0.09 USD"}
 """
 _CONFIG = """
@@ -56,17 +58,20 @@ upstreams: {{api: {{targets: ["http://127.0.0.1:{upstream}"]}}}}
 drain: 1s
 journal: {{durability: {durability}, segment: 256KiB, max: 16MiB, ballast: 1MiB, mark: 1s}}
 {storage}
+{limits}
 """
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """How a book is made. ``real_disk``: no tmpfs, so that fsync costs what it costs, and no disk that is full."""
+    """How a book is made. ``real_disk``: no tmpfs, so that fsync costs what it costs, and no disk that is full;
+    ``shared``: limits are counted in Redis, so that they hold whatever is killed."""
 
     durability: str = "process"
     callers: int = 20
     rate: int = 1200
     real_disk: bool = False
+    shared: bool = False
 
 
 class Stage:
@@ -88,15 +93,19 @@ class Stage:
         self.sidecar = SidecarProcess(words, folder / "sidecar.log")
         self.disk = None if plan.real_disk else make_disk(self.disk_folder, _DISK_BYTES)
         self.disk_is_full = False
+        self.redis = Redis() if plan.shared else None
         self.violations: list[str] = []  # of the processes; those of the books are in the verdicts
 
     async def open(self, *, load: bool = True) -> None:
         """Configuration, processes, keys, and the load unless it is to ``begin`` later."""
         (self.folder / "policies").mkdir(exist_ok=True)
-        (self.folder / "policies" / "all.yaml").write_text(_POLICIES)
+        (self.folder / "policies" / "all.yaml").write_text(_policies())
         await self.store.start(self.folder)
-        values = {"port": self._port, "admin": self._admin_port, "upstream": self._upstream_port}
-        text = _CONFIG.format(**values, durability=self.plan.durability, storage=self.store.setting)
+        if self.redis is not None:
+            await self.redis.start()
+        values: dict[str, object] = {"port": self._port, "admin": self._admin_port, "upstream": self._upstream_port}
+        values |= {"storage": self.store.setting, "limits": self.redis.setting if self.redis is not None else ""}
+        text = _CONFIG.format(**values, durability=self.plan.durability)
         (self.folder / "sidecar.yaml").write_text(text)
         self.upstream.start()
         await self.start()
@@ -168,6 +177,8 @@ class Stage:
         """Heals everything, lets calls end, stops the sidecar so that all is shipped, and compares the books."""
         await self.empty()
         await self.store.heal()
+        if self.redis is not None:
+            await self.redis.heal()
         if self.sidecar.pid is None:
             await self.start()
         await self.load.pause()
@@ -182,6 +193,8 @@ class Stage:
         self._client_log.flush()
         ledger: LedgerBook = await self.store.read(self.data)
         verdict = judge(self.load.book, read_upstream(self._upstream_log), ledger, MAY_BILL)
+        if self.redis is not None:
+            self._check_limit(ledger)
         if resume:
             await self.start()
             self.load.resume()
@@ -194,18 +207,26 @@ class Stage:
         await self.sidecar.kill()
         self.upstream.stop()
         await self.store.close()
+        if self.redis is not None:
+            await self.redis.close()
         self._client_log.close()
         if self.disk is not None:
             if keep and self.data.exists():
                 shutil.copytree(self.data, self.folder / "data")
             self.disk.close()
 
+    def _check_limit(self, ledger: LedgerBook) -> None:
+        if broken := limits.limit_broken(ledger.events):
+            self.violations.append(broken)
+        if not any(answer.status == 429 and answer.tenant == limits.TENANT for answer in self.load.book.answers):
+            self.violations.append(f"nobody was ever refused: {limits.TENANT} did not reach the limit")
+
     async def _stop_clean(self) -> int:
         self.sidecar.signal(signal.SIGTERM)
         return await self.sidecar.ended()
 
     async def _make_keys(self) -> list[Key]:
-        wanted = [(tenant, test) for tenant in _TENANTS for test in (False, True)] + [("thrifty", False)]
+        wanted = [(tenant, test) for tenant in _TENANTS for test in (False, True)] + [(limits.TENANT, False)]
         return list(await asyncio.gather(*(self._make_key(tenant, test) for tenant, test in wanted)))
 
     async def _make_key(self, tenant: str, test: bool) -> Key:
@@ -217,6 +238,14 @@ class Stage:
 
     def _end_of_log(self) -> str:
         return (self.folder / "sidecar.log").read_text(errors="replace")[-600:]
+
+
+def _policies() -> str:
+    values = {"@TENANT@": limits.TENANT, "@UNITS@": str(limits.UNITS), "@WINDOW@": str(limits.WINDOW_S)}
+    text = _POLICIES
+    for name, value in values.items():
+        text = text.replace(name, value)
+    return text
 
 
 def _free_ports(count: int) -> list[int]:
