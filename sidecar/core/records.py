@@ -45,10 +45,10 @@ BLIND_MARK: Final = b',"_blind?":1'
 INTENT: Final = b"i"
 PROGRESS: Final = b"p"
 DONE: Final = b"d"
-# Texts of numbers that most records hold; formatting one takes as long as all else of a record.
+# Texts of numbers that most records hold, with their comma; formatting one takes as long as all else of a record.
 _KNOWN: Final = 8192
 _US_PER_S: Final = 1_000_000
-_NUMBERS: Final = [b"%d" % number for number in range(_KNOWN)]
+_NUMBERS: Final = [b",%d" % number for number in range(_KNOWN)]
 _PADDED: Final = [b"%03d" % number for number in range(1000)]
 _latest: Final = [0]  # the second of the last call, and its text
 _latest_text: Final = [b"0"]
@@ -108,9 +108,26 @@ def marked(fragment: bytes, marks: bytes) -> bytes:
     return fragment[:-1] + (marks if len(fragment) > 2 else marks[1:]) + b"}"
 
 
+def caller_fragment(principal: bytes, route: bytes) -> bytes:
+    """Positions 3 to 7 with the commas around them, encoded once per caller and route, from their fragments."""
+    return b",%b,%b," % (principal, route)
+
+
 def call_head(event_id: bytes, started_us: int, caller: bytes, method: bytes) -> bytes:
-    """Positions 1 to 8, which all records of a call have in common; ``caller`` is the fragments of positions 3 to 7."""
-    return b'"%b",%b,%b,%b' % (event_id, _time(started_us), caller, method)
+    """Positions 1 to 8, which all records of a call have in common; ``caller`` is a ``caller_fragment``."""
+    if started_us < _US_PER_S:
+        return b'"%b",%d%b%b' % (event_id, started_us, caller, method)
+    seconds, rest = started_us // _US_PER_S, started_us % _US_PER_S
+    if _latest[0] != seconds:
+        _latest[0], _latest_text[0] = seconds, b"%d" % seconds
+    return b'"%b",%b%b%b%b%b' % (
+        event_id,
+        _latest_text[0],
+        _PADDED[rest // 1000],
+        _PADDED[rest % 1000],
+        caller,
+        method,
+    )
 
 
 def intent_of(head: bytes) -> bytes:
@@ -133,7 +150,7 @@ def record_of(
     kind: bytes = DONE,
 ) -> bytes:
     """As ``encode_call``, from the call's head."""
-    return b'["%b",%b,%b,"%b",%b,%b,%b,%b,%b,%b,%b,%b]' % (
+    return b'["%b",%b%b,"%b"%b%b%b%b%b%b%b,%b]' % (
         kind,
         head,
         _text(status),
@@ -150,21 +167,12 @@ def record_of(
 
 
 def _text(number: int) -> bytes:
-    return _NUMBERS[number] if 0 <= number < _KNOWN else b"%d" % number
-
-
-def _time(us: int) -> bytes:
-    if us < _US_PER_S:
-        return b"%d" % us
-    seconds, rest = us // _US_PER_S, us % _US_PER_S
-    if _latest[0] != seconds:
-        _latest[0], _latest_text[0] = seconds, b"%d" % seconds
-    return b"%b%b%b" % (_latest_text[0], _PADDED[rest // 1000], _PADDED[rest % 1000])
+    return _NUMBERS[number] if 0 <= number < _KNOWN else b",%d" % number
 
 
 def encode_intent(event_id: bytes, started_us: int, principal: bytes, route: bytes, method: bytes) -> bytes:
     """An intent record; the last three arguments are fragments."""
-    return intent_of(call_head(event_id, started_us, b"%b,%b" % (principal, route), method))
+    return intent_of(call_head(event_id, started_us, caller_fragment(principal, route), method))
 
 
 def encode_call(
@@ -190,7 +198,7 @@ def encode_call(
     ``outcome`` is one of OUTCOMES; principal, route, method and meters are fragments.
     """
     return record_of(
-        call_head(event_id, started_us, b"%b,%b" % (principal, route), method),
+        call_head(event_id, started_us, caller_fragment(principal, route), method),
         status,
         outcome,
         units,

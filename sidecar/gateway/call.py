@@ -23,7 +23,7 @@ from sidecar.metering import Reported, Watch
 if TYPE_CHECKING:
     from sidecar.gateway.lane import Lane
 
-_METHODS = {
+_METHODS: Final = {
     name: text_fragment(name.decode())
     for name in (b"GET", b"HEAD", b"POST", b"PUT", b"PATCH", b"DELETE", b"OPTIONS", b"TRACE")
 }

@@ -32,7 +32,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Final
 
-from xxhash import xxh3_64_intdigest
+from xxhash import xxh3_64_digest
 
 from sidecar.core.clock import NS_PER_S, Clock
 from sidecar.core.errors import JournalFull
@@ -48,7 +48,7 @@ from sidecar.ledger.sync import GroupSync
 from sidecar.ledger.tail import Tail
 
 _log = logging.getLogger("sidecar.ledger")
-_digest: Final = xxh3_64_intdigest
+_digest: Final = xxh3_64_digest
 _RETRY_NS = NS_PER_S  # after a full disk, how long until the next attempt to reserve blocks
 _CARRY_SLICE = 500  # intents copied forward per call of release, about 0.4 ms
 _NEVER = 1 << 62

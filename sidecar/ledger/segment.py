@@ -3,13 +3,14 @@
 ::
 
     file     "sidecar3" | u64 number | frame | frame | ... | seal | zeros
-    frame    u64 sum | u32 size | u32 number | payload    sum = XXH3-64(payload), which counts its size; at least 1
-    seal     u64 sum | u32 0xFFFFFFFF | u32 number        written when the journal goes on in the next segment
+    frame    sum     | u32 size | u32 number | payload    sum = XXH3-64(payload), 8 bytes; size at least 1
+    seal     sum     | u32 0xFFFFFFFF | u32 number        written when the journal goes on in the next segment
     end      16 zero bytes, or fewer than 16 bytes left
 
-All numbers are little-endian. A file that is wholly in the ledger may be used again under a new number, since its pages
-are there already (a fresh one costs 3.5 us per 4 KiB to fault in); it is emptied first, and as the number (its low 32
-bits) stands in every frame, one of its earlier life that came back after a power cut is none.
+Numbers are little-endian, sums in their canonical, big-endian form. A file that is wholly in the ledger may be used
+again under a new number, since its pages are there already (a fresh one costs 3.5 us per 4 KiB to fault in); it is
+emptied first, and as the number (its low 32 bits) stands in every frame, one of its earlier life that came back after a
+power cut is none.
 ``posix_fallocate`` reserves the blocks, so that a full disk shows as an error here and not as SIGBUS in the middle of a
 store; filesystems that copy on write may still not keep that promise.
 A page of a shared mapping belongs to the kernel as soon as it is stored to: it survives kill -9 of the process.
@@ -24,14 +25,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from xxhash import xxh3_64_intdigest
+from xxhash import xxh3_64_digest
 
 _log = logging.getLogger("sidecar.ledger")
 Packer = Callable[..., Any]
 MAGIC = b"sidecar3"
 HEADER = struct.Struct("<8sQ")
-FRAME = struct.Struct("<QII")
-FRAME_BYTES = FRAME.size
+FRAME = struct.Struct("<8sII")
+FRAME_BYTES: Final = 16  # as a number, which compiled code has in place
 MAX_PAYLOAD = 64 * 1024  # bytes; a request line is at most 16 KiB, and the method is the only text a client chooses
 SUFFIX = ".segment"
 CORRUPT = ".corrupt"
@@ -41,7 +42,7 @@ _END = bytes(FRAME_BYTES)
 _ZEROS = bytes(64 * 1024)
 _AT_ONCE = 256  # of them in one call, which gives the interpreter back once and not after each
 _MARK = 0xFFFF_FFFF
-_SHORT = 1024  # payloads up to this size have a packer that is kept: at most 0.2 MiB of them
+_SHORT: Final = 1024  # payloads up to this size have a packer that is kept: at most 0.2 MiB of them
 _packers: Final[list[Packer | None]] = [None] * (_SHORT + 1)
 
 
@@ -57,7 +58,7 @@ def packer(size: int) -> Packer:
 
 def seal_of(number: int) -> bytes:
     """The seal of segment ``number``."""
-    return FRAME.pack(xxh3_64_intdigest(b"seal"), _SEAL_SIZE, number & _MARK)
+    return FRAME.pack(xxh3_64_digest(b"seal"), _SEAL_SIZE, number & _MARK)
 
 
 class Segment:
@@ -108,7 +109,7 @@ class Segment:
     def copied(self, start: int, end: int, number: int) -> bytes:
         """The frames in [start, end) as they have to stand in segment ``number``."""
         payloads = read_frames(self.map, self.number, start, end, end - start).payloads
-        return b"".join(FRAME.pack(xxh3_64_intdigest(p), len(p), number & _MARK) + p for p in payloads)
+        return b"".join(FRAME.pack(xxh3_64_digest(p), len(p), number & _MARK) + p for p in payloads)
 
     def seal(self) -> None:
         """Marks that the journal goes on elsewhere, so that a lost page cannot pass for the end."""
@@ -156,7 +157,7 @@ def read_frames(data: mmap.mmap, number: int, offset: int, end: int, at_most: in
             return Frames(payloads, offset, bad=not known)
         stop = offset + FRAME_BYTES + size
         payload = data[offset + FRAME_BYTES : stop]
-        if stop > end or of != mark or xxh3_64_intdigest(payload) != checksum:
+        if stop > end or of != mark or xxh3_64_digest(payload) != checksum:
             return Frames(payloads, offset, bad=True)
         payloads.append(payload)
         offset = stop

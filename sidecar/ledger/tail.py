@@ -20,10 +20,11 @@ _SLICE = 200  # frames read in one go: about 0.2 ms on the event loop
 class Tail:
     """Hands out done records in order, each with the position after it; see the module's docstring."""
 
-    __slots__ = ("_behind", "_chunks", "_live", "_records", "_taken")
+    __slots__ = ("_behind", "_chunk", "_chunks", "_live", "_records", "_taken")
 
     def __init__(self, live: deque[Segment]) -> None:
         self._live = live
+        self._chunk = CHUNK
         self._records: list[bytes] = []
         self._chunks: deque[tuple[list[bytes], Position]] = deque()
         self._behind = False
@@ -34,7 +35,7 @@ class Tail:
         if self._behind:
             return
         self._records.append(record)
-        if len(self._records) >= CHUNK:
+        if len(self._records) >= self._chunk:
             self._turn(Position(segment.number, segment.written))
 
     def _turn(self, position: Position) -> None:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from xxhash import xxh3_64_intdigest
+from xxhash import xxh3_64_digest
 
 from sidecar.ledger.segment import FRAME, FRAME_BYTES, HEADER, Segment, is_sealed, read_frames, remains, torn_extent
 
@@ -16,7 +16,7 @@ payloads = st.lists(st.binary(min_size=1, max_size=120), min_size=1, max_size=12
 def filled(folder: Path, records: list[bytes]) -> Segment:
     segment = Segment.create(folder, 1, SIZE)
     for record in records:
-        frame = FRAME.pack(xxh3_64_intdigest(record), len(record), segment.number) + record
+        frame = FRAME.pack(xxh3_64_digest(record), len(record), segment.number) + record
         segment.map[segment.written : segment.written + len(frame)] = frame
         segment.written += len(frame)
     return segment
@@ -70,6 +70,10 @@ def test_a_flipped_bit_hides_what_follows_and_invents_nothing(records: list[byte
         segment.close()
 
 
+def test_a_frame_is_as_long_as_is_said() -> None:
+    assert FRAME.size == FRAME_BYTES
+
+
 def test_a_seal_is_told_from_the_end(tmp_path: Path) -> None:
     segment = filled(tmp_path, [b"a"])
     assert not is_sealed(segment.map, segment.number, segment.written)
@@ -107,7 +111,7 @@ def test_nothing_of_its_earlier_life_is_read_from_a_segment_that_is_used_again(
         else:
             assert not remains(second.map, HEADER.size)
         for record in new:
-            frame = FRAME.pack(xxh3_64_intdigest(record), len(record), number & 0xFFFF_FFFF) + record
+            frame = FRAME.pack(xxh3_64_digest(record), len(record), number & 0xFFFF_FFFF) + record
             second.map[second.written : second.written + len(frame)] = frame
             second.written += len(frame)
         assert read_frames(second.map, number, HEADER.size, SIZE, 1000).payloads == new
