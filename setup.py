@@ -15,7 +15,7 @@ _ROOMS = {
     "gateway": "access/log accounts call client credentials exchange forwarding handover intake lane refusals relay "
     "routes rules tunnel",
     "upstream": "balancing breaker budget connection pool target",
-    "admission": "buckets compile fields gate leases quotas refusals scopes shadow shared",
+    "admission": "buckets budgets compile fields gate leases quotas refusals scopes shadow shared",
     "ledger": "factory journal open_calls segment shipper tail",
     "metering": "coding cost events extracts histogram meters tally values watch",
     "identity": "cache certificates finder resolver",

@@ -173,7 +173,7 @@ def _policy(one: Standing) -> dict[str, Any]:
         "leased": one.leased,
         "remaining": None if use is None else use.remaining,
         "reset_s": None if use is None else use.reset_s,
-        "on_store_error": policy.on_store_error if shared and isinstance(policy, Limit) else None,
+        "on_store_error": None if not shared or isinstance(policy, Concurrency) else policy.on_store_error,
         "exact": policy.exact if shared and isinstance(policy, Limit) else None,
         "refuses": one.refuses or one.blind == "deny",
         "from": _where(policy.origin),

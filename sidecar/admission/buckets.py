@@ -95,7 +95,7 @@ class Buckets:
         found = self._table.get(key)
         if found is None:
             name = _shared_name(key)
-            page = Page(f"l.{name}") if tenant is None else self._page(tenant)
+            page = Page(f"l.{name}") if tenant is None else self.page(tenant)
             found = self._table[key] = Lease(name, page, limit, window_ns, exact, now)
             self._ring.append(key)
         assert isinstance(found, Lease)
@@ -106,7 +106,8 @@ class Buckets:
         """Whether ``bucket`` is the counter of ``key``."""
         return self._table.get(key) is bucket
 
-    def _page(self, tenant: str) -> Page:
+    def page(self, tenant: str) -> Page:
+        """What is known of the store's page of this tenant."""
         page = self._pages.get(tenant)
         if page is None:
             # A page that is dropped while leases hold it is made again; then this node is a new one to the store.

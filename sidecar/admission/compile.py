@@ -3,8 +3,8 @@
 from collections.abc import Iterable
 from typing import Final
 
-from sidecar.admission.gate import Demand, QuotaRule, Rule
-from sidecar.admission.quotas import QuotaKey, Quotas
+from sidecar.admission.gate import Demand, Rule
+from sidecar.admission.quotas import QuotaKey, QuotaRule, Quotas
 from sidecar.admission.refusals import Refused, barred, state_refusals
 from sidecar.admission.scopes import static_values
 from sidecar.core.overrides import overridden
@@ -119,7 +119,9 @@ def _quota_rules(
     for quota in sorted(plan.quotas, key=lambda quota: quota.mode == _SHADOW):
         meter, key = snapshot.meters[quota.meter], _quota_key(quota, principal)
         if meter.routes is None or route.name in meter.routes:
-            rules[quota.mode].append(QuotaRule(quota, key, quotas.get(key), _known(meter, route), key not in counted))
+            hold, estimated = _hold(quota, meter, route)
+            rule = QuotaRule(quota, key, quotas.get(key), hold, key not in counted, estimated)
+            rules[quota.mode].append(rule)
             counted.add(key)
     return tuple(rules[_ENFORCE]), tuple(rules[_SHADOW])
 
@@ -128,6 +130,7 @@ def _quota_key(quota: Quota, principal: Principal) -> QuotaKey:
     return QuotaKey(principal.tenant, principal.sandbox, quota.meter, quota.cycle(principal.billing_cycle))
 
 
-def _known(meter: Meter, route: Route) -> int:
-    """What of the meter is known before the request is served."""
-    return {"requests": 1, "units": route.units}.get(meter.count, 0)
+def _hold(quota: Quota, meter: Meter, route: Route) -> tuple[int, bool]:
+    """What a request holds, and whether that is an estimate: of what is known before it is served it is not."""
+    known = {"requests": 1, "units": route.units}.get(meter.count)
+    return (known, False) if known is not None else (quota.estimate or 0, quota.estimate is not None)

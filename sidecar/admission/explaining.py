@@ -10,14 +10,16 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from sidecar.admission.buckets import Slots
+from sidecar.admission.budgets import SharedPeriod
 from sidecar.admission.compile import entitlement, plan_of
-from sidecar.admission.gate import Gate, QuotaRule, Rule
+from sidecar.admission.gate import Gate, Rule
 from sidecar.admission.keeper import Keeper
 from sidecar.admission.leases import Lease
+from sidecar.admission.quotas import Period, QuotaRule
 from sidecar.admission.refusals import PolicyUse, Refused, Violation, exceeded, seconds, state_refusals
 from sidecar.admission.scopes import OVERFLOW, Key
 from sidecar.admission.shadow import ShadowGate
-from sidecar.admission.shared import UNAVAILABLE, _share
+from sidecar.admission.shared import UNAVAILABLE, _share, lends
 from sidecar.core.policy import Concurrency, Limit, Plan, Quota, Route, Snapshot
 from sidecar.core.values import SAFE_METHODS, Principal
 from sidecar.core.windows import Window
@@ -103,9 +105,10 @@ async def explain(
     """Every policy of ``gate``; what they would answer; whether the shared store was there (as in Explanation)."""
     parts: tuple[Gate, ...] = (gate._enforced, gate) if isinstance(gate, ShadowGate) else (gate,)
     leases = [bucket for part in parts for _, bucket in _buckets(part, asker) if isinstance(bucket, Lease)]
+    periods = [each for part in parts for each in _periods(part) if isinstance(each, SharedPeriod)]
     there = None
-    if leases and keeper is not None:
-        there = await keeper.look(leases, gate.route.units)
+    if (leases or periods) and keeper is not None:
+        there = await keeper.look(leases, gate.route.units, periods)
     enforced, *shadow = (tuple(_standings(part, asker, there)) for part in parts)
     violations = [Violation(one.use, one.retry_s) for one in enforced if one.refuses and one.use is not None]
     # As the gate: a limit that is known to be used up goes before the store that is not there, all else comes after it.
@@ -122,6 +125,11 @@ def _buckets(gate: Gate, asker: Asker) -> Iterator[tuple[Rule, Window | Slots | 
     for rule in (*gate._demand.limits, *gate._demand.concurrency):
         known = not _missing(rule.policy.scope, asker)
         yield rule, gate._bucket(rule, now, asker.ip or "", _headers(asker)) if known else None
+
+
+def _periods(gate: Gate) -> list[Period]:
+    now, wall = gate._monotonic_ns(), gate._wall_ns()
+    return [gate._turn(rule, wall, now) for rule in gate._quotas]
 
 
 def _standings(gate: Gate, asker: Asker, there: bool | None) -> Iterator[Standing]:
@@ -148,17 +156,23 @@ def _standings(gate: Gate, asker: Asker, there: bool | None) -> Iterator[Standin
         yield Standing(policy, kind, bucket_text(key), (), use, leased, at is None or at > now, retry_s)
     wall = gate._wall_ns()
     for quota in gate._quotas:
-        yield _quota_standing(gate, quota, wall)
+        yield _quota_standing(gate, quota, wall, now, there)
 
 
-def _quota_standing(gate: Gate, rule: QuotaRule, wall: int) -> Standing:
-    period = gate._turn(rule, wall)
+def _quota_standing(gate: Gate, rule: QuotaRule, wall: int, now: int, there: bool | None) -> Standing:
+    period = gate._turn(rule, wall, now)
     use = gate._quota_use(rule, period, wall)
-    refuses = rule.block and period.used + rule.needs > rule.limit
-    retry_s = None if rule.needs > rule.limit else max(1, use.reset_s)
+    refuses = rule.block and period.used + rule.least > rule.limit
+    retry_s = None if rule.least > rule.limit else max(1, use.reset_s)
     key = rule.key
     words = f"{'test ' if key.sandbox else ''}meter={key.meter} tenant={_text(key.tenant)} period={rule.quota.period}"
-    return Standing(rule.quota, "quota", words, (), use, None, refuses, retry_s)
+    if not isinstance(period, SharedPeriod):
+        return Standing(rule.quota, "quota", words, (), use, None, refuses, retry_s)
+    leased = max(0, period.room)
+    blind = ""
+    if rule.block and not there and leased < rule.least and not period.closed(now, rule.limit, rule.least):
+        blind = rule.quota.on_store_error if lends(period, rule) else "deny"
+    return Standing(rule.quota, "quota", words, (), use, leased, refuses and not blind, retry_s, blind)
 
 
 def _met(gate: Gate, rule: Rule, bucket: Window | Slots, asker: Asker) -> Key:

@@ -10,7 +10,7 @@ from typing import Any, TypeAlias
 
 from sidecar.admission.buckets import Buckets, Slots
 from sidecar.admission.fields import announcement, pairs
-from sidecar.admission.quotas import Hold, Period, QuotaCounter, QuotaKey, Quotas, settle
+from sidecar.admission.quotas import Hold, Period, QuotaRule, Quotas, settle
 from sidecar.admission.refusals import PolicyUse, Refused, Violation, exceeded, seconds
 from sidecar.admission.scopes import HeaderOf, Key, fill, is_bounded, is_dynamic, overflow
 from sidecar.core.clock import NS_PER_S, Clock
@@ -50,31 +50,6 @@ class Rule:
         values = fill(scope, self.values, ip, header) if is_dynamic(scope) else self.values
         spare = None if is_bounded(scope) else (self.prefix, *overflow(scope, values))
         return (self.prefix, *values), spare
-
-
-@dataclass(slots=True)
-class QuotaRule:
-    """A quota with its counter. ``hold`` is taken at admission; ``needs`` must remain for a request to pass.
-
-    ``counts`` is False for a second quota on the same counter, which is asked and not counted twice.
-    """
-
-    quota: Quota
-    key: QuotaKey
-    counter: QuotaCounter
-    hold: int
-    counts: bool
-
-    def __post_init__(self) -> None:
-        self.meter = self.quota.meter
-        self.block = self.quota.overage == "block"
-        self.needs = self.hold or 1
-        self.limit = self.quota.limit
-
-    meter: str = field(init=False)
-    block: bool = field(init=False)
-    needs: int = field(init=False)
-    limit: int = field(init=False)
 
 
 class Ticket:
@@ -209,7 +184,7 @@ class Gate:
                 self._windows = None
                 return self.admit(method, ip, header)
             if window.used + units > window.limit:
-                return self._short(now, windows, slots, method, ip, header)
+                return self._short(now, self._wall_ns(), windows, slots, method, ip, header)
         for slot in slots:
             if slot.used >= slot.limit:
                 if slot.limit < 0:
@@ -223,12 +198,19 @@ class Gate:
         for rule in self._quotas:
             counter = rule.counter
             period = counter.current
-            if wall >= period.end_ns or wall < period.start_ns or not counter.ready:
-                period = self._turn(rule, wall)
-            if rule.block and period.used + rule.needs > rule.limit:
-                return self._refuse(now, wall, windows, slots)
+            if wall >= period.end_ns or wall < period.start_ns or not counter.ready or now >= period.lapse_ns:
+                period = self._turn(rule, wall, now)
+            amount = rule.hold
+            if rule.block:
+                left = rule.limit - period.used
+                if period.room < left:
+                    left = period.room
+                if left < rule.needs:
+                    if left < rule.least or not period.dry:
+                        return self._short(now, wall, windows, slots, method, ip, header)
+                    amount = left  # an estimate shrinks to what is left
             if rule.counts:
-                held.append((period, rule.meter, rule.hold))
+                held.append((period, rule.meter, amount))
         return self._take(now, wall, windows, slots, held)
 
     def uses(self) -> list[tuple[int, PolicyUse]]:
@@ -241,20 +223,21 @@ class Gate:
                 found.append((id(bucket), self._bucket_use(rule, bucket, now)))
         wall = self._wall_ns()
         for quota in self._quotas:
-            found.append((id(quota.counter), self._quota_use(quota, self._turn(quota, wall), wall)))
+            found.append((id(quota.counter), self._quota_use(quota, self._turn(quota, wall, now), wall)))
         return found
 
     def _short(
         self,
         now: int,
+        wall: int,
         windows: tuple[Window, ...],
         slots: tuple[Slots, ...],
         method: str,
         ip: str,
         header: HeaderOf,
     ) -> "Ticket | Refused | Pending":
-        """A window has no room: here that is the answer."""
-        return self._refuse(now, self._wall_ns(), windows, slots)
+        """A window or a quota has no room: here that is the answer."""
+        return self._refuse(now, wall, windows, slots)
 
     def _take(
         self, now: int, wall: int, windows: tuple[Window, ...], slots: tuple[Slots, ...], held: Sequence[Hold]
@@ -266,8 +249,7 @@ class Gate:
         for slot in slots:
             slot.used += 1
         for period, _, amount in held:
-            period.used += amount
-            period.touched = True
+            period.hold(amount)
         return Ticket(self._announce(now, wall, windows, slots), units, slots, held)
 
     def _announce(self, now: int, wall: int, windows: tuple[Window, ...], slots: tuple[Slots, ...]) -> bytes:
@@ -321,20 +303,24 @@ class Gate:
             return self._buckets.window(key, spare, policy.limit, policy.window_ns, now)
         return self._buckets.slots(key, spare, policy.limit, now)
 
-    def _turn(self, rule: QuotaRule, wall: int) -> Period:
-        """The quota's period, off the hot path: another period began, or the counter must be looked up or read."""
+    def _turn(self, rule: QuotaRule, wall: int, now: int) -> Period:
+        """The quota's period, off the hot path: another period began, or the counter must be looked up or read, or what
+        was in hand has lapsed."""
         if rule.counter.retired:
             rule.counter = self._quota_book.get(rule.key)
         if not rule.counter.ready:
             self._quota_book.kick(rule.counter)
-        return rule.counter.at(wall)
+        period = rule.counter.at(wall)
+        if now >= period.lapse_ns:
+            period.lapse(now)
+        return period
 
     def _refuse(self, now: int, wall: int, windows: tuple[Window, ...], slots: tuple[Slots, ...]) -> Refused:
         # Asks again at the very moments of the decision, so that what refused is found again.
         violations = [
             *self._window_violations(now, windows),
             *self._slot_violations(now, slots),
-            *self._quota_violations(wall),
+            *self._quota_violations(now, wall),
         ]
         refused = self._tally.refused
         for violation in violations:
@@ -359,12 +345,12 @@ class Gate:
             if slot.used >= slot.limit
         ]
 
-    def _quota_violations(self, wall: int) -> list[Violation]:
+    def _quota_violations(self, now: int, wall: int) -> list[Violation]:
         found = []
         for rule in self._quotas:
-            period = self._turn(rule, wall)
-            if rule.block and period.used + rule.needs > rule.limit:
-                retry_s = None if rule.needs > rule.limit else max(1, seconds(period.end_ns - wall))
+            period = self._turn(rule, wall, now)
+            if rule.block and period.used + rule.least > rule.limit:
+                retry_s = None if rule.least > rule.limit else max(1, seconds(period.end_ns - wall))
                 found.append(Violation(self._quota_use(rule, period, wall), retry_s))
         return found
 

@@ -1,4 +1,4 @@
-"""Who asks the store of shared limits: one call at a time for the same limits, and no storm when it is gone.
+"""Who asks the store of shared limits and budgets: one call at a time for the same ones, and no storm when it is gone.
 
 Bounds: the requests that wait are those in flight; a call carries at most ``_BATCH`` of them; after ``_FAILURES`` calls
 in a row without an answer nobody calls any more, and one task looks for the store, at intervals that double up to
@@ -9,11 +9,12 @@ import asyncio
 import contextlib
 import logging
 import random
-from collections.abc import Coroutine, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from typing import Any, Final, TypeAlias
 
+from sidecar.admission.budgets import SharedPeriod, Want
 from sidecar.admission.leases import Lease, Page, answered, ask_for, unanswered
-from sidecar.core.clock import Clock
+from sidecar.core.clock import NS_PER_S, Clock
 from sidecar.core.errors import StoreError
 from sidecar.core.leases import Ask
 from sidecar.core.ports import LimitStore
@@ -24,47 +25,66 @@ _SHORTEST_S: Final = 0.1
 _LONGEST_S: Final = 5.0
 _SWEEP_S: Final = 0.1
 _RETURNS: Final = 64  # calls per sweep that only give back
+_TELLS: Final = 200  # calls per sweep that only tell what was used
+_READS: Final = 8  # of the ledger at a time
+_SEEDS: Final = 3  # how often a call that the store cannot decide without the ledger is made
+_COMPARE_NS: Final = 5 * NS_PER_S  # by then every node has told and shipped what it had settled before
 _CLOSE_S: Final = 1.0
-_DeskKey: TypeAlias = tuple[int, tuple[int, ...]]
+_DeskKey: TypeAlias = tuple[int, tuple[int, ...], tuple[tuple[int, int, int, int], ...]]
+ReadLedger: TypeAlias = Callable[[SharedPeriod], Awaitable[int]]
 _log = logging.getLogger(__name__)
 
 
 class _Desk:
     """Those who wait for the same leases with requests of the same weight."""
 
-    def __init__(self, page: Page, leases: tuple[Lease, ...], units: int) -> None:
+    def __init__(self, page: Page, leases: tuple[Lease, ...], units: int, wants: tuple[Want, ...]) -> None:
         self.page = page
         self.leases = leases
         self.units = units
+        self.wants = wants
         self.waiting: list[asyncio.Future[bool]] = []
 
 
 class Keeper:
-    """``down``: the store is not asked now. ``calls`` and ``failures`` count since the start."""
+    """``down``: the store is not asked now. ``calls`` and ``failures`` count since the start.
 
-    def __init__(self, store: LimitStore, clock: Clock) -> None:
+    ``ledger``: reads the total of a budget, this node's usage included; ``late``: whether the ledger does not take this
+    node's usage at the moment. ``active``: budgets of which there is something to tell.
+    """
+
+    def __init__(
+        self, store: LimitStore, clock: Clock, ledger: ReadLedger, late: Callable[[], bool] = lambda: False
+    ) -> None:
+        self.active: list[SharedPeriod] = []
         self.down = False
         self.calls = 0
         self.failures = 0
         self._store = store
         self._clock = clock
+        self._ledger = ledger
+        self._late = late
+        self._reading = asyncio.Semaphore(_READS)
         self._row = 0  # failures in a row
         self._desks: dict[_DeskKey, _Desk] = {}
         self._tasks: set[asyncio.Task[object]] = set()
         self._looker: asyncio.Task[object] | None = None
         self._out: dict[Lease, None] = {}
 
-    async def fetch(self, leases: Sequence[Lease], units: int) -> bool:
-        """Brings units for one request into all of these leases, or their refusal. False: the store did not answer."""
-        pages: dict[Page, list[Lease]] = {}
+    async def fetch(self, leases: Sequence[Lease], units: int, wants: Sequence[Want] = ()) -> bool:
+        """Brings what one request needs into all of these leases and budgets, or their refusal. False: the store did
+        not answer, or a budget's use could not be read."""
+        pages: dict[Page, tuple[list[Lease], list[Want]]] = {}
         for lease in leases:
-            pages.setdefault(lease.page, []).append(lease)
-        came = [self._wait(page, tuple(group), units) for page, group in pages.items()]
+            pages.setdefault(lease.page, ([], []))[0].append(lease)
+        for want in wants:
+            pages.setdefault(want.period.page, ([], []))[1].append(want)
+        came = [self._wait(page, tuple(some), units, tuple(more)) for page, (some, more) in pages.items()]
         return all(await asyncio.gather(*came))
 
-    async def look(self, leases: Sequence[Lease], units: int) -> bool:
-        """Brings what is known of these leases up to date for one request of ``units``, and takes nothing. False: the
-        store did not answer."""
+    async def look(self, leases: Sequence[Lease], units: int, periods: Sequence[SharedPeriod] = ()) -> bool:
+        """Brings what is known of these leases and budgets up to date for one request of ``units``, and takes nothing.
+        False: the store did not answer, or a budget's use could not be read."""
         pages: dict[Page, list[Lease]] = {}
         for lease in dict.fromkeys(leases):
             pages.setdefault(lease.page, []).append(lease)
@@ -74,6 +94,8 @@ class Keeper:
                 sent = self._clock.monotonic_ns()
                 ask = ask_for(page, group, 0, 0, sent)._replace(units=units)
                 there = await self._send(page, tuple(group), ask, sent)
+        for period in dict.fromkeys(periods):
+            there = there and await self._call(period.page, (), 0, 0, (period.tell,))
         return there
 
     def prefetch(self, leases: Sequence[Lease], units: int) -> None:
@@ -85,6 +107,11 @@ class Keeper:
     def beside(self, work: Coroutine[Any, Any, object]) -> None:
         """Runs what no request waits for; ``close`` ends it."""
         self._spawn(work)
+
+    def aside(self, want: Want) -> None:
+        """Fetches the next slice of a budget, or tells of it, while nobody waits."""
+        if not self.down:
+            self._spawn(self._call(want.period.page, (), 0, 0, (want,)))
 
     async def run(self) -> None:
         """Gives back what was not spent in time, until cancelled."""
@@ -104,6 +131,18 @@ class Keeper:
                 self._ask_aside(lease, 0)
             elif not lease.out:
                 del self._out[lease]
+        self._tell(now)
+
+    def _tell(self, now: int) -> None:
+        late, calls = self._late(), 0
+        self.active[:] = [period for period in self.active if not period.idle_after(now)]
+        for period in self.active:
+            if calls < _TELLS and period.due(now, late):
+                calls += 1
+                self.aside(period.tell)
+            if period.compared is not None and now >= period.compared[2] and not period.checking:
+                period.checking = True
+                self._spawn(self._compare(period, *period.compared[:2]))
 
     async def close(self) -> None:
         """Gives everything back that is in hand, as far as the store answers at once."""
@@ -117,6 +156,9 @@ class Keeper:
                     lease.give_up(self._clock.monotonic_ns())
                     if lease.returns:
                         await self._call(lease.page, (lease,), 0, 0)
+                for period in [] if self.down else list(self.active):
+                    period.give_up()
+                    await self._call(period.page, (), 0, 0, (period.tell,))
         for task in list(self._tasks):
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -127,11 +169,11 @@ class Keeper:
         ask = ask_for(lease.page, (lease,), units, 0, sent)
         self._spawn(self._send(lease.page, (lease,), ask, sent))
 
-    async def _wait(self, page: Page, leases: tuple[Lease, ...], units: int) -> bool:
-        key = (units, tuple(id(lease) for lease in leases))
+    async def _wait(self, page: Page, leases: tuple[Lease, ...], units: int, wants: tuple[Want, ...]) -> bool:
+        key = (units, tuple(id(lease) for lease in leases), tuple((id(want.period), *want[1:]) for want in wants))
         desk = self._desks.get(key)
         if desk is None:
-            desk = self._desks[key] = _Desk(page, leases, units)
+            desk = self._desks[key] = _Desk(page, leases, units, wants)
             self._spawn(self._serve(key, desk))
         future: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
         desk.waiting.append(future)
@@ -141,7 +183,7 @@ class Keeper:
         try:
             while desk.waiting:
                 batch, desk.waiting = desk.waiting[:_BATCH], desk.waiting[_BATCH:]
-                came = not self.down and await self._call(desk.page, desk.leases, desk.units, len(batch))
+                came = not self.down and await self._call(desk.page, desk.leases, desk.units, len(batch), desk.wants)
                 for future in batch:
                     if not future.done():
                         future.set_result(came)
@@ -150,11 +192,59 @@ class Keeper:
             for future in desk.waiting:
                 future.cancel()
 
-    async def _call(self, page: Page, leases: tuple[Lease, ...], units: int, requests: int) -> bool:
-        sent = self._clock.monotonic_ns()
-        return await self._send(page, leases, ask_for(page, leases, units, requests, sent), sent)
+    async def _call(
+        self,
+        page: Page,
+        leases: tuple[Lease, ...],
+        units: int,
+        requests: int,
+        wants: tuple[Want, ...] = (),
+        floor: int = 0,
+        lower: int = 0,
+    ) -> bool:
+        if not wants:
+            sent = self._clock.monotonic_ns()
+            return await self._send(page, leases, ask_for(page, leases, units, requests, sent), sent)
+        for want in wants:
+            want.period.flights += 1
+        try:
+            lock = page.lock = page.lock or asyncio.Lock()
+            async with lock:
+                return await self._account(page, leases, units, requests, wants, floor, lower)
+        finally:
+            for want in wants:
+                want.period.flights -= 1
 
-    async def _send(self, page: Page, leases: tuple[Lease, ...], ask: Ask, sent: int) -> bool:
+    async def _account(
+        self,
+        page: Page,
+        leases: tuple[Lease, ...],
+        units: int,
+        requests: int,
+        wants: tuple[Want, ...],
+        floor: int,
+        lower: int,
+    ) -> bool:
+        """A call with budgets, and again with the ledger's total of those that the store does not know."""
+        late = self._late()
+        for _ in range(_SEEDS):
+            sent, wall = self._clock.monotonic_ns(), self._clock.wall_ns()
+            ask = ask_for(page, leases, units, requests, sent)
+            budgets = [want.period.request(want, requests, sent, wall, late, floor, lower) for want in wants]
+            ask = ask._replace(budgets=tuple(budgets))
+            if not await self._send(page, leases, ask, sent, wants):
+                return False
+            unknown = [want.period for want in wants if not want.period.known]
+            if not unknown:
+                return True
+            floor = lower = 0  # they were for the counter that is lost
+            if not all([await self._seed(period, wall) for period in unknown]):
+                return False
+        return False
+
+    async def _send(
+        self, page: Page, leases: tuple[Lease, ...], ask: Ask, sent: int, wants: tuple[Want, ...] = ()
+    ) -> bool:
         self.calls += 1
         try:
             answer = await self._store.lease(ask)
@@ -166,9 +256,57 @@ class Keeper:
             unanswered(leases)
             raise
         self._row = 0
-        answered(page, leases, ask, answer, sent, self._clock.monotonic_ns())
+        now = self._clock.monotonic_ns()
+        answered(page, leases, ask, answer, sent, now)
         self._out.update((lease, None) for lease in leases if lease.out)
+        for want, asked, standing in zip(wants, ask.budgets, answer.budgets, strict=True):
+            period = want.period
+            period.answered(asked, standing, answer.passed, now)
+            if standing.check and not period.checking and period.compared is None:
+                period.checking = True
+                self._spawn(self._look_first(period))
         return True
+
+    async def _seed(self, period: SharedPeriod, wall: int) -> bool:
+        if wall >= period.end_ns:
+            period.forget()
+            return True
+        before = period.total
+        total = await self._read(period)
+        if total is not None:
+            period.seed(total, before)
+        return total is not None
+
+    async def _read(self, period: SharedPeriod) -> int | None:
+        try:
+            async with self._reading:
+                return await self._ledger(period)
+        except StoreError as error:
+            _log.warning("what %r used of %r cannot be read: %s", period.key.tenant, period.key.meter, error)
+            return None
+
+    async def _look_first(self, period: SharedPeriod) -> None:
+        """Notes what the ledger has and what is settled, to be compared when both must have caught up."""
+        try:
+            total = await self._read(period)
+            if total is not None and await self._call(period.page, (), 0, 0, (period.tell,)):
+                period.compared = total, period.settled, self._clock.monotonic_ns() + _COMPARE_NS
+                period.enter()
+        finally:
+            period.checking = False
+
+    async def _compare(self, period: SharedPeriod, ledger: int, settled: int) -> None:
+        """What the ledger had then must be settled now, and what was settled then must be in the ledger now."""
+        try:
+            total = await self._read(period)
+            if total is None or not await self._call(period.page, (), 0, 0, (period.tell,)):
+                return
+            if period.settled < ledger or (period.settled >= settled > total):
+                lower = settled - total if period.settled >= settled > total else 0
+                await self._call(period.page, (), 0, 0, (period.tell,), ledger, lower)
+        finally:
+            period.compared = None
+            period.checking = False
 
     def _failed(self, error: StoreError) -> None:
         self.failures += 1

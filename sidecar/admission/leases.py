@@ -7,6 +7,7 @@ Bounds: ``_MAX_SLICES`` slices in hand and ``_MAX_RETURNS`` waiting to go back p
 counted as spent, which is tighter and never looser.
 """
 
+import asyncio
 import random
 from collections.abc import Sequence
 from typing import Final
@@ -25,12 +26,13 @@ _GROWTH: Final = 4  # a slice is at most four times the last one
 
 
 class Page:
-    """What a node knows of the store's page for one hash tag."""
+    """What a node knows of the store's page for one hash tag. ``lock``: a call with budgets is out, one at a time."""
 
-    __slots__ = ("epoch", "seq", "tag")
+    __slots__ = ("epoch", "lock", "seq", "tag")
 
     def __init__(self, tag: str) -> None:
         self.tag = tag
+        self.lock: asyncio.Lock | None = None
         self.epoch = 0
         self.seq = 0
 

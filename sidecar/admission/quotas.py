@@ -1,6 +1,7 @@
 """Quota counters: what a tenant used of a meter in the current period.
 
-A counter starts from the ledger's sum, read once before its first request is decided, and counts on in process. It is
+Where nodes share them, the store of limits counts (admission.budgets) and the ledger is read only when it must be.
+In process a counter starts from the ledger's sum, read once before its first request is decided, and counts on. It is
 kept until its period is over once a request was admitted by it: a dropped counter would come back without what is still
 on its way to the ledger.
 
@@ -12,14 +13,17 @@ Only who is seated already gets a counter beyond the bound, so it is exceeded by
 import asyncio
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterable, Mapping
+from dataclasses import dataclass, field
 from typing import NamedTuple, TypeAlias
 
 from sidecar.core.clock import NS_PER_S, NS_PER_US, Clock
 from sidecar.core.errors import StoreError
 from sidecar.core.periods import period_bounds
+from sidecar.core.policy import Quota
 
 MeterTotal: TypeAlias = Callable[[str, str, int, int, bool], Awaitable[int]]
 
+FAR = 2**62
 _SWEEP = 2
 _SWEEP_FULL = 64
 _RETRY_NS = NS_PER_S  # between two attempts to read what a running counter had used before
@@ -39,9 +43,11 @@ class Period:
     """One counter's period, [start_ns, end_ns) in Unix nanoseconds. ``used`` includes what is held.
 
     A request belongs to the period in which it was admitted: it keeps the object, and settles there even after the end.
+    Where nodes share the counter, ``room`` is what this one may use without asking, until ``lapse_ns`` (monotonic), and
+    ``dry`` says that there is no more than that.
     """
 
-    __slots__ = ("end_ns", "length_s", "start_ns", "touched", "used")
+    __slots__ = ("dry", "end_ns", "lapse_ns", "length_s", "room", "start_ns", "touched", "used")
 
     def __init__(self, start_ns: int, end_ns: int) -> None:
         self.start_ns = start_ns
@@ -49,19 +55,41 @@ class Period:
         self.length_s = (end_ns - start_ns) // NS_PER_S
         self.used = 0
         self.touched = False  # a request was admitted in it by this process
+        self.room = FAR
+        self.lapse_ns = FAR
+        self.dry = True
+
+    @property
+    def needed(self) -> bool:
+        """Whether this process knows of usage that nobody else may know of."""
+        return self.touched
+
+    def hold(self, amount: int) -> None:
+        """Counts what a request is expected to use."""
+        self.used += amount
+        self.touched = True
+
+    def settle(self, amount: int, value: int) -> None:
+        """Replaces a held amount by what was used."""
+        self.used += value - amount
+
+    def lapse(self, now: int) -> None:
+        """Lets go of what was to be used by ``lapse_ns``."""
 
 
 Hold: TypeAlias = tuple[Period, str, int]  # where an amount of a meter is held
+MakePeriod: TypeAlias = Callable[[QuotaKey, int, int], Period]
 
 
 class QuotaCounter:
     """The current period and the one before it, for a wall clock that jumps back over the boundary."""
 
-    __slots__ = ("_previous", "current", "key", "ready", "retired", "retry_ns")
+    __slots__ = ("_make", "_previous", "current", "key", "ready", "retired", "retry_ns")
 
-    def __init__(self, key: QuotaKey, wall_ns: int) -> None:
+    def __init__(self, key: QuotaKey, wall_ns: int, make: MakePeriod | None = None) -> None:
         self.key = key
-        self.current = Period(*period_bounds(key.period, wall_ns))
+        self._make = make
+        self.current = self._period(wall_ns)
         self._previous: Period | None = None
         self.ready = False  # the ledger was read, and the counter is in the table
         self.retired = False
@@ -72,7 +100,7 @@ class QuotaCounter:
         current = self.current
         if wall_ns >= current.end_ns:
             self._previous = current
-            self.current = current = Period(*period_bounds(self.key.period, wall_ns))
+            self.current = current = self._period(wall_ns)
         elif wall_ns < current.start_ns and self._previous is not None:
             self.current, self._previous = self._previous, current
             current = self.current
@@ -80,23 +108,57 @@ class QuotaCounter:
 
     def disposable(self, wall_ns: int) -> bool:
         """Whether the ledger knows, or need not know, all that this counter holds."""
-        return wall_ns >= self.current.end_ns or not self.current.touched
+        return wall_ns >= self.current.end_ns or not self.current.needed
 
     def retire(self) -> None:
         """Makes whoever holds this counter look it up again."""
         self.retired = True
         self.ready = False
 
+    def _period(self, wall_ns: int) -> Period:
+        start, end = period_bounds(self.key.period, wall_ns)
+        return Period(start, end) if self._make is None else self._make(self.key, start, end)
+
+
+@dataclass(slots=True)
+class QuotaRule:
+    """A quota with its counter. ``hold`` is taken at admission, or less, down to ``least``, when no more is left.
+
+    ``counts`` is False for a second quota on the same counter, which is asked and not counted twice.
+    """
+
+    quota: Quota
+    key: QuotaKey
+    counter: QuotaCounter
+    hold: int
+    counts: bool
+    estimated: bool = False
+
+    def __post_init__(self) -> None:
+        self.meter = self.quota.meter
+        self.block = self.quota.overage == "block"
+        self.needs = self.hold or 1
+        self.least = 1 if self.estimated else self.needs
+        self.limit = self.quota.limit
+
+    meter: str = field(init=False)
+    block: bool = field(init=False)
+    needs: int = field(init=False)
+    least: int = field(init=False)
+    limit: int = field(init=False)
+
 
 class Quotas:
-    """All quota counters. ``blind`` counts decisions taken before what was used earlier could be read."""
+    """All quota counters. ``blind`` counts decisions taken before what was used earlier could be read. ``make``: makes
+    the periods of counters that nodes share, whose store knows what was used."""
 
-    def __init__(self, clock: Clock, meter_total: MeterTotal, max_quotas: int) -> None:
+    def __init__(self, clock: Clock, meter_total: MeterTotal, max_quotas: int, make: MakePeriod | None = None) -> None:
         if max_quotas < 1:
             raise ValueError("max_quotas must be at least 1")
         self._clock = clock
         self._meter_total = meter_total
         self._max = max_quotas
+        self._make = make
         self._table: dict[QuotaKey, QuotaCounter] = {}
         self._ring: deque[QuotaKey] = deque()
         self._loading: dict[QuotaKey, asyncio.Task[None]] = {}
@@ -109,7 +171,8 @@ class Quotas:
         """The counter, made if needed, whatever the bound: for those who are seated."""
         found = self._table.get(key)
         if found is None:
-            found = self._table[key] = QuotaCounter(key, self._clock.wall_ns())
+            found = self._table[key] = QuotaCounter(key, self._clock.wall_ns(), self._make)
+            found.ready = self._make is not None
             self._ring.append(key)
         return found
 
@@ -179,4 +242,4 @@ class Quotas:
 def settle(held: Iterable[Hold], values: Mapping[str, int]) -> None:
     """Replaces each held amount by the meter's value; a meter that is not in ``values`` counted nothing."""
     for period, meter, amount in held:
-        period.used += values.get(meter, 0) - amount
+        period.settle(amount, values.get(meter, 0))

@@ -1,19 +1,21 @@
 """The room: every counter of this process, and the seats and gates made from the policy snapshot."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from weakref import WeakSet
 
 from sidecar.admission.buckets import Buckets
+from sidecar.admission.budgets import SharedPeriod
 from sidecar.admission.compile import anonymous_demand, demand, plan_of, quota_keys
 from sidecar.admission.explaining import Asker, Explanation, checks_of, explain
 from sidecar.admission.gate import Demand, Gate, Tally
 from sidecar.admission.keeper import Keeper
-from sidecar.admission.quotas import MeterTotal, Quotas
+from sidecar.admission.quotas import MeterTotal, Period, QuotaKey, Quotas
 from sidecar.admission.refusals import PolicyUse, Refused
 from sidecar.admission.shadow import ShadowGate
 from sidecar.admission.shared import SharedGate
 from sidecar.admission.thresholds import Tell, Thresholds
-from sidecar.core.clock import Clock
+from sidecar.core.clock import NS_PER_US, Clock
 from sidecar.core.policy import Route, Snapshot
 from sidecar.core.ports import LimitStore
 from sidecar.core.values import Principal
@@ -80,8 +82,9 @@ class Seat:
 class Admission:
     """Local admission: limits, concurrency and quotas, decided in process.
 
-    ``limit_store``: who counts limits that nodes share; None: they are counted in process. ``tell``: who is told of
-    shares of quotas that tenants reach, by the task ``thresholds.run``; None: nobody.
+    ``limit_store``: who counts limits and quotas that nodes share; None: they are counted in process. ``late``: whether
+    the ledger does not take what this process used at the moment. ``tell``: who is told of shares of quotas that
+    tenants reach, by the task ``thresholds.run``; None: nobody.
     ``meter_total(tenant, meter, since_us, until_us, sandbox)`` sums the ledger over Unix microseconds [since, until).
     Bounds: ``max_buckets`` windows and concurrency counters (see ``buckets``), ``max_quotas`` quota counters (see
     ``quotas``); gates live with their seats, which belong to the caller.
@@ -96,12 +99,14 @@ class Admission:
         tell: Tell | None = None,
         max_buckets: int = 1_000_000,
         max_quotas: int = 1_000_000,
+        late: Callable[[], bool] = lambda: False,
     ) -> None:
-        self.keeper = None if limit_store is None else Keeper(limit_store, clock)
+        self.keeper = None if limit_store is None else Keeper(limit_store, clock, self._ledger_total, late)
+        self._meter_total = meter_total
         self.snapshot = Snapshot()
         self._clock = clock
         self._buckets = Buckets(max_buckets)
-        self._quotas = Quotas(clock, meter_total, max_quotas)
+        self._quotas = Quotas(clock, meter_total, max_quotas, None if self.keeper is None else self._share)
         self.thresholds = None if tell is None else Thresholds(clock, meter_total, tell)
         self._tallies: dict[str, Tally] = {}
         self._seats: WeakSet[Seat] = WeakSet()
@@ -195,6 +200,14 @@ class Admission:
         if self.keeper is not None:
             await self.keeper.close()
         await self._quotas.close()
+
+    def _share(self, key: QuotaKey, start_ns: int, end_ns: int) -> Period:
+        assert self.keeper is not None
+        return SharedPeriod(key, start_ns, end_ns, self._buckets.page(key.tenant), self.keeper.active)
+
+    async def _ledger_total(self, period: SharedPeriod) -> int:
+        key, start, end = period.key, period.start_ns // NS_PER_US, period.end_ns // NS_PER_US
+        return await self._meter_total(key.tenant, key.meter, start, end, key.sandbox)
 
     def _gate(self, needed: Demand, tenant: str) -> Gate:
         tally = self._tallies.setdefault(needed.plan, Tally())

@@ -86,7 +86,7 @@ class ShadowGate(Gate):
             else:
                 self._note(rule.policy.name, ticket)
         if places or self._quotas:
-            ticket.also(tuple(places), self._hold(ticket))
+            ticket.also(tuple(places), self._hold(ticket, now))
 
     def _bucket(self, rule: Rule, now: int, ip: str, header: HeaderOf) -> Window | Slots:
         policy = rule.policy
@@ -94,18 +94,17 @@ class ShadowGate(Gate):
             return super()._bucket(rule, now, ip, header)
         return lease_of(self._buckets, rule, policy, self._tenant, now, ip, header)
 
-    def _hold(self, ticket: Ticket) -> list[Hold]:
+    def _hold(self, ticket: Ticket, now: int) -> list[Hold]:
         wall = self._wall_ns()
         held: list[Hold] = []
         for rule in self._quotas:
-            period = self._turn(rule, wall)
+            period = self._turn(rule, wall, now)
             # A quota on the counter of an enforced one finds this request's hold there.
             counted = 0 if rule.counts else rule.hold
             if rule.block and period.used - counted + rule.needs > rule.limit:
                 self._note(rule.quota.name, ticket)
             if rule.counts:
-                period.used += rule.hold
-                period.touched = True
+                period.hold(rule.hold)
                 held.append((period, rule.meter, rule.hold))
         return held
 

@@ -1,16 +1,18 @@
-"""The gate where limits are shared: takes from what this node holds of them, and else lets the keeper ask.
+"""The gate where limits and quotas are shared: takes from what this node holds, and else lets the keeper ask.
 
-While the store does not answer, each limit that has nothing in hand does what its ``on_store_error`` says: ``allow``
-passes, ``deny`` answers 503, ``local`` passes this node's share of the limit and answers 503 beyond it.
+While the store does not answer, each limit and each quota that has nothing in hand does what its ``on_store_error``
+says: ``allow`` passes, ``deny`` answers 503, ``local`` passes this node's share of the limit and answers 503 beyond it.
 """
 
 from collections.abc import Sequence
+from typing import TypeAlias
 
 from sidecar.admission.buckets import Buckets, Slots
+from sidecar.admission.budgets import SharedPeriod, Want
 from sidecar.admission.gate import Demand, Gate, Pending, Rule, Tally, Ticket
 from sidecar.admission.keeper import Keeper
 from sidecar.admission.leases import Lease
-from sidecar.admission.quotas import Hold, Quotas
+from sidecar.admission.quotas import Hold, QuotaRule, Quotas
 from sidecar.admission.refusals import Refused
 from sidecar.admission.scopes import HeaderOf
 from sidecar.core.clock import NS_PER_S, Clock
@@ -21,6 +23,7 @@ from sidecar.core.windows import Window
 
 _ALMOST_S = NS_PER_S - 1
 _ROUNDS = 8  # how often others may take what was fetched for a request
+_Short: TypeAlias = tuple[list[Lease], list[Want]]  # what there is too little in hand of
 UNAVAILABLE = Refused(
     problem(
         "limits_unavailable",
@@ -58,6 +61,7 @@ class SharedGate(Gate):
     def _short(
         self,
         now: int,
+        wall: int,
         windows: tuple[Window, ...],
         slots: tuple[Slots, ...],
         method: str,
@@ -65,7 +69,7 @@ class SharedGate(Gate):
         header: HeaderOf,
     ) -> Ticket | Refused | Pending:
         units = self._units
-        short: list[Lease] = []
+        leases: list[Lease] = []
         for window in windows:
             assert isinstance(window, Lease)
             if now >= window.next_ns and not window.expire(now):
@@ -73,37 +77,70 @@ class SharedGate(Gate):
                 return self.admit(method, ip, header)
             if window.limit - window.used < units:
                 if window.closed(now, units):
-                    return self._refuse(now, self._wall_ns(), windows, slots)
-                short.append(window)
+                    return self._refuse(now, wall, windows, slots)
+                leases.append(window)
+        wants: list[Want] = []
+        for rule in self._quotas:
+            if rule.block and not self._add_want(wants, rule, now, wall):
+                return self._refuse(now, wall, windows, slots)
         if self._keeper.down:
-            return self.blind(short, method, ip, header)
-        return Waiting(self, short, method, ip, header)
+            return self.blind((leases, wants), method, ip, header)
+        return Waiting(self, (leases, wants), method, ip, header)
 
-    def blind(self, short: Sequence[Lease], method: str, ip: str, header: HeaderOf) -> Ticket | Refused:
-        """Decides without the store about the leases that have nothing in hand."""
+    def _add_want(self, wants: list[Want], rule: QuotaRule, now: int, wall: int) -> bool:
+        """Notes what the quota needs from the store, if that. False when it is known to refuse."""
+        period = self._turn(rule, wall, now)
+        assert isinstance(period, SharedPeriod)
+        left = min(rule.limit - period.used, period.room)
+        if left >= rule.needs or (left >= rule.least and period.dry):
+            return True
+        if rule.least > rule.limit or period.closed(now, rule.limit, rule.least):
+            return False
+        want = Want(period, rule.limit, rule.hold, rule.least)
+        for i, other in enumerate(wants):
+            if other.period is period:  # two quotas on one counter: the tighter one asks for both
+                wants[i] = min(want, other, key=_limit_of)
+                return True
+        wants.append(want)
+        return True
+
+    def blind(self, short: _Short, method: str, ip: str, header: HeaderOf) -> Ticket | Refused:
+        """Decides without the store about what has nothing in hand."""
         now, units = self._monotonic_ns(), self._units
-        policies = self._policies(short, now, ip, header)
+        leases, wants = short
+        policies = self._policies(leases, now, ip, header)
+        quotas = [(want.period, rule) for want in wants for rule in self._quotas if _is_of(rule, want)]
         for lease, policy in policies:
             if policy.on_store_error == "deny" or (
                 policy.on_store_error == "local" and not _share(lease, policy, now).fits(now, units)
             ):
-                self._count_blind(policy.name, "deny")
-                return UNAVAILABLE
+                return self._deny(policy.name)
+        for period, rule in quotas:
+            if not lends(period, rule):
+                return self._deny(rule.quota.name)
         for lease, policy in policies:
             self._count_blind(policy.name, policy.on_store_error)
             if policy.on_store_error == "local":
                 _share(lease, policy, now).take(now, units)
             lease.lend(now, units)
+        for period, rule in quotas:
+            self._count_blind(rule.quota.name, rule.quota.on_store_error)
+            period.lend(min(rule.needs, rule.limit - period.used))
         ticket = self.admit(method, ip, header)
         if isinstance(ticket, Ticket):
             ticket.marks += BLIND_MARK
             return ticket
         return ticket if isinstance(ticket, Refused) else UNAVAILABLE
 
-    async def fetched(self, short: Sequence[Lease], method: str, ip: str, header: HeaderOf) -> Ticket | Refused:
+    def _deny(self, name: str) -> Refused:
+        self._count_blind(name, "deny")
+        return UNAVAILABLE
+
+    async def fetched(self, short: _Short, method: str, ip: str, header: HeaderOf) -> Ticket | Refused:
         """Asks the store and decides."""
         for _ in range(_ROUNDS):
-            if not await self._keeper.fetch(short, self._units):
+            leases, wants = short
+            if not await self._keeper.fetch(leases, self._units, wants):
                 break
             decided = self.admit(method, ip, header)
             if not isinstance(decided, Waiting):
@@ -120,6 +157,10 @@ class SharedGate(Gate):
             assert isinstance(window, Lease)
             if window.low(now):
                 self._keeper.prefetch([window], self._units)
+        for rule in self._quotas:
+            period = rule.counter.current
+            if rule.block and isinstance(period, SharedPeriod) and period.low(now):
+                self._keeper.aside(Want(period, rule.limit, rule.hold, rule.least))
         return ticket
 
     def _announce(self, now: int, wall: int, windows: tuple[Window, ...], slots: tuple[Slots, ...]) -> bytes:
@@ -159,7 +200,7 @@ class Waiting(Pending):
 
     __slots__ = ("_gate", "_header", "_ip", "_method", "short")
 
-    def __init__(self, gate: SharedGate, short: Sequence[Lease], method: str, ip: str, header: HeaderOf) -> None:
+    def __init__(self, gate: SharedGate, short: _Short, method: str, ip: str, header: HeaderOf) -> None:
         self._gate = gate
         self.short = short
         self._method = method
@@ -183,3 +224,20 @@ def _share(lease: Lease, policy: Limit, now: int) -> Window:
     if lease.share is None:
         lease.share = Window(max(1, policy.limit * policy.local_share // 100), policy.window_ns, now)
     return lease.share
+
+
+def _limit_of(want: Want) -> int:
+    return want.limit
+
+
+def _is_of(rule: QuotaRule, want: Want) -> bool:
+    return rule.block and rule.counter.current is want.period and rule.limit == want.limit
+
+
+def lends(period: SharedPeriod, rule: QuotaRule) -> bool:
+    """Whether the quota lets a request pass without its store: never beyond what is known to be used."""
+    quota = rule.quota
+    if quota.on_store_error == "deny" or rule.limit - period.used < rule.least:
+        return False
+    share = max(1, quota.limit * quota.local_share // 100)
+    return quota.on_store_error == "allow" or period.blind_used + rule.needs <= share

@@ -50,7 +50,9 @@ class Front(Process):
 
     async def _open_lane(self, snapshot: Snapshot, pages: Iterable[web.RouteDef]) -> None:
         settings, identity = snapshot.settings, snapshot.settings.identity
-        self._admission = Admission(self._clock, self._totals, limit_store=self._limits, tell=self._tell)
+        self._admission = Admission(
+            self._clock, self._totals, limit_store=self._limits, tell=self._tell, late=self._late
+        )
         self._rooms.push_async_callback(self._admission.close)
         self._admission.load(snapshot)
         if self._admission.keeper is not None:
@@ -88,6 +90,9 @@ class Front(Process):
         self._lane.resolver = self._resolver
         self._background(self._lane.sweeping(self._sweep_pools))
         self._background(self._poll())
+
+    def _late(self) -> bool:
+        return self._shipper.readings().failing_since_ns is not None
 
     async def _make_resolver(self, identity: Identity, peppers: Peppers) -> Resolver[Account]:
         fetch = await self._fetcher(bool(identity.jwt))

@@ -30,7 +30,7 @@ from sidecar.config.tables import Field, Group, ListOf, MapOf, Record, Table
 from sidecar.config.templates import HOST, PATH
 from sidecar.core.names import check_scope, check_tenant_name
 from sidecar.core.periods import PERIODS
-from sidecar.core.policy import Concurrency, Limit, Plan, Quota, Route
+from sidecar.core.policy import LOCAL_SHARE, Concurrency, Limit, Plan, Quota, Route
 from sidecar.core.values import AccessState, Anchor, Tenant
 
 SCOPES = ("tenant", "key", "route", "ip")
@@ -130,6 +130,11 @@ def _make_quota(**known: Any) -> Quota:
         raise ValueError(
             f"overage: {quota.overage} refuses nothing, so there is nothing to try with mode: shadow; remove one"
         )
+    told = "estimate" if quota.estimate is not None else "on_store_error" if quota.on_store_error != "deny" else None
+    if quota.overage != "block" and told is not None:
+        raise ValueError(f"{told} says nothing: overage: {quota.overage} lets every call pass; remove one")
+    if quota.local_share != LOCAL_SHARE and quota.on_store_error != "local":
+        raise ValueError("local_share is the share of on_store_error: local; write that too, or remove it")
     if quota.limit == 0 and quota.overage == "block":
         raise ValueError("a quota of 0 with overage: block refuses every call; write a larger limit or another overage")
     return quota
@@ -252,6 +257,19 @@ QUOTA = Table(
             "Beyond the limit: refuse, let pass, or let pass and charge.",
             default="block",
         ),
+        Field(
+            "estimate",
+            integer(1, MOST),
+            "What a call holds until its end of a meter that is known only then; less when less is left.",
+            absent="nothing is held",
+        ),
+        Field(
+            "on_store_error",
+            choice("allow", "deny", "local"),
+            "Where nodes share limits, with `overage: block`: while their store does not answer, let pass, answer 503, "
+            "or let this node's share pass.",
+        ),
+        Field("local_share", integer(1, 100), "That share, in percent of the limit, per node (per worker) and period."),
         _MODE,
         Field(
             "thresholds",

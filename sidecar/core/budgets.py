@@ -22,7 +22,7 @@ from typing import NamedTuple
 SHARE = 4  # at most a quarter of what is left is granted ahead: slices shrink to nothing as the limit nears
 LEARN_US = 1_000_000  # how long a counter that is new grants nothing ahead
 NODE_US = 30_000_000
-CHECK_US = 30_000_000
+CHECK_US = 60_000_000
 FIRST_CHECK_US = 2_000_000  # after the counter was made: it may stand for one that was lost
 AGAIN_US = 1_000_000  # when a node that was refused may ask again: something may have come back
 MAX_NODES = 256  # per counter; of one more, the one that ends first is counted as spent
@@ -30,12 +30,13 @@ MAX_NODES = 256  # per counter; of one more, the one that ends first is counted 
 
 class BudgetAsk(NamedTuple):
     """One budget in a call. Each request holds ``hold``, or less down to ``least``, when no more is left; ``least`` 0:
-    counted, never refused. ``keep_us``: how long from now the counter must be known. ``left``: of ``held``, what no
-    request has yet. ``told``: of ``total``, what an answered call has brought. ``seed``: the ledger's total with all
-    that this node has settled, -1 for none.
+    counted, never refused. ``node``: a random number above 0 for who gives account. ``keep_us``: how long from now the
+    counter must be known. ``left``: of ``held``, what no request has yet. ``told``: of ``total``, what an answered call
+    has brought. ``seed``: the ledger's total with all that this node has settled, -1 for none.
     """
 
     key: str
+    node: int
     limit: int
     keep_us: int
     hold: int
@@ -78,13 +79,13 @@ class BudgetCounter:
         self.check_at = now + FIRST_CHECK_US
         self.nodes: dict[int, list[int]] = {}  # [number, total, out, until, late]
 
-    def told(self, ask: BudgetAsk, node: int, now: int) -> bool:
+    def told(self, ask: BudgetAsk, now: int) -> bool:
         """Takes a node's account. False for a call that was overtaken."""
         for name in [name for name, known in self.nodes.items() if known[3] <= now]:
             self.out -= self.nodes.pop(name)[2]
-        known = self.nodes.get(node)
+        known = self.nodes.get(ask.node)
         if known is None:
-            known = self._admit(node, ask.told, now)
+            known = self._admit(ask.node, ask.told, now)
         if ask.number <= known[0]:
             return False
         self.settled += ask.total - known[1]
@@ -108,15 +109,14 @@ class BudgetCounter:
 class BudgetCall:
     """One budget in one call, on the store's side. ``requests``: how many may pass by it, of those that ask."""
 
-    __slots__ = ("_ask", "_counter", "_fresh", "_node", "_now", "requests")
+    __slots__ = ("_ask", "_counter", "_fresh", "_now", "requests")
 
-    def __init__(self, ask: BudgetAsk, counters: dict[str, BudgetCounter], node: int, requests: int, now: int) -> None:
+    def __init__(self, ask: BudgetAsk, counters: dict[str, BudgetCounter], requests: int, now: int) -> None:
         self._ask = ask
-        self._node = node
         self._now = now
-        counter = _find(ask, counters, node, now)
+        counter = _find(ask, counters, now)
         self._counter = counter
-        self._fresh = counter is not None and counter.told(ask, node, now)
+        self._fresh = counter is not None and counter.told(ask, now)
         self.requests = requests
         if ask.least:
             room = self._room(counter) + ask.left if counter is not None and self._fresh else 0
@@ -130,7 +130,7 @@ class BudgetCall:
         ask, counter, now = self._ask, self._counter, self._now
         if counter is None:
             return BudgetStanding(0, 0, 0, 0, AGAIN_US, 0)
-        known = counter.nodes[self._node]
+        known = counter.nodes[ask.node]
         granted = 0
         if ask.least and self._fresh:
             room = self._room(counter)
@@ -151,7 +151,7 @@ class BudgetCall:
         return self._ask.limit - counter.settled - counter.out
 
 
-def _find(ask: BudgetAsk, counters: dict[str, BudgetCounter], node: int, now: int) -> BudgetCounter | None:
+def _find(ask: BudgetAsk, counters: dict[str, BudgetCounter], now: int) -> BudgetCounter | None:
     found = counters.get(ask.key)
     if found is None or now >= found.until:
         if ask.seed < 0:
@@ -159,5 +159,5 @@ def _find(ask: BudgetAsk, counters: dict[str, BudgetCounter], node: int, now: in
         for key in [key for key, each in counters.items() if now >= each.until]:
             del counters[key]
         found = counters[ask.key] = BudgetCounter(ask.seed, now)
-        found.nodes[node] = [0, ask.total, 0, now + NODE_US, 0]
+        found.nodes[ask.node] = [0, ask.total, 0, now + NODE_US, 0]
     return found

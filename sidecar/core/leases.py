@@ -56,8 +56,7 @@ class Ask(NamedTuple):
     All of them share the hash tag ``tag``.
 
     ``requests`` 0 asks for nothing but units ahead, if that. ``epoch`` and ``seq``: those of the last answer for this
-    tag, 0 before the first; ``new_epoch``: a random number above 0, for a book that must be begun anew. ``node``: a
-    random number above 0 that says who calls, where there are budgets.
+    tag, 0 before the first; ``new_epoch``: a random number above 0, for a book that must be begun anew.
     """
 
     tag: str
@@ -67,7 +66,6 @@ class Ask(NamedTuple):
     seq: int
     new_epoch: int
     counters: tuple[CounterAsk, ...]
-    node: int = 0
     budgets: tuple[BudgetAsk, ...] = ()
 
 
@@ -134,7 +132,7 @@ class Book:
             else:
                 for at, units in counter.returns:
                     window.give_back(now, at, units)
-        budgets = [BudgetCall(each, page.budgets, ask.node, ask.requests, now) for each in ask.budgets]
+        budgets = [BudgetCall(each, page.budgets, ask.requests, now) for each in ask.budgets]
         passed = min([ask.requests, *(each.requests for each in budgets)])
         if ask.units:
             for counter, window, _ in found:

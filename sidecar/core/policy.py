@@ -15,6 +15,8 @@ from sidecar.core.periods import Cycle
 from sidecar.core.upstreams import Upstream
 from sidecar.core.values import Tenant
 
+LOCAL_SHARE = 10  # percent of a limit, while nobody counts for all nodes
+
 
 @dataclass(frozen=True, slots=True)
 class Limit:
@@ -32,7 +34,7 @@ class Limit:
     origin: Origin = field(default=Origin(), compare=False)
     exact: bool = False
     on_store_error: str = "local"
-    local_share: int = 10
+    local_share: int = LOCAL_SHARE
     mode: str = "enforce"
 
 
@@ -52,8 +54,9 @@ class Quota:
     """At most ``limit`` of ``meter`` per ``period`` and tenant.
 
     ``period``: hour, day, week, month of the calendar in ``time_zone``, or ``billing``: the tenant's own.
-    ``overage``: ``block`` refuses, ``allow`` lets pass, ``bill`` lets pass and is priced as overage. ``mode`` as in
-    Limit. ``thresholds``: at which shares of the limit, in percent, somebody is told; ascending.
+    ``overage``: ``block`` refuses, ``allow`` lets pass, ``bill`` lets pass and is priced as overage. ``thresholds``: at
+    which shares of the limit, in percent, somebody is told; ascending. ``estimate``: what a request holds of a meter
+    that is known only at its end, None for nothing. ``mode``, ``on_store_error`` and ``local_share`` are as in Limit.
     """
 
     name: str
@@ -65,6 +68,9 @@ class Quota:
     time_zone: str = "UTC"
     mode: str = "enforce"
     thresholds: tuple[int, ...] = (50, 80, 100, 120)
+    estimate: int | None = None
+    on_store_error: str = "deny"
+    local_share: int = LOCAL_SHARE
 
     def cycle(self, billing: str) -> str:
         """The text of the cycle (core.periods) that it is counted by; ``billing``: that of the tenant's own."""

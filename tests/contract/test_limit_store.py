@@ -76,7 +76,7 @@ class Caller:
                 counters.append(self._counter(key, limit, window, life, exact))
         requests, units = pick.choice([0, 1, 1, 1, 2, 9]), pick.choice([0, 1, 1, 3, 8])
         made = ask(tag, *counters, requests=requests, units=units, seen=self.seen)
-        made = made._replace(node=pick.randint(1, 3), budgets=tuple(self._budgets()))
+        made = made._replace(budgets=tuple(self._budgets()))
         if pick.random() < 0.02:
             made = made._replace(seq=made.seq + 5)  # a replica took over that had not heard of the last calls
         return made if pick.random() > 0.02 else made._replace(epoch=0, seq=0)
@@ -92,7 +92,7 @@ class Caller:
                 least = pick.choice([0, hold, 1]) if hold else pick.choice([0, 1])
                 held = pick.choice([0, 0, 3, 20])
                 yield BudgetAsk(
-                    *(key, limit, pick.choice([400_000, 10**8]), hold, least, max(1, self.calls)),
+                    *(key, pick.randint(1, 3), limit, pick.choice([400_000, 10**8]), hold, least, max(1, self.calls)),
                     *(held, pick.choice([0, held // 2]), pick.choice([0, 30]), self.settled, self.settled // 2),
                     *(pick.choice([0, 0, 0, 1]), pick.choice([-1, 0, 25]), pick.choice([0] * 9 + [60])),
                     pick.choice([0] * 5 + [50]),
@@ -134,11 +134,11 @@ async def test_a_recorded_trace_gets_the_same_answers_from_each_store(
 
 
 def budget(number: int = 1, hold: int = 1, least: int | None = None, **more: int) -> BudgetAsk:
-    return BudgetAsk("q", 10, 10**8, hold, hold if least is None else least, number, seed=0)._replace(**more)
+    return BudgetAsk("q", 1, 10, 10**8, hold, hold if least is None else least, number, seed=0)._replace(**more)
 
 
 def account(tag: str, node: int, each: BudgetAsk, requests: int = 1) -> Ask:
-    return Ask(tag, 0, requests, 0, 0, 1, (), node, (each,))
+    return Ask(tag, 0, requests, 0, 0, 1, (), (each._replace(node=node),))
 
 
 async def test_of_many_callers_at_the_last_unit_one_passes(store: LimitStore) -> None:
@@ -188,7 +188,7 @@ async def test_a_server_that_forgot_its_scripts_is_asked_again(store: LimitStore
 async def test_a_budget_that_nobody_knows_asks_for_the_ledgers_total(store: LimitStore) -> None:
     """unkeyed/unkey#403: a counter that is lost never means unused, and nothing else is taken meanwhile."""
     tag = secrets.token_hex(8)
-    both = ask(tag, counter(5))._replace(node=1, budgets=(budget(seed=-1),))
+    both = ask(tag, counter(5))._replace(budgets=(budget(seed=-1),))
     answer = await store.lease(both)
     assert (answer.passed, answer.counters[0].granted, answer.budgets[0].known) == (0, 0, 0)
     answer = await store.lease(both._replace(budgets=(budget(seed=9),)))
@@ -207,7 +207,7 @@ async def test_of_many_nodes_at_the_last_unit_of_a_budget_one_passes(store: Limi
 async def test_what_no_request_could_use_is_in_no_limit_and_no_budget(store: LimitStore) -> None:
     """envoyproxy/ratelimit#185: limits and budgets are one all-or-nothing call."""
     tag = secrets.token_hex(8)
-    both = ask(tag, counter(5), requests=4)._replace(node=1, budgets=(budget(hold=4),))
+    both = ask(tag, counter(5), requests=4)._replace(budgets=(budget(hold=4),))
     answer = await store.lease(both)
     assert (answer.passed, answer.counters[0].left, answer.budgets[0].left) == (2, 3, 2)
     held = (budget(2, hold=4, held=8),)

@@ -7,8 +7,8 @@ DAY_US = 86_400_000_000
 
 
 def call(book: Book, now: int, node: int = 1, number: int = 1, *, requests: int = 1, **more: int) -> Answer:
-    asked = BudgetAsk("q", 100, DAY_US, 1, 1, number, seed=0)._replace(**more)
-    return book.lease(Ask("t", 0, requests, 0, 0, 1, (), node, (asked,)), now)
+    asked = BudgetAsk("q", node, 100, DAY_US, 1, 1, number, seed=0)._replace(**more)
+    return book.lease(Ask("t", 0, requests, 0, 0, 1, (), (asked,)), now)
 
 
 def test_what_a_crashed_node_held_comes_back() -> None:
@@ -60,11 +60,11 @@ def test_one_node_at_a_time_is_asked_to_compare() -> None:
 def test_a_budget_ends_with_its_period_and_is_swept() -> None:
     book = Book()
     call(book, 0, requests=100)
-    fresh = BudgetAsk("r", 100, DAY_US, 1, 1, 1, seed=0)
-    book.lease(Ask("t", 0, 1, 0, 0, 1, (), 1, (fresh,)), DAY_US - 1)
+    fresh = BudgetAsk("r", 1, 100, DAY_US, 1, 1, 1, seed=0)
+    book.lease(Ask("t", 0, 1, 0, 0, 1, (), (fresh,)), DAY_US - 1)
     assert set(book._pages["t"].budgets) == {"q", "r"}
     fresh = fresh._replace(key="s")
-    book.lease(Ask("t", 0, 1, 0, 0, 1, (), 1, (fresh,)), DAY_US)
+    book.lease(Ask("t", 0, 1, 0, 0, 1, (), (fresh,)), DAY_US)
     assert set(book._pages["t"].budgets) == {"r", "s"}
 
 

@@ -1,6 +1,6 @@
 """Plans, meters and tenants: references, limits that can never bind, meters that nothing sees."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from itertools import permutations
 from typing import TypeVar
 
@@ -23,6 +23,7 @@ def check(snapshot: Snapshot, reading: Reading) -> None:
         _check_limits(plan, reading)
         _check_units(plan, snapshot, heaviest, reading)
         _check_meters(plan, meters, reading)
+        _check_estimates(plan, snapshot.meters, reading)
         if plan.test_keys is not None and plan.test_keys not in plans:
             reading.blame(plan, "test_keys", _undefined("plan", plan.test_keys, plans))
     for tenant in snapshot.tenants.values():
@@ -159,6 +160,14 @@ def _check_units(plan: Plan, snapshot: Snapshot, heaviest: _Heaviest, reading: R
 def _counts_units(snapshot: Snapshot, quota: Quota) -> bool:
     meter = snapshot.meters.get(quota.meter)
     return meter is not None and meter.count == "units" and meter.routes is None
+
+
+def _check_estimates(plan: Plan, meters: Mapping[str, Meter], reading: Reading) -> None:
+    for quota in plan.quotas:
+        meter = meters.get(quota.meter)
+        if quota.estimate and meter is not None and meter.count in ("requests", "units"):
+            message = f"what a call takes of the meter {quoted(quota.meter)} is known beforehand; remove the estimate"
+            reading.blame(quota, "estimate", message)
 
 
 def _check_meters(plan: Plan, meters: set[str], reading: Reading) -> None:

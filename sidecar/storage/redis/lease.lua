@@ -6,7 +6,7 @@
 --          A string that is read at its ends: of 62 cells most calls look at two.
 -- then     one budget each (core.budgets): doubles, five of the head (settled, out, learn until, check at, the first
 --          moment at which a node is forgotten), then six for each node (node, number, total, out, until, late)
--- ARGV     units, requests, epoch, seq, new epoch, node, number of counters, and for each counter
+-- ARGV     units, requests, epoch, seq, new epoch, number of counters, and for each counter
 --          limit, window, life, left, ahead, own, number of returns, then granted at and units of each return;
 --          for each budget what core.budgets.BudgetAsk has after the key
 -- returns  now, epoch, seq, passed, and for each counter: granted, left, retry, ask, reset;
@@ -15,7 +15,7 @@
 -- Every key gets its expiry in the SET that writes it. Numbers are whole and below 2^53.
 local SHARE, LEARN, CELLS = 4, 1000000, 60
 local HEAD, CELL, HEAD_BYTES, CELL_BYTES = '<dddd', '<dd', 32, 16
-local B_SHARE, B_LEARN, B_NODE, B_CHECK, B_FIRST, B_AGAIN, B_NODES = 4, 1000000, 30000000, 30000000, 2000000, 1000000, 256
+local B_SHARE, B_LEARN, B_NODE, B_CHECK, B_FIRST, B_AGAIN, B_NODES = 4, 1000000, 30000000, 60000000, 2000000, 1000000, 256
 local B_HEAD, B_REC, B_HEAD_BYTES, B_REC_BYTES = '<ddddd', '<dddddd', 40, 48
 local floor, max, min = math.floor, math.max, math.min
 
@@ -35,7 +35,7 @@ local function number()
   return tonumber(ARGV[at])
 end
 local units, requests, seen_epoch, seen_seq, new_epoch = number(), number(), number(), number(), number()
-local node, windows = number(), number()
+local windows = number()
 
 local counters, longest, learning = {}, 0, LEARN
 for i = 2, windows + 1 do
@@ -50,7 +50,8 @@ for i = 2, windows + 1 do
 end
 local budgets = {}
 for i = windows + 2, #KEYS do
-  local b = {limit = number(), keep = number(), hold = number(), least = number(), number = number(), held = number()}
+  local b = {node = number(), limit = number(), keep = number(), hold = number(), least = number(), number = number()}
+  b.held = number()
   b.left, b.ahead, b.total, b.told, b.late = number(), number(), number(), number(), number()
   b.seed, b.floor, b.lower = number(), number(), number()
   until_ = max(until_, now + b.keep)
@@ -147,7 +148,7 @@ local function forget(b, before)
 end
 
 local function record(b)
-  local key, from = struct.pack('<d', node), 1
+  local key, from = struct.pack('<d', b.node), 1
   while true do
     local at = string.find(b.nodes, key, from, true)
     if not at then return nil end
@@ -157,7 +158,7 @@ local function record(b)
 end
 
 local function put(b, number, total, held, late)
-  local made = struct.pack(B_REC, node, number, total, held, now + B_NODE, late)
+  local made = struct.pack(B_REC, b.node, number, total, held, now + B_NODE, late)
   b.nodes = string.sub(b.nodes, 1, b.at - 1) .. made .. string.sub(b.nodes, b.at + B_REC_BYTES)
 end
 

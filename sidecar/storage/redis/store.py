@@ -115,7 +115,6 @@ def _keys(ask: Ask) -> Iterator[str]:
 
 def _arguments(ask: Ask) -> Iterator[int]:
     yield from ask[1:6]
-    yield ask.node
     yield len(ask.counters)
     for counter in ask.counters:
         yield from counter[1:7]
