@@ -10,7 +10,7 @@ from sidecar.admission import Admission, Asker, Explanation, Standing
 from sidecar.core.accounts import AccountSource, billing_cycle, standing
 from sidecar.core.clock import NS_PER_S, Clock
 from sidecar.core.errors import NotFound
-from sidecar.core.policy import Limit, Origin, Quota, Route, Snapshot
+from sidecar.core.policy import Concurrency, Limit, Origin, Quota, Route, Snapshot
 from sidecar.core.ports import TenantStore
 from sidecar.core.units import format_duration_ns
 from sidecar.core.values import ApiKey, Principal, Tenant

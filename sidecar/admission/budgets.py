@@ -65,6 +65,7 @@ class SharedPeriod(Period):
         "limit",
         "name",
         "page",
+        "seeded",
         "settled",
     )
 
@@ -78,6 +79,7 @@ class SharedPeriod(Period):
         self.leased = False  # a quota that refuses goes by it
         self.limit = 0
         self.settled = 0  # in the store, at the last answer
+        self.seeded = False  # by this node, and not compared since
         self.blind_used = 0
         self.flights = 0
         self.checking = False  # this node compares with the ledger
@@ -224,6 +226,7 @@ class SharedPeriod(Period):
         if standing.granted <= max(0, passed * asked.hold - asked.left):
             self._ahead = 0  # there is no slice to be had now; the next call in need asks again
         if asked.seed >= 0:
+            self.seeded = True
             self._look_ns = now + FIRST_CHECK_US * NS_PER_US
         self.known = True
         self._told = self._sent_total

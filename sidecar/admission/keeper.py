@@ -289,7 +289,10 @@ class Keeper:
         """Notes what the ledger has and what is settled, to be compared when both must have caught up."""
         try:
             total = await self._read(period)
-            if total is not None and await self._call(period.page, (), 0, 0, (period.tell,)):
+            # A counter that was just seeded may lack what others had not shipped: then the ledger counts at once.
+            floor = total if total is not None and period.seeded else 0
+            if total is not None and await self._call(period.page, (), 0, 0, (period.tell,), floor):
+                period.seeded = False
                 period.compared = total, period.settled, self._clock.monotonic_ns() + _COMPARE_NS
                 period.enter()
         finally:

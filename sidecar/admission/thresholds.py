@@ -13,8 +13,7 @@ import logging
 from collections.abc import Awaitable, Callable
 from typing import TypeAlias
 
-from sidecar.admission.gate import QuotaRule
-from sidecar.admission.quotas import MeterTotal, Period, QuotaCounter, QuotaKey
+from sidecar.admission.quotas import MeterTotal, Period, QuotaCounter, QuotaKey, QuotaRule
 from sidecar.core.clock import NS_PER_S, NS_PER_US, Clock
 from sidecar.core.crossings import Crossing
 from sidecar.core.errors import StoreError

@@ -23,7 +23,7 @@ SHARE = 4  # at most a quarter of what is left is granted ahead: slices shrink t
 LEARN_US = 1_000_000  # how long a counter that is new grants nothing ahead
 NODE_US = 30_000_000
 CHECK_US = 60_000_000
-FIRST_CHECK_US = 2_000_000  # after the counter was made: it may stand for one that was lost
+FIRST_CHECK_US = 1_000_000  # after the counter was made: it may stand for one that was lost
 AGAIN_US = 1_000_000  # when a node that was refused may ask again: something may have come back
 MAX_NODES = 256  # per counter; of one more, the one that ends first is counted as spent
 

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from sidecar.admission import Admission, Pending, Refused, Ticket
+from sidecar.admission import Admission, Asker, Pending, Refused, Ticket
 from sidecar.core.budgets import NODE_US
 from sidecar.core.clock import ManualClock
 from sidecar.core.errors import StoreDown, StoreError
@@ -453,3 +453,25 @@ async def test_a_counter_that_was_dropped_and_made_again_is_a_new_node() -> None
     assert await node.use(9) == 4
     await fleet.pass_time(3)
     assert fleet.counter.settled == 10
+
+
+async def test_explain_asks_the_store_and_tells_what_is_used_leased_and_blind() -> None:
+    fleet = Fleet(plan(10))
+    a, b = fleet.nodes
+
+    async def standing() -> tuple[int, int, int | None, bool, str]:
+        (one,) = (await b.room.explain(Principal("acme", "k", "p"), ROUTE, Asker())).standings
+        assert one.use is not None
+        return one.use.used, one.use.remaining, one.leased, one.refuses, one.blind
+
+    await a.use(4)
+    await fleet.pass_time(2)
+    assert await standing() == (4, 6, 0, False, "")
+    await a.use(6)
+    await fleet.pass_time(2)
+    assert await standing() == (10, 0, 0, True, "")
+    assert fleet.counter.settled == 10  # it took nothing
+    fleet.down = True
+    await fleet.pass_time(70)
+    assert await standing() == (10, 0, 0, False, "deny")
+    await b.room.close()

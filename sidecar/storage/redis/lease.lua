@@ -15,7 +15,7 @@
 -- Every key gets its expiry in the SET that writes it. Numbers are whole and below 2^53.
 local SHARE, LEARN, CELLS = 4, 1000000, 60
 local HEAD, CELL, HEAD_BYTES, CELL_BYTES = '<dddd', '<dd', 32, 16
-local B_SHARE, B_LEARN, B_NODE, B_CHECK, B_FIRST, B_AGAIN, B_NODES = 4, 1000000, 30000000, 60000000, 2000000, 1000000, 256
+local B_SHARE, B_LEARN, B_NODE, B_CHECK, B_FIRST, B_AGAIN, B_NODES = 4, 1000000, 30000000, 60000000, 1000000, 1000000, 256
 local B_HEAD, B_REC, B_HEAD_BYTES, B_REC_BYTES = '<ddddd', '<dddddd', 40, 48
 local floor, max, min = math.floor, math.max, math.min
 
