@@ -45,9 +45,10 @@ class Slots:
 
 
 class Buckets:
-    """Counters by key. ``evictions`` and ``overflows`` count since the start."""
+    """Counters by key. ``evictions`` and ``overflows`` count since the start, ``overflowed`` the latter by the policy's
+    plan and name."""
 
-    __slots__ = ("_pages", "_ring", "_table", "evictions", "max_buckets", "overflows")
+    __slots__ = ("_pages", "_ring", "_table", "evictions", "max_buckets", "overflowed", "overflows")
 
     def __init__(self, max_buckets: int) -> None:
         if max_buckets < 1:
@@ -55,6 +56,7 @@ class Buckets:
         self.max_buckets = max_buckets
         self.evictions = 0
         self.overflows = 0
+        self.overflowed: dict[tuple[str, str], int] = {}
         self._table: dict[Key, Window | Slots] = {}  # a Lease is a Window
         self._pages: dict[str, Page] = {}
         self._ring: deque[Key] = deque()  # the clock hand's order; a key is in it exactly once
@@ -122,13 +124,17 @@ class Buckets:
         if spare is not None:
             shared = self._table.get(spare)
             if shared is not None and not shared.idle(now):
-                self.overflows += 1
-                return spare
+                return self._overflow(spare)
         full = len(self._table) >= self.max_buckets
         self._sweep(now, _SWEEP_FULL if full else _SWEEP)
         if spare is None or len(self._table) < self.max_buckets:
             return key
+        return self._overflow(spare)
+
+    def _overflow(self, spare: Key) -> Key:
         self.overflows += 1
+        policy = spare[0][1], spare[0][2]
+        self.overflowed[policy] = self.overflowed.get(policy, 0) + 1
         return spare
 
     def _sweep(self, now: int, at_most: int) -> None:

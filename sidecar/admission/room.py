@@ -10,6 +10,7 @@ from sidecar.admission.compile import anonymous_demand, demand, plan_of, quota_k
 from sidecar.admission.explaining import Asker, Explanation, checks_of, explain
 from sidecar.admission.gate import Demand, Gate, Tally
 from sidecar.admission.keeper import Keeper
+from sidecar.admission.pressure import Pressure
 from sidecar.admission.quotas import MeterTotal, Period, QuotaKey, Quotas
 from sidecar.admission.refusals import PolicyUse, Refused
 from sidecar.admission.shadow import ShadowGate
@@ -106,6 +107,7 @@ class Admission:
         self.snapshot = Snapshot()
         self._clock = clock
         self._buckets = Buckets(max_buckets)
+        self._pressure = Pressure(self._buckets)
         self._quotas = Quotas(clock, meter_total, max_quotas, None if self.keeper is None else self._share)
         self.thresholds = None if tell is None else Thresholds(clock, meter_total, tell)
         self._tallies: dict[str, Tally] = {}
@@ -194,6 +196,10 @@ class Admission:
             },
             thresholds={} if self.thresholds is None else dict(self.thresholds.told),
         )
+
+    def sweep(self, now: int) -> None:
+        """To be called now and then, with the monotonic time: says what had to be given up."""
+        self._pressure.look(now)
 
     async def close(self) -> None:
         """Stops background reads and gives back what is leased; counters are forgotten with the process."""

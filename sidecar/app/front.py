@@ -189,6 +189,7 @@ class Front(Process):
 
     def _sweep_pools(self, now_ns: int) -> None:
         self._pools.sweep(now_ns)
+        self._admission.sweep(now_ns)
 
     def _lane_sources(self) -> LaneSources:
         keeper = self._admission.keeper

@@ -45,11 +45,13 @@ class ConfigError(SidecarError):
 
 
 class Unauthenticated(SidecarError):
-    """The credentials make no principal. ``reason`` is one of the words documented in docs/errors.md."""
+    """The credentials make no principal. ``reason`` is one of the words documented in docs/errors.md; ``retry_s``: when
+    another attempt is looked at, where it is time that decides."""
 
-    def __init__(self, reason: str, detail: str) -> None:
+    def __init__(self, reason: str, detail: str, retry_s: int | None = None) -> None:
         self.reason = reason
         self.detail = detail
+        self.retry_s = retry_s
         super().__init__(detail)
 
 

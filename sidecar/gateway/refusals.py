@@ -20,8 +20,8 @@ _UPSTREAM_CODES = {
 def caller_problem(error: Unauthenticated) -> Problem:
     """Why this caller is nobody."""
     code = error.reason if error.reason in CODES else "key_unknown"
-    if code == "too_many_failures":
-        return problem(code, error.detail, headers=(("Retry-After", "60"),))
+    if error.retry_s is not None:
+        return problem(code, error.detail, headers=(("Retry-After", str(error.retry_s)),))
     refusal = problem(code, error.detail)
     if refusal.status != 401:
         return refusal

@@ -88,6 +88,8 @@ class Resolver(Generic[T]):
 
     def cached(self, secret: bytes) -> T | None:
         """The seat when this credential was resolved less than ``cache_ns`` ago and has not ended; no I/O."""
+        if len(secret) > MAX_TOKEN_BYTES:  # never resolved, and a header may have 64 KiB to be hashed here
+            return None
         fingerprint = blake2b(self._salt + secret, digest_size=16).digest()
         entry = self._seats.young.get(fingerprint) or self._seats.from_old(fingerprint)
         if entry is None:
@@ -103,10 +105,10 @@ class Resolver(Generic[T]):
         ``too_many_failures``, or what ``seat`` refuses);
         StoreError when the store or an issuer's key set is not to be had."""
         fingerprint = blake2b(self._salt + found.secret[: MAX_TOKEN_BYTES + 1], digest_size=16).digest()
-        if self._throttle.blocked(ip) and not self._seats.knows(fingerprint):
-            raise Unauthenticated(
-                "too_many_failures", "Too many failed attempts from this address. Try again in a minute."
-            )
+        wait_s = self._throttle.wait_s(ip)
+        if wait_s and not self._seats.knows(fingerprint):
+            detail = f"Too many failed attempts from this address. Try again in {wait_s} s."
+            raise Unauthenticated("too_many_failures", detail, wait_s)
         try:
             if found.kind == "key":
                 parse_key(self._brand, found.secret)

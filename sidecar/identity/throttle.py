@@ -25,12 +25,13 @@ class Throttle:
     def __len__(self) -> int:
         return len(self._failed)
 
-    def blocked(self, address: str) -> bool:
-        """Whether this address has to wait."""
+    def wait_s(self, address: str) -> int:
+        """For how many seconds, rounded up, this address has to wait; 0: it has not."""
         times = self._failed.get(_network(address)) if self._failed else None
         if times is None or len(times) < self._failures:
-            return False
-        return self._clock.monotonic_ns() - times[0] < WINDOW_NS
+            return 0
+        left_ns = times[0] + WINDOW_NS - self._clock.monotonic_ns()
+        return max(0, -(-left_ns // NS_PER_S))
 
     def failed(self, address: str) -> None:
         """Counts one failure."""

@@ -309,3 +309,16 @@ async def test_without_a_key(rig: Rig, upstream: CruelUpstream) -> None:
     assert upstream.requests[0].one("x-tenant-id") is None
     entry = await rig.only_entry()
     assert (entry.tenant, entry.route) == ("", "open")
+
+
+async def test_an_address_that_guesses_keys_gets_429_and_hears_until_when(rig: Rig) -> None:
+    client = await rig.client()
+    client.key = b"wrong"
+    for _ in range(20):
+        client.ask()
+        assert (await client.message()).status == 401
+    rig.clock.advance(20)
+    client.ask()
+    reply = await client.message()
+    assert (reply.status, reply.one("retry-after")) == (429, b"40")
+    assert b'"code":"too_many_failures"' in reply.body

@@ -1,4 +1,5 @@
 import asyncio
+import json
 import logging
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
@@ -8,12 +9,13 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from sidecar.core.errors import StoreError, Unauthenticated
-from sidecar.core.policy import ApiKeySettings, Identity
+from sidecar.core.policy import ApiKeySettings, Identity, JwtIssuer
 from sidecar.core.problems import CODES
 from sidecar.core.values import AccessState, Anchor, Override, Overrides, Principal, Tenant
 from sidecar.identity import Found, MintedKey, Peppers, Resolver, mint_key, scopes_allow
 
 from .conftest import Shop
+from .issuer import Issuer, public_jwk
 
 IP = "192.0.2.1"
 PLAIN = Identity()
@@ -277,6 +279,39 @@ async def test_refusals_evict_no_seat(shop: Shop) -> None:
     for number in range(50):
         assert await refused(resolver, found(mint_key("sc", sandbox=False)), f"10.0.0.{number}") == "key_unknown"
     assert resolver.cached(key.text.encode()) is not None
+
+
+async def test_a_closed_address_costs_no_look_up_no_digest_and_no_signature_and_hears_when_it_opens(shop: Shop) -> None:
+    """What is refused is refused before the store, the pepper and the issuer are asked, whatever the credential."""
+    issuer, hits = Issuer(), []
+
+    async def fetch(url: str) -> bytes:
+        hits.append(url)
+        return json.dumps({"keys": [public_jwk(key, kid) for kid, key in issuer.keys.items()]}).encode()
+
+    async def itself(principal: Principal) -> Principal:
+        return principal
+
+    settings = JwtIssuer(Issuer.name, "api", ("EdDSA",), "org", jwks_url="https://issuer.example/jwks")
+    shop.store.by_name["acme"] = Tenant("acme", "free")
+    resolver = Resolver(Identity(jwt=(settings,)), shop.store, shop.peppers, itself, dict, shop.clock, fetch)
+    address = "2001:db8::{}"
+    for number in range(20):
+        assert await refused(resolver, Found("jwt", b"a.b.%d" % number, "bearer"), address.format(number)) == (
+            "token_invalid"
+        )
+    reads, good = shop.store.key_reads, shop.sell()
+    token = Found("jwt", issuer.token(shop.clock.wall_ns() // 10**9), "bearer")
+    shop.clock.advance(12.5)
+    for credential in (found(good), token, Found("jwt", b"x" * 100_000, "bearer")):
+        with pytest.raises(Unauthenticated) as refusal:
+            await resolver.resolve(credential, address.format("ffff"))
+        assert (refusal.value.reason, refusal.value.retry_s) == ("too_many_failures", 48)
+    assert (shop.store.key_reads, hits) == (reads, [])
+    assert (await resolver.resolve(token, "2001:db8:0:1::1")).tenant == "acme"
+    assert hits == ["https://issuer.example/jwks"]
+    assert resolver.cached(b"x" * 100_000) is None
+    await resolver.close()
 
 
 async def test_twenty_guesses_close_the_address_to_new_credentials_only(shop: Shop) -> None:
