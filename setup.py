@@ -12,8 +12,8 @@ from setuptools import setup
 _ROOMS = {
     "core": "budgets clock ids leases money periods records windows",
     "http1": "chunks frames paths reply request writing",
-    "gateway": "access/log accounts call client credentials exchange forwarding handover intake lane refusals relay "
-    "routes rules tunnel",
+    "gateway": "access/log accounts call client cors credentials exchange fields forwarding guards handover intake "
+    "lane paths refusals relay routes rules tunnel",
     "upstream": "balancing breaker budget connection pool target",
     "admission": "buckets budgets compile fields gate leases quotas refusals scopes shadow shared",
     "ledger": "factory journal open_calls segment shipper tail",

@@ -16,7 +16,6 @@ from sidecar.config.kinds import (
     duration,
     integer,
     name,
-    size,
     text,
     text_of,
 )
@@ -26,11 +25,12 @@ from sidecar.config.overrides import OVERRIDES
 from sidecar.config.overrides import TABLES as OVERRIDE_TABLES
 from sidecar.config.prices import MOST, PRICE, PRICE_TABLES
 from sidecar.config.reading import Scalar, quoted
-from sidecar.config.tables import Field, Group, ListOf, MapOf, Record, Table
-from sidecar.config.templates import HOST, PATH
-from sidecar.core.names import check_scope, check_tenant_name
+from sidecar.config.routes import ROUTE, WORD
+from sidecar.config.routes import TABLES as ROUTE_TABLES
+from sidecar.config.tables import Field, ListOf, MapOf, Record, Table
+from sidecar.core.names import check_tenant_name
 from sidecar.core.periods import PERIODS
-from sidecar.core.policy import LOCAL_SHARE, Concurrency, Limit, Plan, Quota, Route
+from sidecar.core.policy import LOCAL_SHARE, Concurrency, Limit, Plan, Quota
 from sidecar.core.values import AccessState, Anchor, Tenant
 
 SCOPES = ("tenant", "key", "route", "ip")
@@ -47,17 +47,6 @@ def _parse_scope(scalar: Scalar) -> str:
     if part not in SCOPES:
         raise ValueError(f"{quoted(part)} is no scope; write one of {', '.join(SCOPES)} or header:NAME")
     return part
-
-
-def _parse_method(scalar: Scalar) -> str:
-    method = text_of(scalar)
-    if re.fullmatch(TOKEN, method) is None:
-        raise ValueError(f"{quoted(method)} is no method; write one such as GET")
-    if method != method.upper():
-        raise ValueError(f"{quoted(method)} can never match: methods are case-sensitive; write {method.upper()}")
-    if method == "CONNECT":
-        raise ValueError("CONNECT can never match: the sidecar refuses it; remove it")
-    return method
 
 
 def _parse_zone(scalar: Scalar) -> str:
@@ -91,7 +80,6 @@ def _parse_state(scalar: Scalar) -> AccessState:
 
 
 _STATE_WORDS = choice(*(str(state) for state in AccessState))
-_METHOD = ScalarKind("a method", _parse_method, {"type": "string", "pattern": f"^{TOKEN}$"})
 _SCOPE = ScalarKind(
     "tenant, key, route, ip or header:NAME",
     _parse_scope,
@@ -108,9 +96,7 @@ _TIME = ScalarKind(
 _NAME = name("a name")
 _PLAN = name("a plan's name")
 _METER = name("a meter's name")
-_WORD = text("a word without spaces", r"[!-~]+", hint="printable characters without spaces", most=100)
 _SCOPE_LIST = ListOf(_SCOPE, "parts such as [tenant] or [key, route]", least=1, most=8)
-_ROUTE_SCOPE = ScalarKind("a scope such as orders:write", lambda scalar: check_scope(text_of(scalar)))
 TENANT_NAME = ScalarKind(
     "a tenant's name",
     lambda scalar: check_tenant_name(text_of(scalar)),
@@ -145,63 +131,6 @@ _MODE = Field(
     choice("enforce", "shadow"),
     "`shadow`: counted and reported, never enforced: for trying it first.",
     default="enforce",
-)
-MATCH = Table(
-    "match",
-    "Which requests a route takes.",
-    Route,
-    (
-        Field(
-            "methods",
-            ListOf(_METHOD, "methods such as [GET, POST]", make=frozenset, least=1, order=False),
-            "The methods.",
-            absent="every method",
-        ),
-        Field("host", HOST, "The host name; `*.example.com` is every name below.", absent="every host"),
-        Field("path", PATH, "The path: `{id}` is one segment, `{rest...}` at the end is all the rest.", required=True),
-    ),
-)
-ANNOUNCE = Table(
-    "announce",
-    "What replies tell the caller.",
-    Route,
-    (
-        Field("latency", BOOLEAN, "`X-Request-Latency`.", "announce_latency"),
-        Field("cost", BOOLEAN, "`X-Compute-Cost`.", "announce_cost"),
-    ),
-)
-ROUTE = Table(
-    "route",
-    "Which requests go where, and what they weigh.",
-    Route,
-    (
-        Field("name", _NAME, "Unique; stands in usage, metrics and meters.", required=True),
-        Field("match", Group(MATCH), "Which requests.", required=True),
-        Field("upstream", _NAME, "Where they go.", default="", absent="the only upstream, where there is one"),
-        Field("units", integer(0, 10**9), "What one call weighs against limits and meters of units."),
-        Field("auth", choice("required", "none"), "Whether a caller must say who it is."),
-        Field("plan", _PLAN, "With `auth: none`: the plan whose limits callers get.", absent="no limits"),
-        Field("feature", _WORD, "The feature that the caller's plan must include.", absent="none needed"),
-        Field(
-            "scopes",
-            ListOf(_ROUTE_SCOPE, "scopes such as [read]", make=frozenset, most=64, order=False),
-            "The scopes that a narrowed key must have, all of them.",
-        ),
-        Field(
-            "on_disconnect",
-            choice("cancel", "partial", "drain"),
-            "When the client goes away: `cancel` the call and charge nothing, `partial`: cancel and charge it, "
-            "`drain`: read the reply to its end and charge it.",
-        ),
-        Field(
-            "on_indeterminate",
-            choice("free", "bill"),
-            "What a call counts as when the process was killed before its end: nothing, or one request of its units. "
-            "A stream that wrote its progress counts that far.",
-        ),
-        Field("max_body", size(0, 2**50), "Of the request's body; more gets 413.", absent="bounds.max_body"),
-        Field("announce", Group(ANNOUNCE), "What replies tell the caller."),
-    ),
 )
 LIMIT = Table(
     "limit",
@@ -296,7 +225,7 @@ PLAN = Table(
         ),
         Field(
             "features",
-            ListOf(_WORD, "features such as [export]", make=frozenset, most=256, order=False),
+            ListOf(WORD, "features such as [export]", make=frozenset, most=256, order=False),
             "What routes may demand with `feature`.",
         ),
         Field("price", Record(PRICE), "What it costs.", absent="nothing"),
@@ -385,6 +314,17 @@ TOP = (
     ),
 )
 TABLES = (
-    *(METER, MULTIPLY, ROUTE, MATCH, ANNOUNCE, PLAN, LIMIT, CONCURRENCY, QUOTA, *PRICE_TABLES, TENANT, ANCHOR),
+    *(
+        METER,
+        MULTIPLY,
+        *ROUTE_TABLES,
+        PLAN,
+        LIMIT,
+        CONCURRENCY,
+        QUOTA,
+        *PRICE_TABLES,
+        TENANT,
+        ANCHOR,
+    ),
     *(*OVERRIDE_TABLES, COSTS),
 )

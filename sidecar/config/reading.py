@@ -246,7 +246,7 @@ def nearest(name: str, known: Iterable[str]) -> str:
         return f"; did you mean {quoted(close[0])}?"
     if not names:
         return ""
-    return f"; write one of {', '.join(names)}" if len(names) <= 24 else ""
+    return f"; write one of {', '.join(names)}" if len(names) <= 32 else ""
 
 
 def join(path: str, key: str | int) -> str:

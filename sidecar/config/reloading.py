@@ -11,7 +11,9 @@ from sidecar.core.policy import Settings, Snapshot
 
 # The settings that a reload brings into force, beside everything that is no setting (policies, upstreams). Sockets,
 # stores and the journal are opened once.
-RELOADED = frozenset({"identity", "bounds", "trusted_proxies", "tls", "access_log", "drain_ns", "watch_ns"})
+RELOADED = frozenset(
+    {"identity", "bounds", "trusted_proxies", "tls", "access_log", "cors", "addresses", "drain_ns", "watch_ns"}
+)
 _KEYS = {attr: entry.key for entry in TOP for attr in entry.attrs}
 
 

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from sidecar.config import network
+from sidecar.config.edges import PREFIX, REQUEST_HEADERS, RESPONSE_HEADERS
 from sidecar.config.kinds import BOOLEAN, Schema, choice, duration, integer, text
 from sidecar.config.listening import PEM_FILE
 from sidecar.config.reading import Reading
@@ -158,6 +159,9 @@ UPSTREAM = Table(
         Field("tls", Record(UPSTREAM_TLS), "TLS to its `https` targets.", absent="the system's authorities"),
         Field("max_connections", integer(1, 65_536), "Connections per target."),
         Field("max_waiting", integer(0, 1_000_000), "Requests that may wait for a connection; one more gets 503."),
+        Field("path_prefix", PREFIX, "What stands before every path.", absent="nothing"),
+        Field("request_headers", Record(REQUEST_HEADERS), "Header fields of calls.", absent="nothing is changed"),
+        Field("response_headers", Record(RESPONSE_HEADERS), "Header fields of replies.", absent="nothing is changed"),
         Field("preserve_host", BOOLEAN, "Pass the client's `Host` on instead of the target's."),
         Field("host", network.HOST_VALUE, "What `Host` says instead of the target's own.", absent="the target's"),
         Field("allow_link_local", BOOLEAN, "Allow link-local and cloud metadata addresses as targets."),

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from fractions import Fraction
 
 from sidecar.core.billing_settings import Billing
+from sidecar.core.edges import AddressRules, Cors, FieldRules
 from sidecar.core.listening import AccessLogSettings, Tls
 from sidecar.core.money import Money
 from sidecar.core.origin import Origin as Origin
@@ -207,6 +208,13 @@ class Route:
     on_disconnect: str = "partial"
     on_indeterminate: str = "free"
     max_body: int | None = None  # bytes; None: the listener's bound
+    max_header_bytes: int | None = None  # bytes; None: the listener's bound
+    strip_prefix: str | None = None  # taken off the beginning of the path, as the template begins
+    rewrite: str | None = None  # put there instead
+    request_headers: FieldRules | None = None
+    response_headers: FieldRules | None = None
+    cors: Cors | None = None  # None: as for all
+    addresses: AddressRules | None = None  # besides those for all
     announce_latency: bool = False  # X-Request-Latency on replies
     announce_cost: bool = False  # X-Compute-Cost on replies
     origin: Origin = field(default=Origin(), compare=False)
@@ -343,6 +351,8 @@ class Settings:
     bounds: ClientBounds = ClientBounds()
     journal: JournalSettings = JournalSettings()
     trusted_proxies: tuple[str, ...] = ()  # CIDR
+    cors: Cors | None = None  # of routes without their own
+    addresses: AddressRules | None = None  # of all routes
     tls: Tls | None = None  # of the listener; None: plain HTTP
     access_log: AccessLogSettings | None = None
     drain_ns: int = 30_000_000_000

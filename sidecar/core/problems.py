@@ -48,6 +48,7 @@ _TITLES: dict[str, tuple[int, str]] = {
     "token_invalid": (401, "The token is not valid"),
     "token_expired": (401, "The token has expired"),
     "payment_required": (402, "A payment is due"),
+    "address_denied": (403, "Calls from this address are not taken"),
     "tenant_closed": (403, "The account is closed"),
     "tenant_unknown": (403, "The account is not known"),
     "plan_unknown": (403, "The account's plan is not defined"),

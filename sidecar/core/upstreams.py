@@ -4,6 +4,7 @@ import ssl
 from dataclasses import dataclass, field, replace
 from hashlib import sha256
 
+from sidecar.core.edges import FieldRules
 from sidecar.core.listening import load_pair, read_pem
 from sidecar.core.origin import Origin
 
@@ -132,4 +133,7 @@ class Upstream:
     retries: Retries = Retries()
     dns_refresh_ns: int = 30_000_000_000
     tls: UpstreamTls | None = None  # of its https targets; None: the system's authorities
+    path_prefix: str | None = None  # before every path; begins with a slash
+    request_headers: FieldRules | None = None  # of all its routes, whose own go after them
+    response_headers: FieldRules | None = None
     origin: Origin = field(default=Origin(), compare=False)

@@ -6,16 +6,14 @@ from typing import cast
 
 from sidecar.core.clock import NS_PER_S
 from sidecar.core.problems import problem
-from sidecar.gateway.accounts import Account
-from sidecar.gateway.exchange import Exchange
+from sidecar.gateway.exchange import Exchange, Tail
 from sidecar.gateway.forwarding import Peer, is_trusted, meet
 from sidecar.gateway.handover import Handover
 from sidecar.gateway.intake import Intake
 from sidecar.gateway.lane import Lane
 from sidecar.gateway.refusals import malformed_problem
 from sidecar.gateway.relay import Relay
-from sidecar.http1 import Field, Malformed, RequestHead, problem_reply
-from sidecar.upstream import TargetPool
+from sidecar.http1 import Malformed, RequestHead, problem_reply
 
 _LINGER_NS = 2_000_000_000  # how long we read and forget after a refusal, so that it is not lost to a reset
 
@@ -67,7 +65,7 @@ class ClientConnection(asyncio.Protocol):
         self._ahead: bytes | None = None  # what came behind a request for a WebSocket, or behind too many requests
         self.deadline_ns = 0
         self._mark = 0  # bytes of the body that had come when the wait under way began, or were still to be read
-        self.last_tail: tuple[list[Field] | None, Account | None, TargetPool | None, bytes] = (None, None, None, b"")
+        self.last_tail: Tail = (None, None, None, None, b"")
 
     # The socket's side (asyncio.Protocol)
 

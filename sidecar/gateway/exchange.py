@@ -14,15 +14,19 @@ from sidecar.core.problems import problem
 from sidecar.gateway.access.log import Note
 from sidecar.gateway.accounts import Account, Passage
 from sidecar.gateway.credentials import own_credentials, target_without_key
+from sidecar.gateway.fields import FieldEdits
 from sidecar.gateway.forwarding import upstream_tail
+from sidecar.gateway.guards import Guard
 from sidecar.gateway.handover import PREFIX
 from sidecar.gateway.refusals import address_problem, allow_line, body_problem, caller_problem, not_here_problem
 from sidecar.gateway.relay import HANDED, OPEN, OVER, SENT, SYNCING, Relay
 from sidecar.gateway.rules import RoutePlan
-from sidecar.http1 import chunk
+from sidecar.http1 import Field, chunk
 from sidecar.identity import Found
 from sidecar.upstream import TargetPool, UpstreamConnection
 
+# What an upstream gets after the request line, and what it was made of.
+Tail = tuple[list[Field] | None, Account | None, TargetPool | None, FieldEdits | None, bytes]
 _log = logging.getLogger(__name__)
 
 
@@ -47,6 +51,10 @@ class Exchange(Relay):
             if head.path.startswith(PREFIX):
                 self._hand_over()
                 return
+            asked = self._rules.preflight(head)
+            if asked is not None:
+                self._preflight(asked)
+                return
             found = self._rules.find(head.method, head.host, head.path)
             if not isinstance(found, RoutePlan):
                 if head.target == b"*":
@@ -56,6 +64,8 @@ class Exchange(Relay):
                 return
             plan = found
         self.plan = plan
+        if plan.guard is not None and self._is_kept_out(plan.guard):
+            return
         if head.vias and self._lane.pseudonym in b",".join(head.vias):
             self.refuse(problem("loop_detected", "the request came back to the proxy that sent it"))
         elif head.hops == 0:
@@ -66,6 +76,18 @@ class Exchange(Relay):
             self._admit(self._lane.anonymous(plan))
         else:
             self._identify(plan)
+
+    def _preflight(self, plan: RoutePlan) -> None:
+        """A browser asks whether a page may call: that needs no key, and nothing is decided, counted or forwarded."""
+        assert plan.cors is not None
+        if plan.guard is None or not self._is_kept_out(plan.guard):
+            self.answer(plan.cors.preflight_lines(self.head.field(b"origin") or b""))
+
+    def _is_kept_out(self, guard: Guard) -> bool:
+        refusal = guard.judge(self.head, self._client_ip())
+        if refusal is not None:
+            self.refuse(refusal)
+        return refusal is not None
 
     def _end_here(self) -> None:
         """Max-Forwards is 0 (RFC 9110, 7.6.2): we are who was asked."""
@@ -200,26 +222,32 @@ class Exchange(Relay):
 
     def _upstream_head(self, target: TargetPool) -> bytes:
         head, account, client = self.head, self.account, self._client
-        known, whose, to, tail = client.last_tail
+        plan = self.plan
+        assert plan is not None
+        known, whose, to, edits, tail = client.last_tail
         # The same list object means the same header block, byte for byte; equal contents would not be enough to know.
-        if known is not head.raw_fields or whose is not account or to is not target:
-            tail = self._tail(target)
-            client.last_tail = (head.raw_fields, account, target, tail)
+        if known is not head.raw_fields or whose is not account or to is not target or edits is not plan.request_edits:
+            tail = self._tail(target, plan)
+            client.last_tail = (head.raw_fields, account, target, plan.request_edits, tail)
         path = target_without_key(head, self._rules) if self._rules.key_in_query else head.target
+        if plan.paths is not None:
+            path = plan.paths.apply(path)
         if account is not None and account.signs:
             tail = account.token_line() + tail
         return b"%b %b HTTP/1.1\r\nX-Request-ID: %b\r\n%b" % (head.method, path, self.event_id, tail)
 
-    def _tail(self, target: TargetPool) -> bytes:
+    def _tail(self, target: TargetPool, plan: RoutePlan) -> bytes:
         head, rules, account = self.head, self._rules, self.account
-        assert self.plan is not None
+        forward = head.forward
         lines = self._client.peer.lines(head) + self._client.peer.certificate_line
         if account is not None:
             lines += account.identity
         if head.api_keys or head.authorizations:
-            lines += own_credentials(head, self.found, rules)
-        host = head.host if self.plan.preserve_host else target.authority
-        return upstream_tail(head, host=host, via=self._lane.pseudonym, lines=lines)
+            forward += own_credentials(head, self.found, rules)
+        if plan.request_edits is not None:
+            forward = plan.request_edits.apply(forward)
+        host = head.host if plan.preserve_host else target.authority
+        return upstream_tail(head, host=host, via=self._lane.pseudonym, lines=forward + lines)
 
     def note(self, outcome: bytes, total_us: int, upstream_us: int) -> None:
         access, head, account, target = self._lane.access, self.head, self.account, self.target

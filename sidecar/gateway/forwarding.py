@@ -70,7 +70,8 @@ def meet(transport: asyncio.BaseTransport, networks: tuple[Network, ...], tls: T
 
 
 def upstream_tail(head: RequestHead, *, host: bytes, via: bytes, lines: bytes) -> bytes:
-    """The head for the upstream after its request line. ``lines`` are our own field lines; ``via`` our pseudonym."""
+    """The head for the upstream after its request line. ``lines`` are the fields that cross and our own, ``via`` is
+    our pseudonym."""
     via = b"%b %b" % (head.version, via)  # RFC 9110, 7.6.3: the version in which the request came
     if head.vias:
         via = b"%b, %b" % (b", ".join(head.vias), via)
@@ -85,7 +86,7 @@ def upstream_tail(head: RequestHead, *, host: bytes, via: bytes, lines: bytes) -
         framing += b"TE: trailers\r\nConnection: TE\r\n"
     if head.hops is not None:
         framing += b"Max-Forwards: %d\r\n" % (head.hops - 1)
-    return b"Host: %b\r\n%b%bVia: %b\r\n%b\r\n" % (host, head.forward, lines, via, framing)
+    return b"Host: %b\r\n%bVia: %b\r\n%b\r\n" % (host, lines, via, framing)
 
 
 def is_trusted(ip: str, networks: tuple[Network, ...]) -> bool:

@@ -127,7 +127,8 @@ class Relay(Call):
         if head.private:
             self.reported = self._rules.costs.reported(head.private)
         self.phase = TUNNEL
-        lines = b"%b%bX-Request-ID: %b\r\n" % (head.block, ticket.headers, self.event_id)
+        block = head.block if plan.reply_edits is None else plan.reply_edits.apply(head.block)
+        lines = b"%b%bX-Request-ID: %b\r\n" % (block, ticket.headers, self.event_id)
         if plan.announce:
             lines += self.cost_lines()
         Tunnel(self._lane, self, self._client, connection, plan).begin(
@@ -266,12 +267,14 @@ class Relay(Call):
             self.phase = OVER
             return
         self._judge_rest()
+        cors = self._rules.cors if self.plan is None else self.plan.cors
         answer = problem_reply(
             refusal,
             event_id=self.event_id,
             date=lane.date_line(),
             head_request=head.method == b"HEAD",
             close=self.close,
+            lines=b"" if cors is None else cors.reply_lines(head.field(b"origin")),  # scripts may read why
         )
         self._say(answer)
 
@@ -300,7 +303,12 @@ class Relay(Call):
     def _reply_lines(self, head: ReplyHead) -> bytes:
         plan, ticket = self.plan, self.ticket
         assert plan is not None and ticket is not None
-        lines = b"%b%bX-Request-ID: %b\r\n" % (head.block, ticket.headers, self.event_id)
+        if plan.reply_edits is None:
+            lines = b"%b%bX-Request-ID: %b\r\n" % (head.block, ticket.headers, self.event_id)
+        else:
+            block = plan.reply_edits.apply(head.block)
+            cors = b"" if plan.cors is None else plan.cors.reply_lines(self.head.field(b"origin"))
+            lines = b"%b%b%bX-Request-ID: %b\r\n" % (block, cors, ticket.headers, self.event_id)
         if not head.dated:
             lines += self._lane.date_line()
         if plan.announce:

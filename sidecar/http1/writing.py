@@ -24,8 +24,10 @@ def chunk(data: bytes) -> bytes:
     return b"%x\r\n%b\r\n" % (len(data), data)
 
 
-def problem_reply(problem: Problem, *, event_id: bytes, date: bytes, head_request: bool, close: bool) -> bytes:
-    """A whole reply carrying a problem document. ``date`` is a complete Date line."""
+def problem_reply(
+    problem: Problem, *, event_id: bytes, date: bytes, head_request: bool, close: bool, lines: bytes = b""
+) -> bytes:
+    """A whole reply carrying a problem document. ``date`` is a complete Date line, ``lines`` are more of them."""
     body = problem.body(instance=event_id.decode())
     extra = b"".join(f"{name}: {value}\r\n".encode() for name, value in problem.headers)
     head = head_bytes(
@@ -34,6 +36,7 @@ def problem_reply(problem: Problem, *, event_id: bytes, date: bytes, head_reques
         b"Content-Type: application/problem+json\r\nCache-Control: no-store\r\n",
         b"X-Request-ID: %b\r\nContent-Length: %d\r\n" % (event_id, len(body)),
         extra,
+        lines,
         b"Connection: close\r\n" if close else b"",
     )
     return head if head_request else head + body

@@ -23,6 +23,7 @@ data: data
 drain: 0s
 journal: {{{journal}}}
 trusted_proxies: [{trusted}]
+{top}
 bounds: {{{bounds}}}
 identity: {{api_key: {{{api_key}}}}}
 upstreams:
@@ -64,6 +65,7 @@ class Options:
     routes: str = ROUTES
     plan: str = ""
     trusted: str = ""
+    top: str = ""
     journal: str = "segment: 256KiB, max: 4MiB"
     meters: str = ""
     quotas: str = ""

@@ -5,10 +5,13 @@ from dataclasses import dataclass
 
 from sidecar.config.reading import Reading, nearest, quoted
 from sidecar.config.templates import shape
-from sidecar.core.policy import Plan, Route, Snapshot
+from sidecar.core.policy import Plan, Route, Settings, Snapshot
+from sidecar.core.upstreams import Upstream
 
 
 def check(snapshot: Snapshot, reading: Reading) -> None:
+    for upstream in snapshot.upstreams.values():
+        _check_fields(upstream, snapshot.settings, reading)
     upstreams = {*snapshot.upstreams, *reading.names("upstream")}
     offer = _offer(snapshot, reading)
     names: dict[str, Route] = {}
@@ -23,6 +26,7 @@ def check(snapshot: Snapshot, reading: Reading) -> None:
         _check_reach(route, taken.setdefault((route.host, shape(route.path)), {}), reading)
         _check_upstream(route, upstreams, reading)
         _check_caller(route, offer, reading)
+        _check_edges(route, snapshot.settings, reading)
 
 
 def _check_reach(route: Route, taken: dict[str | None, Route], reading: Reading) -> None:
@@ -61,6 +65,30 @@ def _check_upstream(route: Route, upstreams: set[str], reading: Reading) -> None
             return
         message = f"the route {quoted(route.name)} names no upstream and there are several; write one of {several}"
         reading.blame(route, "", message)
+
+
+def _check_edges(route: Route, settings: Settings, reading: Reading) -> None:
+    strip = route.strip_prefix
+    if strip and not f"{route.path}/".startswith(f"{strip}/"):
+        message = (
+            f"the paths of {quoted(route.name)} do not begin with {strip}; write a beginning of {quoted(route.path)}"
+        )
+        reading.blame(route, "strip_prefix", message)
+    _check_fields(route, settings, reading)
+    if route.max_header_bytes is not None and route.max_header_bytes > settings.bounds.max_header_bytes:
+        message = "is more than bounds.max_header_bytes, which holds for every route; write less, or raise the bound"
+        reading.blame(route, "max_header_bytes", message)
+
+
+def _check_fields(owner: Route | Upstream, settings: Settings, reading: Reading) -> None:
+    rules, identity = owner.request_headers, settings.identity
+    own = {identity.api_key.header.lower(): "carries the API key"}
+    if identity.upstream_jwt is not None:
+        own[identity.upstream_jwt.header.lower()] = "carries the signed identity"
+    for name in () if rules is None else (*(name for name, _ in rules.set), *rules.remove):
+        if name.lower() in own:
+            message = f"{name} {own[name.lower()]}, which the sidecar alone decides; remove it"
+            reading.blame(owner, "request_headers", message)
 
 
 @dataclass(frozen=True, slots=True)
