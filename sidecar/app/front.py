@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import socket
 from collections.abc import Awaitable, Callable, Iterable
 from typing import Any
 
@@ -26,6 +27,7 @@ from sidecar.ledger import Journal, Shipper, done_extra
 from sidecar.metering import Tallies
 
 _POLL_S = 1.0  # a key revoked in the store by somebody else stops within this
+_BACKLOG = 1024
 _log = logging.getLogger("sidecar")
 
 
@@ -161,7 +163,12 @@ class Front(Process):
         self._rooms.push_async_callback(self._lane_runner.cleanup)
         self._tls = None if settings.tls is None else settings.tls.context()
         host, port = settings.listen_host, settings.listen_port
-        await web.TCPSite(self._lane_runner, host, port, backlog=1024, ssl_context=self._tls).start()
+        if settings.proxy_protocol:
+            family = socket.AF_INET6 if ":" in host else socket.AF_INET
+            sock = socket.create_server((host, port), family=family, backlog=_BACKLOG)
+            await self._lane_runner.site(sock, self._tls, backlog=_BACKLOG).start()
+        else:
+            await web.TCPSite(self._lane_runner, host, port, backlog=_BACKLOG, ssl_context=self._tls).start()
 
     async def _fetcher(self, needed: bool) -> "Callable[[str], Awaitable[bytes]]":
         if not needed:

@@ -3,7 +3,7 @@
 from typing import Any
 
 from sidecar.config import billing, edges, identities, listening, network, policies, upstreams
-from sidecar.config.kinds import SecretKind, choice, duration, integer, name, size, text
+from sidecar.config.kinds import BOOLEAN, SecretKind, choice, duration, integer, name, size, text
 from sidecar.config.stores import LIMITS, STORE
 from sidecar.config.tables import Field, ListOf, MapOf, Record, Table
 from sidecar.core.billing_settings import Billing
@@ -158,6 +158,12 @@ TOP = (
     Field("bounds", Record(BOUNDS), "What a client may make this process hold.", default=ClientBounds()),
     Field("journal", Record(JOURNAL), "Where usage is written down first.", default=JournalSettings()),
     Field("access_log", Record(listening.ACCESS_LOG), "What is noted of each call.", absent="none"),
+    Field(
+        "proxy_protocol",
+        BOOLEAN,
+        "Whether connections of `trusted_proxies` begin with the PROXY protocol, version 1 or 2; all of them must.",
+        default=False,
+    ),
     Field("cors", Record(edges.CORS), "Pages of other origins, on every route without its own.", absent="none"),
     Field("addresses", Record(edges.ADDRESSES), "From where calls to any route may come.", absent="from everywhere"),
     Field(

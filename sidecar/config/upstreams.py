@@ -79,14 +79,35 @@ HEALTH = Table(
         Field("passes", integer(1, 100), "Checks in a row that must succeed until it gets calls again.", default=1),
     ),
 )
+
+
+def _make_breaker(**known: Any) -> Breaker:
+    breaker = Breaker(**known)
+    if breaker.longest_ns < breaker.open_for_ns:
+        raise ValueError("longest is shorter than open_for; write a longer one")
+    return breaker
+
+
 BREAKER = Table(
     "breaker",
     "Leaves a target alone that keeps failing.",
-    Breaker,
+    _make_breaker,
     (
         Field("failures", integer(1, 10_000), "Failures in a row that open it."),
         Field("open_for", duration(100 * MS, HOUR), "How long it stays open before one request probes.", "open_for_ns"),
+        Field(
+            "longest",
+            duration(100 * MS, DAY),
+            "`open_for` doubles each time that the target fails again soon, up to this.",
+            "longest_ns",
+        ),
+        Field(
+            "share",
+            integer(1, 100),
+            "Percent of the targets that it may leave alone at once; always one of them.",
+        ),
     ),
+    of=Breaker,
 )
 RETRIES = Table(
     "retries",

@@ -351,6 +351,7 @@ class Settings:
     bounds: ClientBounds = ClientBounds()
     journal: JournalSettings = JournalSettings()
     trusted_proxies: tuple[str, ...] = ()  # CIDR
+    proxy_protocol: bool = False  # connections of trusted proxies begin with it
     cors: Cors | None = None  # of routes without their own
     addresses: AddressRules | None = None  # of all routes
     tls: Tls | None = None  # of the listener; None: plain HTTP

@@ -51,10 +51,16 @@ class Health:
 
 @dataclass(frozen=True, slots=True)
 class Breaker:
-    """After ``failures`` in a row a target is left alone for ``open_for_ns``, then one request probes it."""
+    """After ``failures`` in a row a target is left alone for ``open_for_ns``, then one request probes it.
+
+    Each time that it opens again, before it was closed for as long as it had been open, it stays open twice as long, at
+    most ``longest_ns``. At most ``share`` percent of the targets are left alone at once, but always one may be.
+    """
 
     failures: int = 5
     open_for_ns: int = 10_000_000_000
+    longest_ns: int = 300_000_000_000
+    share: int = 100
 
 
 @dataclass(frozen=True, slots=True)

@@ -39,6 +39,7 @@ class ClientConnection(asyncio.Protocol):
         "_queue",
         "_receiving",
         "_rules",
+        "_said",
         "_stalled",
         "_started",
         "current",
@@ -52,8 +53,10 @@ class ClientConnection(asyncio.Protocol):
     transport: asyncio.Transport  # from connection_made on
     peer: Peer
 
-    def __init__(self, lane: Lane) -> None:
+    def __init__(self, lane: Lane, said: str | None = None) -> None:
+        """``said``: the client's address as a trusted proxy told it; None: the peer's own."""
         self._lane = lane
+        self._said = said
         self._rules = lane.rules
         self._intake = Intake(self, lane.rules.reader, lane.rules.bounds)
         self.current: Exchange | None = None
@@ -72,7 +75,7 @@ class ClientConnection(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         lane = self._lane
         self.transport = cast(asyncio.Transport, transport)
-        self.peer = meet(transport, lane.rules.trusted, lane.rules.tls)
+        self.peer = meet(transport, self._said, lane.rules.trusted, lane.rules.tls)
         bounds = lane.rules.bounds
         if not lane.entered(self, self.peer.ip):
             self.transport.abort()

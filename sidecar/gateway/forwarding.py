@@ -55,10 +55,10 @@ class Peer:
         return lines
 
 
-def meet(transport: asyncio.BaseTransport, networks: tuple[Network, ...], tls: Tls | None) -> Peer:
+def meet(transport: asyncio.BaseTransport, said: str | None, networks: tuple[Network, ...], tls: Tls | None) -> Peer:
     """Who is at the other end of a new connection."""
     name = transport.get_extra_info("peername")
-    ip = name[0] if isinstance(name, tuple) else "unix"
+    ip = said or (name[0] if isinstance(name, tuple) else "unix")
     peer = Peer(ip, trusted=is_trusted(ip, networks), tls=transport.get_extra_info("sslcontext") is not None)
     if tls is not None and tls.client_ca is not None:
         der = transport.get_extra_info("ssl_object").getpeercert(binary_form=True)

@@ -1,10 +1,13 @@
 """aiohttp's runner hosts the lane: its sites own the sockets, its clean-up is the drain."""
 
 import asyncio
+import socket
+import ssl
 
 from aiohttp import web
 
 from sidecar.core.clock import NS_PER_S
+from sidecar.gateway.arrivals import ArrivalSite
 from sidecar.gateway.client import ClientConnection
 from sidecar.gateway.http2 import Http2Connection
 from sidecar.gateway.lane import Lane
@@ -13,12 +16,13 @@ from sidecar.gateway.lane import Lane
 class Negotiated(asyncio.Protocol):
     """A connection over TLS until its handshake has told which HTTP the client speaks (ALPN, RFC 7301)."""
 
-    def __init__(self, lane: Lane) -> None:
+    def __init__(self, lane: Lane, said: str | None = None) -> None:
         self._lane = lane
+        self._said = said
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         chosen = transport.get_extra_info("ssl_object").selected_alpn_protocol()
-        protocol = Http2Connection(self._lane) if chosen == "h2" else ClientConnection(self._lane)
+        protocol = (Http2Connection if chosen == "h2" else ClientConnection)(self._lane, self._said)
         transport.set_protocol(protocol)
         protocol.connection_made(transport)
 
@@ -29,9 +33,10 @@ class LaneServer:
     def __init__(self, lane: Lane) -> None:
         self._lane = lane
 
-    def __call__(self) -> asyncio.Protocol:
+    def __call__(self, said: str | None = None) -> asyncio.Protocol:
+        """A connection; ``said``: the client's address as a trusted proxy told it, None: the peer's own."""
         tls = self._lane.rules.snapshot.settings.tls
-        return ClientConnection(self._lane) if tls is None else Negotiated(self._lane)
+        return ClientConnection(self._lane, said) if tls is None else Negotiated(self._lane, said)
 
     def pre_shutdown(self) -> None:
         """No new requests: idle connections close, busy ones after their reply."""
@@ -65,6 +70,13 @@ class LaneRunner(web.BaseRunner):
     def __init__(self, lane: Lane) -> None:
         super().__init__()
         self._lane = lane
+
+    def site(self, sock: socket.socket, tls: ssl.SSLContext | None, *, backlog: int) -> web.BaseSite:
+        """What serves at a bound socket."""
+        if self._lane.rules.snapshot.settings.proxy_protocol:
+            sock.listen(backlog)
+            return ArrivalSite(self, self._lane, sock, LaneServer(self._lane), tls)
+        return web.SockSite(self, sock, backlog=backlog, ssl_context=tls)
 
     async def shutdown(self) -> None:
         """Nothing beyond the server's own drain."""

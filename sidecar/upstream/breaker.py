@@ -1,4 +1,7 @@
-"""The breaker of one target: after so many failures in a row it is left alone, then one request probes it."""
+"""The breaker of one target: after so many failures in a row it is left alone, then one request probes it.
+
+How long doubles while it fails again soon after, so that a target that flaps costs fewer and fewer calls.
+"""
 
 from sidecar.core.clock import Clock
 from sidecar.core.upstreams import Breaker
@@ -7,13 +10,15 @@ from sidecar.core.upstreams import Breaker
 class BreakerState:
     """``closed``: requests pass. ``ready``: requests pass, or it is time for a probe."""
 
-    __slots__ = ("_clock", "_failures", "_opened_ns", "_probing", "_settings", "closed")
+    __slots__ = ("_clock", "_closed_ns", "_failures", "_open_for_ns", "_opened_ns", "_probing", "_settings", "closed")
 
     def __init__(self, settings: Breaker, clock: Clock) -> None:
         self._settings = settings
         self._clock = clock
         self._failures = 0
         self._opened_ns = 0
+        self._open_for_ns = 0  # the last time; 0 before the first
+        self._closed_ns = 0
         self._probing = False
         self.closed = True
 
@@ -21,7 +26,7 @@ class BreakerState:
     def ready(self) -> bool:
         if self.closed:
             return True
-        return not self._probing and self._clock.monotonic_ns() - self._opened_ns >= self._settings.open_for_ns
+        return not self._probing and self._clock.monotonic_ns() - self._opened_ns >= self._open_for_ns
 
     @property
     def word(self) -> str:
@@ -37,18 +42,29 @@ class BreakerState:
         self._probing = True
         return True
 
-    def failed(self) -> None:
-        """A connection could not be made, or the reply did not come or was not HTTP."""
+    def failed(self, *, may_open: bool = True) -> None:
+        """A connection could not be made, or the reply did not come or was not HTTP. ``may_open``: whether a target
+        that still gets calls may be left alone."""
         self._failures += 1
-        if self._probing or (self.closed and self._failures >= self._settings.failures):
-            self.closed = self._probing = False
-            self._opened_ns = self._clock.monotonic_ns()
+        if self._probing or (self.closed and may_open and self._failures >= self._settings.failures):
+            self._open()
+
+    def _open(self) -> None:
+        settings, now_ns = self._settings, self._clock.monotonic_ns()
+        if self._open_for_ns and (self._probing or now_ns - self._closed_ns < self._open_for_ns):
+            self._open_for_ns = min(2 * self._open_for_ns, settings.longest_ns)
+        else:
+            self._open_for_ns = settings.open_for_ns
+        self.closed = self._probing = False
+        self._opened_ns = now_ns
 
     def succeeded(self) -> None:
         """A reply's head came. Called on each reply, so it returns at once when nothing was wrong."""
         if self._failures:
             self._failures = 0
-            self.closed = True
+            if not self.closed:
+                self.closed = True
+                self._closed_ns = self._clock.monotonic_ns()
             self._probing = False
 
     def let_go(self) -> None:

@@ -106,6 +106,11 @@ class UpstreamPool:
         """Whether the budget has a retry left; takes it."""
         return self.budget.take(self._requests())
 
+    def may_leave_alone(self) -> bool:
+        """Whether the breaker of one more target may open."""
+        most = max(1, len(self.targets) * self.upstream.breaker.share // 100)
+        return sum(not target.breaker.closed for target in self.targets) < most
+
     def sweep(self, now_ns: int) -> None:
         """Called every half second."""
         self.budget.roll(self._requests())

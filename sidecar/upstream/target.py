@@ -112,7 +112,7 @@ class TargetPool:
     def failed(self, kind: str) -> None:
         """Counts a failure and tells the breaker."""
         self.failures[kind] = self.failures.get(kind, 0) + 1
-        self.breaker.failed()
+        self.breaker.failed(may_open=self.pool.may_leave_alone())
         self._judge()
 
     def let_go(self) -> None:

@@ -35,16 +35,38 @@ def test_open_for_its_time_then_one_probe() -> None:
     assert (breaker.word, breaker.allows()) == ("closed", True)
 
 
-def test_a_failed_probe_opens_it_again() -> None:
+def test_a_failed_probe_opens_it_again_for_twice_as_long() -> None:
     clock = ManualClock()
-    breaker = opened(clock)
-    clock.advance(10)
-    assert breaker.allows()
+    breaker = BreakerState(Breaker(failures=1, open_for_ns=10_000_000_000, longest_ns=35_000_000_000), clock)
     breaker.failed()
-    clock.advance(9.9)
-    assert not breaker.ready
-    clock.advance(0.1)
-    assert breaker.ready
+    for open_for in (10, 20, 35, 35):
+        clock.advance(open_for - 0.1)
+        assert not breaker.ready
+        clock.advance(0.1)
+        assert breaker.allows()
+        breaker.failed()
+
+
+def test_a_target_that_flaps_is_left_alone_longer_and_one_that_held_is_forgiven() -> None:
+    clock = ManualClock()
+    breaker = BreakerState(Breaker(failures=1, open_for_ns=10_000_000_000), clock)
+    for closed_for, open_for in ((0, 10), (9.9, 20), (19.9, 40), (40, 10)):
+        clock.advance(closed_for)
+        breaker.failed()
+        clock.advance(open_for - 0.1)
+        assert not breaker.ready
+        clock.advance(0.1)
+        assert breaker.allows()
+        breaker.succeeded()
+
+
+def test_a_breaker_that_may_not_open_goes_on_counting() -> None:
+    breaker = BreakerState(Breaker(failures=2), ManualClock())
+    for _ in range(5):
+        breaker.failed(may_open=False)
+    assert breaker.closed
+    breaker.failed()
+    assert not breaker.closed
 
 
 def test_a_probe_whose_client_left_frees_its_place() -> None:

@@ -187,3 +187,14 @@ def test_another_weight_is_another_upstream() -> None:
     """A reload keeps the pool of an upstream that is equal to the one before."""
     light, heavy = (Upstream("api", (Target("http", "a.example", 80, weight=weight),)) for weight in (1, 2))
     assert light != heavy
+
+
+@pytest.mark.parametrize(("share", "left"), [(100, 0), (50, 2), (25, 3), (1, 3)])
+async def test_only_a_share_of_the_targets_is_left_alone(share: int, left: int) -> None:
+    """When everything fails, something must be wrong that leaving targets alone does not mend; always one may be."""
+    targets = tuple(Target("http", "127.0.0.1", port) for port in range(1, 5))
+    pool = UpstreamPool(Upstream("api", targets, breaker=Breaker(failures=1, share=share)), ManualClock())
+    for target in pool.targets:
+        for _ in range(3):
+            target.failed("reset")
+    assert sum(target.up for target in pool.targets) == left

@@ -20,6 +20,9 @@ def check(snapshot: Snapshot, reading: Reading) -> None:
             reading.blame(settings, "listen_host", message)
         else:
             reading.blame(settings.admin, "host", message)
+    if settings.proxy_protocol and not settings.trusted_proxies:
+        message = "nobody is trusted to speak it; write trusted_proxies, or remove proxy_protocol"
+        reading.blame(settings, "proxy_protocol", message)
     for upstream in snapshot.upstreams.values():
         for target in upstream.targets:
             if is_link_local(target.host) and not upstream.allow_link_local:

@@ -79,8 +79,10 @@ class Http2Connection(asyncio.Protocol):
 
     transport: asyncio.Transport  # from connection_made on
 
-    def __init__(self, lane: Lane) -> None:
+    def __init__(self, lane: Lane, said: str | None = None) -> None:
+        """``said``: the client's address as a trusted proxy told it; None: the peer's own."""
         self._lane = lane
+        self._said = said
         self._bounds = lane.rules.bounds
         self._frames = H2Connection(H2Configuration(client_side=False, header_encoding=None))
         self._lengths = FrameLengths()
@@ -97,7 +99,7 @@ class Http2Connection(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = cast(asyncio.Transport, transport)
         name = transport.get_extra_info("peername")
-        self._ip = name[0] if isinstance(name, tuple) else "unix"
+        self._ip = self._said or (name[0] if isinstance(name, tuple) else "unix")
         if not self._lane.entered(self, self._ip):
             self.transport.abort()
             return
@@ -216,7 +218,7 @@ class Http2Connection(asyncio.Protocol):
             return
         stream = self._streams[number] = Stream(number, self, method, chunked=chunked)
         self.deadline_ns = 0
-        stream.begin(ClientConnection(self._lane), head)
+        stream.begin(ClientConnection(self._lane, self._said), head)
 
     # What the streams want (stream.Frames)
 
