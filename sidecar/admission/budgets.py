@@ -56,6 +56,7 @@ class SharedPeriod(Period):
         "_total",
         "_waiting",
         "blind_used",
+        "check_due",
         "checking",
         "compared",
         "flights",
@@ -82,7 +83,8 @@ class SharedPeriod(Period):
         self.seeded = False  # by this node, and not compared since
         self.blind_used = 0
         self.flights = 0
-        self.checking = False  # this node compares with the ledger
+        self.check_due = False  # it is this node's turn to compare with the ledger
+        self.checking = False  # it does
         self.compared: tuple[int, int, int] | None = None  # the ledger's total, then what was settled, look again at
         self.room = 0
         self.dry = False

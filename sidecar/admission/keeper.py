@@ -262,9 +262,8 @@ class Keeper:
         for want, asked, standing in zip(wants, ask.budgets, answer.budgets, strict=True):
             period = want.period
             period.answered(asked, standing, answer.passed, now)
-            if standing.check and not period.checking and period.compared is None:
-                period.checking = True
-                self._spawn(self._look_first(period))
+            period.check_due = period.check_due or standing.check > 0
+            self._check(period)
         return True
 
     async def _seed(self, period: SharedPeriod, wall: int) -> bool:
@@ -284,6 +283,11 @@ class Keeper:
         except StoreError as error:
             _log.warning("what %r used of %r cannot be read: %s", period.key.tenant, period.key.meter, error)
             return None
+
+    def _check(self, period: SharedPeriod) -> None:
+        if period.check_due and not period.checking and period.compared is None:
+            period.checking, period.check_due = True, False
+            self._spawn(self._look_first(period))
 
     async def _look_first(self, period: SharedPeriod) -> None:
         """Notes what the ledger has and what is settled, to be compared when both must have caught up."""
@@ -310,6 +314,7 @@ class Keeper:
         finally:
             period.compared = None
             period.checking = False
+            self._check(period)
 
     def _failed(self, error: StoreError) -> None:
         self.failures += 1

@@ -10,11 +10,13 @@ Every call of a node is an account, not a change, so that a call that is lost, l
 - ``total`` is all that it has settled; the store adds what is new of it. Settling twice counts once.
 - ``number`` grows with each call; one that was overtaken changes nothing and gets nothing. A node has one call out at a
   time for a budget.
-- A node that is not heard of for NODE_US is forgotten, and what was out with it comes back: a crash locks nobody out.
+- A node that is not heard of for NODE_US is forgotten. What was out with it counts as settled until the ledger, asked
+  at once, says what of it was spent: a crash locks nobody out, and what the node had used is never given twice.
 
 The ledger is the truth. A store without the counter asks for the ledger's total (``known`` 0, then ``seed``). And every
 CHECK_US one node compares: what the ledger had a while ago must be settled by now (``floor``), and what was settled a
-while ago must be in the ledger by now (``lower``, unless a node says that its usage is ``late`` there).
+while ago must be in the ledger by now (``lower``, unless a node says that its usage is ``late`` there, and only of the
+node that was told last to compare).
 """
 
 from typing import NamedTuple
@@ -25,7 +27,7 @@ NODE_US = 30_000_000
 CHECK_US = 60_000_000
 FIRST_CHECK_US = 1_000_000  # after the counter was made: it may stand for one that was lost
 AGAIN_US = 1_000_000  # when a node that was refused may ask again: something may have come back
-MAX_NODES = 256  # per counter; of one more, the one that ends first is counted as spent
+MAX_NODES = 256  # per counter; for one more, the one that would be forgotten first is
 
 
 class BudgetAsk(NamedTuple):
@@ -69,7 +71,7 @@ class BudgetStanding(NamedTuple):
 class BudgetCounter:
     """One counter in the store's memory."""
 
-    __slots__ = ("check_at", "learn_until", "nodes", "out", "settled", "until")
+    __slots__ = ("check_at", "checker", "learn_until", "nodes", "out", "settled", "until")
 
     def __init__(self, settled: int, now: int) -> None:
         self.settled = settled
@@ -77,12 +79,13 @@ class BudgetCounter:
         self.until = now
         self.learn_until = now + LEARN_US
         self.check_at = now + FIRST_CHECK_US
+        self.checker = 0  # the node whose turn it is to compare
         self.nodes: dict[int, list[int]] = {}  # [number, total, out, until, late]
 
     def told(self, ask: BudgetAsk, now: int) -> bool:
         """Takes a node's account. False for a call that was overtaken."""
         for name in [name for name, known in self.nodes.items() if known[3] <= now]:
-            self.out -= self.nodes.pop(name)[2]
+            self._forget(name, now)
         known = self.nodes.get(ask.node)
         if known is None:
             known = self._admit(ask.node, ask.told, now)
@@ -92,16 +95,22 @@ class BudgetCounter:
         self.out += ask.held - known[2]
         known[:] = [ask.number, ask.total, ask.held, now + NODE_US, ask.late]
         self.settled = max(self.settled, ask.floor)
-        if ask.lower and not any(each[4] for each in self.nodes.values()):
+        if ask.lower and self.checker == ask.node and not any(each[4] for each in self.nodes.values()):
             self.settled = max(0, self.settled - ask.lower)
+            self.checker = 0
         self.until = now + ask.keep_us
         return True
 
+    def _forget(self, node: int, now: int) -> None:
+        held = self.nodes.pop(node)[2]
+        if held:
+            self.out -= held
+            self.settled += held
+            self.check_at = min(self.check_at, now)
+
     def _admit(self, node: int, told: int, now: int) -> list[int]:
         if len(self.nodes) >= MAX_NODES:
-            gone = self.nodes.pop(min(self.nodes, key=lambda name: self.nodes[name][3]))
-            self.out -= gone[2]
-            self.settled += gone[2]
+            self._forget(min(self.nodes, key=lambda name: self.nodes[name][3]), now)
         known = self.nodes[node] = [0, told, 0, now + NODE_US, 0]
         return known
 
@@ -143,6 +152,7 @@ class BudgetCall:
         check = int(self._fresh and now >= counter.check_at)
         if check:
             counter.check_at = now + CHECK_US
+            counter.checker = ask.node
         others = counter.out - known[2]
         again = AGAIN_US if others else max(AGAIN_US, counter.check_at - now)
         return BudgetStanding(1, granted, self._room(counter), counter.settled, again, check)

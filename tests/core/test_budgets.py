@@ -11,14 +11,17 @@ def call(book: Book, now: int, node: int = 1, number: int = 1, *, requests: int 
     return book.lease(Ask("t", 0, requests, 0, 0, 1, (), (asked,)), now)
 
 
-def test_what_a_crashed_node_held_comes_back() -> None:
+def test_what_a_crashed_node_held_comes_back_when_the_ledger_was_asked() -> None:
     """BerriAI/litellm#27639: a crash between hold and settle; nobody is refused for usage that never was."""
     book = Book()
     assert call(book, 0, 1, requests=100).passed == 100
     refused = call(book, 1, 2)
     assert (refused.passed, refused.budgets[0].ask_us) == (0, AGAIN_US)
-    assert call(book, NODE_US - 1, 2, 2).passed == 0
-    assert call(book, NODE_US, 2, 3, requests=100).passed == 100
+    assert call(book, NODE_US - 2, 2, 2).passed == 0
+    forgotten = call(book, NODE_US, 2, 3)
+    assert (forgotten.passed, forgotten.budgets[0].settled, forgotten.budgets[0].check) == (0, 100, 1)
+    assert call(book, NODE_US + 5_000_000, 2, 4, requests=0, lower=97).budgets[0].settled == 3
+    assert call(book, NODE_US + 5_000_000, 2, 5, requests=100).passed == 97
 
 
 def test_a_node_that_calls_keeps_what_it_holds() -> None:
@@ -33,7 +36,7 @@ def test_a_node_that_was_forgotten_tells_only_what_is_new() -> None:
     call(book, 0, 1, total=5)
     assert call(book, 1, 1, 2, total=8).budgets[0].settled == 3
     back = call(book, 2 * NODE_US, 1, 3, total=9, told=8)
-    assert back.budgets[0].settled == 4
+    assert back.budgets[0].settled == 5  # the 1 that was out counts until the ledger was asked
 
 
 def test_a_new_counter_grants_nothing_ahead_and_slices_shrink() -> None:
@@ -75,3 +78,13 @@ def test_nodes_are_bounded_and_what_one_too_many_held_counts_as_spent() -> None:
     counter = book._pages["t"].budgets["q"]
     assert len(counter.nodes) == MAX_NODES
     assert (answer.passed, counter.settled, counter.out) == (1, 1, MAX_NODES)
+
+
+def test_only_the_node_whose_turn_it_is_lowers_and_once() -> None:
+    book = Book()
+    call(book, 0, 1, seed=50)
+    call(book, 1, 2)
+    assert call(book, FIRST_CHECK_US, 1, 2, requests=0).budgets[0].check == 1
+    assert call(book, FIRST_CHECK_US, 2, 2, requests=0, lower=10).budgets[0].settled == 50
+    assert call(book, FIRST_CHECK_US, 1, 3, requests=0, lower=10).budgets[0].settled == 40
+    assert call(book, FIRST_CHECK_US, 1, 4, requests=0, lower=10).budgets[0].settled == 40

@@ -4,8 +4,8 @@
 -- KEYS[2..] one counter each: doubles, four of the head (kept, open until, lent until, used), then two for each cell
 --          (last, units), oldest first; a cell is forgotten as a whole, `kept` after its last unit (core.windows).
 --          A string that is read at its ends: of 62 cells most calls look at two.
--- then     one budget each (core.budgets): doubles, five of the head (settled, out, learn until, check at, the first
---          moment at which a node is forgotten), then six for each node (node, number, total, out, until, late)
+-- then     one budget each (core.budgets): doubles, six of the head (settled, out, learn until, check at, checker, the
+--          first moment at which a node is forgotten), then six for each node (node, number, total, out, until, late)
 -- ARGV     units, requests, epoch, seq, new epoch, number of counters, and for each counter
 --          limit, window, life, left, ahead, own, number of returns, then granted at and units of each return;
 --          for each budget what core.budgets.BudgetAsk has after the key
@@ -16,7 +16,7 @@
 local SHARE, LEARN, CELLS = 4, 1000000, 60
 local HEAD, CELL, HEAD_BYTES, CELL_BYTES = '<dddd', '<dd', 32, 16
 local B_SHARE, B_LEARN, B_NODE, B_CHECK, B_FIRST, B_AGAIN, B_NODES = 4, 1000000, 30000000, 60000000, 1000000, 1000000, 256
-local B_HEAD, B_REC, B_HEAD_BYTES, B_REC_BYTES = '<ddddd', '<dddddd', 40, 48
+local B_HEAD, B_REC, B_HEAD_BYTES, B_REC_BYTES = '<dddddd', '<dddddd', 48, 48
 local floor, max, min = math.floor, math.max, math.min
 
 local time = redis.call('TIME')
@@ -126,25 +126,29 @@ local function retry(c, n)
   return last + c.kept - now
 end
 
--- Takes out the record of the node that is forgotten first: `until` is its fifth number.
-local function forget(b, before)
-  local first, found
+-- Takes out the nodes whose `until`, their fifth number, is not after `now`; without one, `one` says to take out the
+-- next. What was out with them counts as settled until the ledger has been asked.
+local function forget(b, one)
   local kept = {}
+  local first
   for from = 1, #b.nodes, B_REC_BYTES do
-    local _, _, _, out, ends = struct.unpack(B_REC, b.nodes, from)
-    if before and ends <= before then
-      b.out = b.out - out
+    local _, _, _, _, last = struct.unpack(B_REC, b.nodes, from)
+    if not first or last < first then first = last end
+  end
+  local limit, next_first = one and first or now, nil
+  for from = 1, #b.nodes, B_REC_BYTES do
+    local _, _, _, out, last = struct.unpack(B_REC, b.nodes, from)
+    if last <= limit and one ~= 'done' then
+      if one then one = 'done' end
+      if out > 0 then
+        b.out, b.settled, b.check = b.out - out, b.settled + out, min(b.check, now)
+      end
     else
       kept[#kept + 1] = string.sub(b.nodes, from, from + B_REC_BYTES - 1)
-      if not first or ends < first then first, found = ends, #kept end
+      if not next_first or last < next_first then next_first = last end
     end
   end
-  if not before then
-    local _, _, _, out = struct.unpack(B_REC, kept[found])
-    b.out, b.settled = b.out - out, b.settled + out
-    table.remove(kept, found)
-  end
-  b.nodes, b.first = table.concat(kept), first or now
+  b.nodes, b.first = table.concat(kept), next_first or now
 end
 
 local function record(b)
@@ -174,16 +178,17 @@ end
 local function told(b, state)
   local known = {0, b.told, 0}
   if state then
-    b.settled, b.out, b.learn, b.check, b.first = struct.unpack(B_HEAD, state)
+    b.settled, b.out, b.learn, b.check, b.checker, b.first = struct.unpack(B_HEAD, state)
     b.nodes = string.sub(state, B_HEAD_BYTES + 1)
   elseif b.seed >= 0 then
-    b.settled, b.out, b.learn, b.check, b.first, b.nodes = b.seed, 0, now + B_LEARN, now + B_FIRST, now + B_NODE, ''
+    b.settled, b.out, b.learn, b.check, b.checker = b.seed, 0, now + B_LEARN, now + B_FIRST, 0
+    b.first, b.nodes = now + B_NODE, ''
     known[2] = b.total
   else
     return
   end
   b.known = true
-  if b.first <= now then forget(b, now) end
+  if b.first <= now then forget(b) end
   b.at = record(b)
   if b.at then
     local _, number, total, out = struct.unpack(B_REC, b.nodes, b.at)
@@ -193,7 +198,7 @@ local function told(b, state)
     end
     known = {number, total, out}
   else
-    if #b.nodes >= B_NODES * B_REC_BYTES then forget(b) end
+    if #b.nodes >= B_NODES * B_REC_BYTES then forget(b, 'one') end
     b.at = #b.nodes + 1
     if b.at == 1 then b.first = now + B_NODE end
   end
@@ -202,7 +207,9 @@ local function told(b, state)
   b.out = b.out + b.held - known[3]
   put(b, b.number, b.total, b.held, b.late)
   b.settled = max(b.settled, b.floor)
-  if b.lower > 0 and none_late(b) then b.settled = max(0, b.settled - b.lower) end
+  if b.lower > 0 and b.checker == b.node and none_late(b) then
+    b.settled, b.checker = max(0, b.settled - b.lower), 0
+  end
 end
 
 local function room(b)
@@ -272,11 +279,11 @@ for i, b in ipairs(budgets) do
       if granted > 0 then put(b, b.number, b.total, b.held + granted, b.late) end
     end
     if b.fresh and now >= b.check then
-      b.check, check = now + B_CHECK, 1
+      b.check, b.checker, check = now + B_CHECK, b.node, 1
     end
     if b.out == b.held + granted then again = max(B_AGAIN, b.check - now) end
     if b.fresh then
-      local state = struct.pack(B_HEAD, b.settled, b.out, b.learn, b.check, b.first) .. b.nodes
+      local state = struct.pack(B_HEAD, b.settled, b.out, b.learn, b.check, b.checker, b.first) .. b.nodes
       redis.call('SET', KEYS[windows + 1 + i], state, 'PX', floor(b.keep / 1000) + 1)
     end
   end
