@@ -8,7 +8,7 @@ PIP    := $(BIN)/python -m pip --disable-pip-version-check --quiet
 FLAGS  ?= -n 2
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-compiled compiled lint bench chaos reloads docs fmt clean
+.PHONY: help demo test test-compiled compiled lint bench chaos reloads docs fmt clean fuzz
 
 help:
 	@echo "make demo    a sample API with the sidecar in front of it, on plans you can call (Ctrl-C ends it)"
@@ -17,6 +17,7 @@ help:
 	@echo "make test-compiled every test against it"
 	@echo "make bench   this machine's requests per second, beside nginx, HAProxy, Envoy and aiohttp"
 	@echo "make chaos   kills everything under load, again and again, and compares the books"
+	@echo "make fuzz    a million spoilt requests and replies through the lane in memory, judged by h11"
 	@echo "make reloads 1,000 reloads under load: no failed call, no connection closed, flat memory"
 	@echo "make docs    writes the generated reference pages and JSON Schemas anew"
 	@echo "make fmt     formats and fixes what can be fixed"
@@ -60,6 +61,10 @@ chaos: $(VENV)/.dev
 
 reloads: $(VENV)/.dev
 	$(BIN)/python -m pytest -m chaos tests/e2e/test_reloads.py
+
+# FUZZ="--inputs 1000 --seed 7 replies" for fewer, the same again, or one side; what fails is kept in tests/fuzz/corpus.
+fuzz: $(VENV)/.dev
+	nice -n 19 $(BIN)/python -m tests.fuzz $(FUZZ)
 
 docs: $(VENV)/.dev
 	$(BIN)/python -m sidecar.config .

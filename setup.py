@@ -14,7 +14,7 @@ _ROOMS = {
     "http1": "chunks frames paths reply request writing",
     "gateway": "access/log accounts call client cors credentials exchange fields forwarding guards handover intake "
     "lane paths refusals relay routes rules tunnel",
-    "upstream": "balancing breaker budget connection pool target",
+    "upstream": "balancing breaker budget connection pool replies target",
     "admission": "buckets budgets compile fields gate leases quotas refusals scopes shadow shared",
     "ledger": "factory journal open_calls segment shipper tail",
     "metering": "coding cost events extracts histogram meters tally values watch",

@@ -104,8 +104,7 @@ class ClientConnection(asyncio.Protocol):
                 self.deadline_ns = self._lane.monotonic_ns() + self._rules.bounds.header_timeout_ns
 
     @property
-    def _full(self) -> bool:
-        """Whether as many requests wait as may; a body that has begun is read on."""
+    def _full(self) -> bool:  # a body that has begun is read on
         return self._receiving is None and len(self._queue) >= self._rules.bounds.max_pipelined
 
     def _hold(self, data: bytes) -> None:
@@ -365,8 +364,9 @@ class ClientConnection(asyncio.Protocol):
         lane.tallies.refuse(None, error.code)
         refusal = malformed_problem(error)
         event_id = lane.unread(self.peer.ip, refusal)
+        head_request = self._intake.method == b"HEAD"
         self.transport.write(
-            problem_reply(refusal, event_id=event_id, date=lane.date_line(), head_request=False, close=True)
+            problem_reply(refusal, event_id=event_id, date=lane.date_line(), head_request=head_request, close=True)
         )
         self._end(unread=True)
 

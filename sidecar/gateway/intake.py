@@ -32,7 +32,8 @@ class Intake:
 
     A head is held until it is whole and judged in one piece, so that each is judged the same however the network split
     or joined it; what is wrong with its first line, or with how its lines end, is said at once. ``begun`` says that
-    part of a head is here. Held: ``max_request_line`` and ``max_header_bytes`` of a head, and the read that went over.
+    part of a head is here; ``method`` is of the head that was judged last, empty where it has none. Held:
+    ``max_request_line`` and ``max_header_bytes`` of a head, and the read that went over.
     """
 
     __slots__ = (
@@ -41,12 +42,12 @@ class Intake:
         "_fields",
         "_head",
         "_left",
-        "_method",
         "_owner",
         "_parser",
         "_partial",
         "_url",
         "bounds",
+        "method",
         "reader",
     )
 
@@ -57,7 +58,7 @@ class Intake:
         self._parser = httptools.HttpRequestParser(self)
         self._fields: list[Field] = []
         self._url = b""
-        self._method = b""
+        self.method = b""
         self._partial = bytearray()
         self._field_bytes = 0
         self._left = 0  # bytes of a body that are still to come
@@ -116,6 +117,8 @@ class Intake:
         partial = self._partial
         start = at - len(partial)  # where in ``data`` the head would begin, if all of it were there
         judged = len(partial)
+        if not judged:
+            self.method = b""
         partial += data[at:]
         while partial.startswith(b"\r\n"):
             del partial[:2]
@@ -136,15 +139,15 @@ class Intake:
         partial, bounds = self._partial, self.bounds
         if _BEGIN.match(partial) is None:
             raise Malformed("bad_request", "the request does not begin with a method")
-        at = judged - 1 if judged and partial[judged - 1] == 13 else judged
-        if partial.count(b"\n", at) != partial.count(b"\r\n", at):
-            raise Malformed("bad_request", "a line ends without CRLF (RFC 9112, 2.2)")
         end = partial.find(b"\r\n")
         if end >= 0:
             if judged <= end + 1:
                 self._judge_line(bytes(partial), end)
         elif len(partial) > bounds.max_request_line:
             raise Malformed("uri_too_long", "the request's address is longer than this server reads")
+        at = judged - 1 if judged and partial[judged - 1] == 13 else judged
+        if partial.count(b"\n", at) != partial.count(b"\r\n", at):
+            raise Malformed("bad_request", "a line ends without CRLF (RFC 9112, 2.2)")
         self._bound_head(len(partial))
 
     def _judge_line(self, head: bytes, end: int) -> bytes:
@@ -155,6 +158,7 @@ class Intake:
         if match is None:
             raise Malformed("bad_request", "the request line is not a method, a target and a version (RFC 9112, 3)")
         method, _, major, minor = match.groups()
+        self.method = method
         if major != b"1" or minor > b"1":
             raise Malformed("version_not_supported", "the version of HTTP spoken here is 1.1, and 1.0 is understood")
         if method == b"CONNECT":
@@ -176,9 +180,9 @@ class Intake:
                 self._owner.head_read(known)
                 self._owner.request_read()
                 return
+        self.method = b""
         method = self._judge_line(piece, piece.find(b"\r\n"))
         self._bound_head(len(piece))
-        self._method = method
         lent = method not in _KNOWN
         head = self._parsed(b"POST" + piece[len(method) :] if lent else piece)
         if head.length:
@@ -225,4 +229,4 @@ class Intake:
         self._field_bytes = 0
         if self._head is not None:
             raise Malformed("bad_request", "there is more than one head where one seems to be")
-        self._head = self.reader.read(self._method, url, self._parser.get_http_version().encode(), fields)
+        self._head = self.reader.read(self.method, url, self._parser.get_http_version().encode(), fields)

@@ -1,6 +1,6 @@
-"""A chunked body of a request, read strictly (RFC 9112, 7.1): where it ends is exact, so nothing behind it is lost.
+"""A chunked body, read strictly (RFC 9112, 7.1): where it ends is exact, so nothing behind it is lost or taken for it.
 
-Pure: bytes in, body out. Chunk extensions and trailers are checked for their form and dropped (RFC 9112, 7.1.1, 7.1.2).
+Pure: bytes in, body out. Extensions are checked for their form and dropped (RFC 9112, 7.1.1).
 """
 
 import re
@@ -11,7 +11,9 @@ _QUOTED = rb'"(?:[\t \x21\x23-\x5b\x5d-\x7e\x80-\xff]|\\[\t\x20-\x7e\x80-\xff])*
 # Sixteen digits cannot be confused with fewer by a reader that overflows. Space is allowed around what extends a
 # size, never behind a bare size.
 _SIZE = re.compile(rb"([0-9A-Fa-f]{1,16})(?:[ \t]*;[ \t]*%b(?:[ \t]*=[ \t]*(?:%b|%b))?)*" % (_TOKEN, _TOKEN, _QUOTED))
-_TRAILER = re.compile(rb"%b:[\t\x20-\x7e\x80-\xff]*" % _TOKEN)
+_TRAILER = re.compile(rb"(%b):[\t ]*([\t\x20-\x7e\x80-\xff]*)" % _TOKEN)
+_FRAMING = frozenset({b"content-length", b"transfer-encoding"})
+_MOST_TRAILERS: Final = 64  # the others are dropped
 # What framing each byte of a body may bring with it: chunks of one byte have five.
 _SHARE: Final = 16
 _IN_SIZE: Final = 0
@@ -33,10 +35,10 @@ class ChunkReader:
     """Reads one body, however its bytes are split.
 
     ``bound``: bytes of sizes, extensions and trailers beyond 16 for each byte of the body; more is refused, because
-    they cost and are not counted as the body. Held: at most ``bound`` bytes of a line.
+    they cost and are not counted as the body. Held: at most ``bound`` bytes of a line and of ``trailers``.
     """
 
-    __slots__ = ("_bound", "_excess", "_left", "_line", "_state", "body", "done")
+    __slots__ = ("_bound", "_excess", "_left", "_line", "_state", "body", "done", "trailers")
 
     def __init__(self, bound: int) -> None:
         self._bound = bound
@@ -45,6 +47,7 @@ class ChunkReader:
         self._line = bytearray()
         self._state = _IN_SIZE
         self.body: list[bytes] = []
+        self.trailers: list[tuple[bytes, bytes]] = []
         self.done = False
 
     def feed(self, data: bytes, at: int) -> int:
@@ -98,5 +101,15 @@ class ChunkReader:
         elif not line:
             self._state = _OVER
             self.done = True
-        elif _TRAILER.fullmatch(line) is None:
+        else:
+            self._take_trailer(line)
+
+    def _take_trailer(self, line: bytes) -> None:
+        match = _TRAILER.fullmatch(line)
+        if match is None:
             raise BadChunks("a trailer is not a field line")
+        name, value = match.groups()
+        if name.lower() in _FRAMING:
+            raise BadChunks("a trailer says how the body is framed (RFC 9110, 6.5.1)")
+        if len(self.trailers) < _MOST_TRAILERS:
+            self.trailers.append((name, value.rstrip(b" \t")))

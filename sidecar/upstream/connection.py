@@ -5,17 +5,14 @@ A reply that arrives whole in one read is given whole in one call, so that the c
 
 import asyncio
 from collections.abc import Callable
-from typing import Final, Protocol, cast
+from typing import Protocol, cast
 
 import httptools
 
 from sidecar.core.clock import Clock
 from sidecar.core.errors import UpstreamError
-from sidecar.http1 import ReplyHead, ReplyMemory, read_reply, switches_to_websocket, trailer_lines
-
-_Field = tuple[bytes, bytes]
-# What framing each byte of a chunked body may bring with it, besides itself: a chunk of one byte has five.
-_SHARE: Final = 17
+from sidecar.http1 import ReplyHead, ReplyMemory, trailer_lines
+from sidecar.upstream.replies import ReplyReader, why
 
 
 class ReplySink(Protocol):
@@ -57,28 +54,19 @@ class UpstreamConnection(asyncio.Protocol):
     """
 
     __slots__ = (
-        "_body",
         "_clock",
-        "_complete",
-        "_fields",
         "_first_byte_ns",
         "_got_bytes",
         "_head",
         "_head_given",
         "_head_request",
-        "_head_size",
         "_idle_ns",
-        "_left",
-        "_limits",
         "_memory",
         "_on_idle",
         "_on_lost",
-        "_parser",
-        "_plain",
         "_private",
+        "_reader",
         "_sink",
-        "_spoilt",
-        "_trailers",
         "_upload_done",
         "address",
         "closed",
@@ -110,22 +98,17 @@ class UpstreamConnection(asyncio.Protocol):
         self._clock = clock
         self._first_byte_ns = first_byte_ns
         self._idle_ns = idle_ns
-        self._limits = (max_head_bytes, max_headers)
         self._memory = memory
         self._private = private
-        self._plain = False
-        self._left = 0
         self._on_idle = on_idle
         self._on_lost = on_lost
-        self._parser: httptools.HttpResponseParser | None = None
+        self._reader = ReplyReader(
+            self._interim, max_head_bytes=max_head_bytes, max_headers=max_headers, private=private
+        )
         self._sink: ReplySink | None = None
-        self._fields: list[_Field] = []
-        self._trailers: list[_Field] = []
-        self._body: list[bytes] = []
         self._head: ReplyHead | None = None
-        self._head_given = self._complete = self._head_request = self._got_bytes = self._spoilt = False
+        self._head_given = self._head_request = self._got_bytes = False
         self._upload_done = True
-        self._head_size = 0
         self.closed = self.reused = self.stalled = self.upgrading = False
         self.deadline_ns = self.until_ns = 0
 
@@ -137,8 +120,7 @@ class UpstreamConnection(asyncio.Protocol):
         self._head_request = head_request
         self._upload_done = upload_done
         self._head = None
-        self._head_size = 0
-        self._head_given = self._complete = self._got_bytes = self._spoilt = self._plain = self.upgrading = False
+        self._head_given = self._got_bytes = self.upgrading = False
         self.deadline_ns = self._clock.monotonic_ns() + self._first_byte_ns
         self.until_ns = 0
         self.transport.write(head)
@@ -200,66 +182,39 @@ class UpstreamConnection(asyncio.Protocol):
         if self._sink is None:
             self.close()  # bytes that nobody asked for never become a reply (RFC 9112, 9.3)
             return
-        if self._plain:
-            self._take_body(data)
-            return
+        reader = self._reader
         fresh = not self._got_bytes
-        self._got_bytes = True
-        if fresh and not self._head_request:
-            known = self._memory.recall(data)
-            if known is not None:
-                self._take_known(data, *known)
-                return
-        if self._parser is None:
-            self._parser = httptools.HttpResponseParser(self)
+        if fresh:
+            self._got_bytes = True
+            if not self._head_request:
+                known = self._memory.recall(data)
+                if known is not None:
+                    self._take_known(data, *known)
+                    return
+            reader.begin(head_request=self._head_request, upgrading=self.upgrading)
         try:
-            self._parser.feed_data(data)
-            head = self._head
-            if head is None or head.chunked:
-                self._bound_head(len(data))  # llhttp would gather a field, 103s or a trailer without end
-        except (httptools.HttpParserError, httptools.HttpParserUpgrade, ValueError) as error:
-            if isinstance(error, httptools.HttpParserUpgrade) and self._complete and self.upgrading:
-                self._switched(data[error.args[0] :])
-                return
-            # A complete reply before the garbage is still the reply; the connection is not used again.
-            if not self._complete:
-                self._fail(UpstreamError("bad_response", _why(error)))
-                return
-            self._parser = None
-            self._spoilt = True
-        if fresh and not self._head_request and self._head is not None:
-            self._memory.learn(data, self._head)
-        self._deliver()
+            reader.feed(data)
+        except (httptools.HttpParserError, ValueError) as error:
+            self._fail(UpstreamError("bad_response", why(error)))
+            return
+        head = self._head = reader.head
+        if fresh and not self._head_request and head is not None:
+            self._memory.learn(data, head)
+        if head is not None:
+            self._switched(head) if head.status == 101 else self._deliver(head)
 
     def _take_known(self, data: bytes, head: ReplyHead, start: int) -> None:
-        """The reply begins with a head that was read before: its length alone frames the body, llhttp is not needed."""
-        assert head.length is not None
+        """The reply begins with a head that was read before: llhttp is not needed."""
         self._head = head
-        self._left = head.length
-        self._plain = True
         if len(data) - start == head.length:
             # The usual case, spelled out: the reply is whole.
             sink = self._sink
-            self._plain = False
-            self._head_given = True
             self._finish(head.close)
             assert sink is not None
             sink.reply(head, [data[start:]] if head.length else [], True, b"")
         else:
-            self._take_body(data[start:])
-
-    def _take_body(self, data: bytes) -> None:
-        extra = len(data) > self._left
-        if extra:
-            data = data[: self._left]
-        self._left -= len(data)
-        if data:
-            self._body.append(data)
-        if not self._left:
-            self._plain = False
-            self._complete = True
-            self._spoilt = extra  # what follows a complete reply is nobody's (RFC 9112, 9.3)
-        self._deliver()
+            self._reader.begin_known(head, data[start:])
+            self._deliver(head)
 
     def eof_received(self) -> bool:
         return False
@@ -268,9 +223,9 @@ class UpstreamConnection(asyncio.Protocol):
         self.closed = True
         sink, head = self._sink, self._head
         if sink is not None:
-            if exc is None and head is not None and head.to_eof and not self._complete:
-                self._complete = True
-                self._deliver()
+            if exc is None and head is not None and head.to_eof:
+                self._reader.complete = True
+                self._deliver(head)
             else:
                 self._fail(UpstreamError("reset", "the upstream closed the connection before its reply was complete"))
         self._on_lost(self)
@@ -285,96 +240,43 @@ class UpstreamConnection(asyncio.Protocol):
         if self._sink is not None:
             self._sink.resume_body()
 
-    # The parser's side (httptools)
-
-    def on_header(self, name: bytes, value: bytes) -> None:
-        if self._complete:
-            raise ValueError("the upstream sent more than one reply")
-        if self._head is None:
-            self._fields.append((name, value))
-            max_bytes, max_headers = self._limits
-            if len(self._fields) > max_headers or len(name) + len(value) > max_bytes:
-                raise ValueError("the upstream's reply head is too large")
-        elif len(self._trailers) < 64:
-            self._trailers.append((name, value))
-
-    def _bound_head(self, size: int) -> None:
-        self._head_size += size
-        if self._head_size > self._limits[0]:
-            raise ValueError("the upstream's reply head is too large, or what frames its body")
-
-    def on_headers_complete(self) -> None:
-        parser = self._parser
-        assert parser is not None
-        status, fields = parser.get_status_code(), self._fields
-        self._fields = []
-        version = parser.get_http_version().encode()
-        if status < 100:
-            raise ValueError("the upstream's status is not one (RFC 9110, 15)")
-        if status < 200:
-            self._interim(status, version, fields)
-            return
-        self._head = read_reply(status, version, fields, head_request=self._head_request, private=self._private)
-        if sum(len(name) + len(value) for name, value in fields) > self._limits[0]:
-            raise ValueError("the upstream's reply head is too large")
-        if self._head_request:
-            # llhttp cannot be told that the reply to HEAD has no body, so it is made anew for the next reply.
-            self._complete = True
-            self._parser = None
-
-    def on_body(self, data: bytes) -> None:
-        if self._complete:
-            raise ValueError("the upstream sent a body where none is allowed")
-        self._head_size = max(0, self._head_size - _SHARE * len(data))
-        self._body.append(data)
-
-    def on_message_complete(self) -> None:
-        if self._head is not None:
-            self._complete = True
-
-    def _interim(self, status: int, version: bytes, fields: list[_Field]) -> None:
-        if status == 101 and not (self.upgrading and switches_to_websocket(fields)):
-            raise ValueError("the upstream switched protocols without being asked")
-        head = read_reply(status, version, fields, head_request=True, private=self._private)
-        if status == 101:
-            self._head = head
-        elif status != 100 and self._sink is not None:
-            self._sink.interim(status, head.block)
-
-    def _switched(self, early: bytes) -> None:
-        sink, head = self._sink, self._head
-        assert sink is not None and head is not None
-        self._sink = None
-        self.deadline_ns = 0
-        sink.switched(head, early)
-
     # Handing over
 
-    def _deliver(self) -> None:
-        sink, head, done = self._sink, self._head, self._complete
-        if sink is None or head is None:
+    def _interim(self, status: int, lines: bytes) -> None:
+        if self._sink is not None:
+            self._sink.interim(status, lines)
+
+    def _switched(self, head: ReplyHead) -> None:
+        sink = self._sink
+        assert sink is not None
+        self._sink = None
+        self.deadline_ns = 0
+        sink.switched(head, self._reader.rest)
+
+    def _deliver(self, head: ReplyHead) -> None:
+        sink, reader = self._sink, self._reader
+        if sink is None:
             return
-        body, trailers = self._body, b""
+        body, done, trailers = reader.body, reader.complete, b""
         if body or done:
-            self._body = []
+            reader.body = []
         if done:
-            if self._trailers:
-                trailers = trailer_lines(self._trailers, self._private)
-                self._trailers = []
-            self._finish(head.close)
+            if reader.trailers:
+                trailers = trailer_lines(reader.trailers, self._private)
+                reader.trailers = []
+            self._finish(head.close or reader.extra)
         else:
             self.deadline_ns = self._clock.monotonic_ns() + self._idle_ns
-        if self._head_given:
-            if body or done:
-                sink.body_out(body, done, trailers)
-        else:
+        if not self._head_given:
             self._head_given = True
             sink.reply(head, body, done, trailers)
+        elif body or done:
+            sink.body_out(body, done, trailers)
 
     def _finish(self, close: bool) -> None:
         self._sink = None
         self.deadline_ns = 0
-        if close or self._spoilt or not self._upload_done or self.closed:
+        if close or not self._upload_done or self.closed:
             # An upload that is not over would be read as the next request's head.
             self.close()
         else:
@@ -387,10 +289,3 @@ class UpstreamConnection(asyncio.Protocol):
         self.close()
         if sink is not None:
             sink.failed(error, replayable=replayable)
-
-
-def _why(error: BaseException) -> str:
-    cause = error.__context__ if isinstance(error, httptools.HttpParserCallbackError) and error.__context__ else error
-    if isinstance(cause, httptools.HttpParserUpgrade):
-        return "the upstream switched protocols without being asked"
-    return str(cause) if isinstance(cause, ValueError) else f"the upstream's reply is not HTTP: {cause}"

@@ -194,6 +194,8 @@ BROKEN_CHUNKS = {
     "7.1.2-bare-cr-in-trailer": b"3\r\nabc\r\n0\r\nX-A: b\rX-B: c\r\n\r\n",
     "7.1.2-nul-in-trailer": b"3\r\nabc\r\n0\r\nX-A: \x00\r\n\r\n",
     "7.1.2-space-before-colon": b"3\r\nabc\r\n0\r\nX-A : b\r\n\r\n",
+    "7.1.2-length": b"3\r\nabc\r\n0\r\nContent-Length: 3\r\n\r\n",
+    "7.1.2-coding": b"3\r\nabc\r\n0\r\ntransfer-encoding: gzip\r\n\r\n",
     "7.1.2-no-colon": b"3\r\nabc\r\n0\r\nX-A\r\n\r\n",
     "7.1.1-nul-in-extension": b"3;a=\x00\r\nabc\r\n0\r\n\r\n",
     "7.1.1-bare-lf-in-extension": b"3;a=\nb\r\nabc\r\n0\r\n\r\n",

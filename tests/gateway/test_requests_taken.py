@@ -31,7 +31,7 @@ TAKEN: dict[str, tuple[str, list[str], bytes, tuple[bytes, bytes]]] = {
     "6.5.1-forbidden-trailers": (
         "POST / HTTP/1.1",
         [CHUNKED],
-        b"3\r\nabc\r\n0\r\nHost: e\r\nContent-Length: 9\r\nTransfer-Encoding: gzip\r\nX-Tenant-ID: e\r\n\r\n",
+        b"3\r\nabc\r\n0\r\nHost: e\r\nAuthorization: Basic eDp5\r\nX-Tenant-ID: e\r\n\r\n",
         CODING,
     ),
     "body-of-a-get": ("GET / HTTP/1.1", ["Content-Length: 3"], b"abc", LENGTH),
