@@ -30,12 +30,6 @@ class Tls:
     def context(self) -> ssl.SSLContext:
         """A new context for a listener. ValueError says which file is wrong."""
         context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-        context.minimum_version = ssl.TLSVersion.TLSv1_3 if self.oldest == "1.3" else ssl.TLSVersion.TLSv1_2
-        self.put_into(context)
-        return context
-
-    def put_into(self, context: ssl.SSLContext) -> None:
-        """Brings all but ``oldest`` into a context in use, for the handshakes to come. ValueError as ``context``."""
         load_pair(context, self.certificate, self.key)
         if self.client_ca is not None:
             try:
@@ -43,8 +37,32 @@ class Tls:
             except (OSError, ssl.SSLError) as error:
                 reason = error.strerror if error.errno and not isinstance(error, ssl.SSLError) else "it is no PEM"
                 raise ValueError(f"{self.client_ca} holds no certificates of authorities: {reason}") from None
-            context.verify_mode = ssl.CERT_REQUIRED if self.client_auth == "required" else ssl.CERT_OPTIONAL
+            # A session that is taken up again would bring back a certificate whose authority has left meanwhile.
+            context.options |= ssl.OP_NO_TICKET
+            context.num_tickets = 0
         context.set_alpn_protocols(["h2", "http/1.1"] if self.http2 else ["http/1.1"])
+        self._put_terms(context)
+        return context
+
+    def put_into(self, context: ssl.SSLContext) -> None:
+        """Brings all of it into a context in use, for the handshakes to come. ValueError as ``context``."""
+        fresh = self.context()
+
+        def begin(connection: ssl.SSLObject, name: str | None, used: ssl.SSLContext) -> None:
+            connection.context = fresh
+
+        # Certificates can be added to a context and never be taken out of it again, so each handshake changes to
+        # another one as soon as the client has said hello, whether it named a server or not.
+        context.sni_callback = begin
+        context.options |= fresh.options
+        context.num_tickets = fresh.num_tickets
+        self._put_terms(context)
+
+    def _put_terms(self, context: ssl.SSLContext) -> None:
+        """What a connection takes over from its first context."""
+        context.minimum_version = ssl.TLSVersion.TLSv1_3 if self.oldest == "1.3" else ssl.TLSVersion.TLSv1_2
+        asks = ssl.CERT_REQUIRED if self.client_auth == "required" else ssl.CERT_OPTIONAL
+        context.verify_mode = ssl.CERT_NONE if self.client_ca is None else asks
 
 
 def read_pem(path: str) -> bytes:
