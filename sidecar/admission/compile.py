@@ -133,4 +133,7 @@ def _quota_key(quota: Quota, principal: Principal) -> QuotaKey:
 def _hold(quota: Quota, meter: Meter, route: Route) -> tuple[int, bool]:
     """What a request holds, and whether that is an estimate: of what is known before it is served it is not."""
     known = {"requests": 1, "units": route.units}.get(meter.count)
-    return (known, False) if known is not None else (quota.estimate or 0, quota.estimate is not None)
+    if known is not None:
+        return known, False
+    estimate = dict(route.estimates or ()).get(meter.name, quota.estimate)
+    return estimate or 0, estimate is not None

@@ -111,7 +111,14 @@ class Keeper:
     def aside(self, want: Want) -> None:
         """Fetches the next slice of a budget, or tells of it, while nobody waits."""
         if not self.down:
-            self._spawn(self._call(want.period.page, (), 0, 0, (want,)))
+            want.period.flights += 1  # here and not in the task: the next request looks before that begins
+            self._spawn(self._aside(want))
+
+    async def _aside(self, want: Want) -> None:
+        try:
+            await self._call(want.period.page, (), 0, 0, (want,))
+        finally:
+            want.period.flights -= 1
 
     async def run(self) -> None:
         """Gives back what was not spent in time, until cancelled."""

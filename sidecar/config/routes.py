@@ -3,6 +3,7 @@
 import re
 
 from sidecar.config import edges
+from sidecar.config.estimates import Estimates
 from sidecar.config.kinds import BOOLEAN, ScalarKind, choice, integer, name, size, text, text_of
 from sidecar.config.network import TOKEN
 from sidecar.config.reading import Scalar, quoted
@@ -62,6 +63,12 @@ ROUTE = Table(
         Field("match", Group(MATCH), "Which requests.", required=True),
         Field("upstream", _NAME, "Where they go.", default="", absent="the only upstream, where there is one"),
         Field("units", integer(0, 10**9), "What one call weighs against limits and meters of units."),
+        Field(
+            "estimates",
+            Estimates(),
+            "What a call here holds of meters that are known only at its end, instead of a quota's `estimate`.",
+            absent="as the quota says",
+        ),
         Field("auth", choice("required", "none"), "Whether a caller must say who it is."),
         Field("plan", _PLAN, "With `auth: none`: the plan whose limits callers get.", absent="no limits"),
         Field("feature", WORD, "The feature that the caller's plan must include.", absent="none needed"),

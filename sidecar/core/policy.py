@@ -192,7 +192,8 @@ class Route:
     ``on_disconnect``: what happens to the call when the client goes away: ``cancel`` it and charge nothing,
     ``partial``: cancel it and charge it, ``drain``: read the reply to its end and charge it.
     ``on_indeterminate``: what a call counts as whose end is never known, because the process was killed: ``free`` or
-    ``bill`` (one request of these units); a call that had written progress counts as far as that.
+    ``bill`` (one request of these units); a call that had written progress counts as far as that. ``estimates``: meters
+    and what a call here holds of them, instead of what a quota says.
     """
 
     name: str
@@ -201,6 +202,7 @@ class Route:
     methods: frozenset[str] | None = None
     host: str | None = None
     units: int = 1
+    estimates: tuple[tuple[str, int], ...] | None = None
     auth: str = "required"
     plan: str | None = None
     feature: str | None = None

@@ -373,6 +373,15 @@ async def test_an_estimate_is_topped_up_by_what_was_really_used() -> None:
     assert node.use_now == (98, 2)
 
 
+async def test_a_routes_own_estimate_counts_there() -> None:
+    fleet = Fleet(plan(100, "tokens", estimate=10), 1)
+    (node,) = fleet.nodes
+    await node.ask(Route("long", "/long", "api", estimates=(("tokens", 60),)))
+    assert node.use_now == (60, 40)
+    await node.ask()
+    assert node.use_now == (70, 30)
+
+
 @pytest.mark.parametrize("overage", ["allow", "bill"])
 async def test_overage_passes_without_asking_and_is_counted(overage: str) -> None:
     fleet = Fleet(plan(5, overage=overage))

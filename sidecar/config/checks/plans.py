@@ -9,6 +9,7 @@ from sidecar.core.policy import Concurrency, Limit, Meter, Plan, Quota, Route, S
 from sidecar.core.units import format_duration_ns
 
 _K = TypeVar("_K")
+_KNOWN = ("requests", "units")  # counts that are known before a call is served
 # Each longer period of the same calendar holds the shorter one whole; a week may lie in two months, so that pair says
 # nothing, and a billing period begins at any minute.
 _INSIDE = {"hour": ("day", "week", "month"), "day": ("week", "month"), "week": (), "month": (), "billing": ()}
@@ -32,6 +33,7 @@ def check(snapshot: Snapshot, reading: Reading) -> None:
     if not any(fault.path.startswith("plans") for fault in reading.faults):
         _check_seen(snapshot, reading)
     _check_meter_routes(snapshot, reading)
+    _check_route_estimates(snapshot, meters, reading)
 
 
 def _defined(kind: str, good: Iterable[str], reading: Reading) -> set[str]:
@@ -165,9 +167,27 @@ def _counts_units(snapshot: Snapshot, quota: Quota) -> bool:
 def _check_estimates(plan: Plan, meters: Mapping[str, Meter], reading: Reading) -> None:
     for quota in plan.quotas:
         meter = meters.get(quota.meter)
-        if quota.estimate and meter is not None and meter.count in ("requests", "units"):
-            message = f"what a call takes of the meter {quoted(quota.meter)} is known beforehand; remove the estimate"
-            reading.blame(quota, "estimate", message)
+        if quota.estimate and meter is not None and meter.count in _KNOWN:
+            reading.blame(quota, "estimate", _known_before(meter))
+
+
+def _check_route_estimates(snapshot: Snapshot, meters: set[str], reading: Reading) -> None:
+    """Field bug 21, for estimates: one that no quota holds says nothing."""
+    held = {quota.meter for plan in snapshot.plans.values() for quota in plan.quotas if quota.overage == "block"}
+    for route in snapshot.routes:
+        for name, _ in route.estimates or ():
+            meter = snapshot.meters.get(name)
+            if name not in meters:
+                reading.blame(route, "estimates", _undefined("meter", name, meters))
+            elif meter is not None and meter.count in _KNOWN:
+                reading.blame(route, "estimates", _known_before(meter))
+            elif meter is not None and name not in held:
+                message = f"no quota with overage: block counts the meter {quoted(name)}; write one, or remove this"
+                reading.blame(route, "estimates", message)
+
+
+def _known_before(meter: Meter) -> str:
+    return f"what a call takes of the meter {quoted(meter.name)} is known beforehand; remove the estimate"
 
 
 def _check_meters(plan: Plan, meters: set[str], reading: Reading) -> None:

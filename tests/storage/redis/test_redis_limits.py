@@ -8,6 +8,7 @@ from contextlib import ExitStack
 
 import pytest
 
+from sidecar.core.budgets import BudgetAsk
 from sidecar.core.errors import StoreDown
 from sidecar.core.leases import Answer, Ask, CounterAsk, life_us
 from sidecar.core.redis_address import RedisAddress
@@ -40,6 +41,18 @@ async def test_every_key_has_an_expiry_from_its_first_moment(server: Server) -> 
     assert set(lives) == {"sidecar:{acme}", "sidecar:{acme}:burst", "sidecar:{acme}:steady"}
     kept_ms = (MINUTE + life_us(MINUTE)) // 1000
     assert all(kept_ms - 5_000 < life < 3 * kept_ms for life in lives.values())
+
+
+async def test_a_budget_has_an_expiry_too_and_it_is_its_periods_end(server: Server) -> None:
+    """Kong/kong#5763."""
+    store = RedisLimitStore(RedisAddress.parse(server.url), budget_s=5)
+    day_us = 86_400_000_000
+    budget = BudgetAsk("q:month", 7, 100, day_us, 1, 1, 1, seed=0)
+    await store.lease(call()._replace(budgets=(budget,)))
+    await store.lease(call())  # one without it does not cut the page's life short
+    await store.close()
+    for key in ("sidecar:{acme}", "sidecar:{acme}:q:month"):
+        assert day_us // 1000 - 5_000 < int(server.cli("PTTL", key)) <= day_us // 1000 + 1
 
 
 async def test_a_user_of_an_acl_may_do_no_more_than_it_needs(server: Server) -> None:
