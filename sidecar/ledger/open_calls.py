@@ -2,7 +2,7 @@
 
 from typing import Final
 
-_SLOTS: Final = 1024  # a power of two; more calls than that at once are looked up in a dict instead
+_SLOTS: Final = 256  # a power of two; more calls than that at once are looked up in a dict instead
 _MASK: Final = _SLOTS - 1
 
 

@@ -1,5 +1,7 @@
 """Usage records: what is written is read back, whatever the names hold."""
 
+import json
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -7,6 +9,8 @@ from hypothesis import strategies as st
 from sidecar.core.records import (
     OUTCOMES,
     UsageRecord,
+    call_head,
+    caller_fragment,
     decode_record,
     encode_intent,
     encode_record,
@@ -14,6 +18,7 @@ from sidecar.core.records import (
     indeterminate,
     is_done,
     principal_fragment,
+    record_of,
     text_fragment,
 )
 
@@ -55,3 +60,19 @@ def test_what_is_no_record(payload: bytes) -> None:
     for read in (decode_record, indeterminate):
         with pytest.raises(ValueError):
             read(payload)
+
+
+@given(st.lists(st.integers(0, 2**48), min_size=8, max_size=8), st.integers(0, 2**53))
+def test_every_number_is_written_as_it_is(numbers: list[int], started_us: int) -> None:
+    head = call_head(b"e", started_us, caller_fragment(b'"t","k","p",0', b'"r"'), b'"GET"')
+    row = json.loads(record_of(head, numbers[0], b"ok", *numbers[1:], b"{}"))
+    assert (row[2], row[9], row[11:18]) == (started_us, numbers[0], numbers[1:])
+
+
+@pytest.mark.parametrize(
+    "number", [-1, -1000, 0, 9, 10, 999, 1000, 1001, 9_999, 999_999, 1_000_000, 1_000_001, 123_456_789]
+)
+def test_numbers_around_a_thousand_and_a_million(number: int) -> None:
+    head = call_head(b"e", number, caller_fragment(b'"t","k","p",0', b'"r"'), b'"GET"')
+    row = json.loads(record_of(head, 200, b"ok", *(number,) * 7, b"{}"))
+    assert (row[2], row[11:18]) == (number, [number] * 7)
