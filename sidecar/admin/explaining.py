@@ -9,6 +9,7 @@ from sidecar.admin import shapes
 from sidecar.admission import Admission, Asker, Explanation, Standing
 from sidecar.core.accounts import AccountSource, billing_cycle, standing
 from sidecar.core.clock import NS_PER_S, Clock
+from sidecar.core.edges import Ranges
 from sidecar.core.errors import NotFound
 from sidecar.core.policy import Concurrency, Limit, Origin, Quota, Route, Snapshot
 from sidecar.core.ports import TenantStore
@@ -63,7 +64,7 @@ class Explainer:
             if tenant is not None or key is not None or sandbox:
                 raise ValueError(f"the route {found.name} has auth: none, so nobody is asked who calls; leave that out")
             said = await self._admission().explain(None, found, asker)
-            return public | {"tenant": None} | _shape(said, ())
+            return self._kept_out(public | {"tenant": None} | _shape(said, ()), found, asker.ip)
         if tenant is None:
             raise ValueError(f"the route {found.name} asks who calls; name a tenant")
         owner, source = await self._tenant(tenant)
@@ -74,7 +75,18 @@ class Explainer:
         said = await self._admission().explain(principal, found, asker)
         document = public | {"tenant": owner.name, "key": key, "test": principal.sandbox} | _shape(said, lines)
         ended = _ended(row, self._clock.wall_ns())
-        return document if ended is None else document | {"answer": ended}
+        return self._kept_out(document if ended is None else document | {"answer": ended}, found, asker.ip)
+
+    def _kept_out(self, document: dict[str, Any], route: Route, ip: str | None) -> dict[str, Any]:
+        """With what is decided by the caller's address, before anything else."""
+        rules = [one for one in (self._snapshot().settings.addresses, route.addresses) if one is not None]
+        if not rules:
+            return document
+        taken = ip is None or all(Ranges(one).admit(ip) for one in rules)
+        says = f"calls from {ip} are {'taken' if taken else 'not taken'}" if ip else "it depends on the ip: say it"
+        line = {"check": "address", "says": says, "code": None if taken else "address_denied"}
+        document = document | {"checks": [line, *document["checks"]]}
+        return document if taken else document | {"answer": {"status": 403, "code": "address_denied", "detail": says}}
 
     def _route(self, name: str) -> Route:
         routes = {route.name: route for route in self._snapshot().routes}

@@ -1,6 +1,9 @@
 """What is done to a call at the edges of the lane: its fields, who may ask from a browser, and from where."""
 
+import ipaddress
 from dataclasses import dataclass, field
+
+from sidecar.core.addresses import address_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,3 +35,22 @@ class AddressRules:
 
     allow: tuple[str, ...] = ()
     deny: tuple[str, ...] = ()
+
+
+class Ranges:
+    """``AddressRules``, ready to be asked."""
+
+    __slots__ = ("_allow", "_deny")
+
+    def __init__(self, rules: AddressRules) -> None:
+        self._allow = tuple(ipaddress.ip_network(text) for text in rules.allow)
+        self._deny = tuple(ipaddress.ip_network(text) for text in rules.deny)
+
+    def admit(self, ip: str) -> bool:
+        """Whether calls from ``ip`` are taken. What is no address, a Unix socket's peer, is in no range."""
+        address = address_of(ip)
+        if address is None:
+            return not self._allow
+        if any(address in network for network in self._deny):
+            return False
+        return not self._allow or any(address in network for network in self._allow)

@@ -1,12 +1,9 @@
 """What may keep a call out before anybody asks who it is: its address, and the size of its head."""
 
-import ipaddress
 from typing import Final
 
-from sidecar.core.addresses import address_of
-from sidecar.core.edges import AddressRules
+from sidecar.core.edges import AddressRules, Ranges
 from sidecar.core.problems import Problem, problem
-from sidecar.gateway.forwarding import Network
 from sidecar.http1 import RequestHead
 
 _REMEMBERED: Final = 4096  # addresses that were judged, at most 1 MiB; then the memory starts anew
@@ -19,7 +16,7 @@ class Guard:
 
     def __init__(self, rules: tuple[AddressRules, ...], max_head: int | None) -> None:
         """``max_head``: bytes of the header fields; None: what the listener allows."""
-        self._rules = [(_networks(rule.allow), _networks(rule.deny)) for rule in rules]
+        self._rules = [Ranges(rule) for rule in rules]
         self._memory: dict[str, bool] = {}
         self._max_head = max_head
 
@@ -37,18 +34,5 @@ class Guard:
         if known is None:
             if len(self._memory) >= _REMEMBERED:
                 self._memory.clear()
-            known = self._memory[ip] = all(_admits(ip, allow, deny) for allow, deny in self._rules)
+            known = self._memory[ip] = all(rule.admit(ip) for rule in self._rules)
         return known
-
-
-def _networks(texts: tuple[str, ...]) -> tuple[Network, ...]:
-    return tuple(ipaddress.ip_network(text) for text in texts)
-
-
-def _admits(ip: str, allow: tuple[Network, ...], deny: tuple[Network, ...]) -> bool:
-    address = address_of(ip)
-    if address is None:  # a Unix socket's peer is on this machine and in no range
-        return not allow
-    if any(address in network for network in deny):
-        return False
-    return not allow or any(address in network for network in allow)

@@ -104,3 +104,18 @@ def test_through_the_admin_port(sidecar: Any, running: str) -> None:
     told = sidecar("explain", "--tenant", "acme", "--route", "all", "--header", "X-A: 1", "--header", "X-B: 2")
     assert (told.code, told.out) == (1, "")
     assert "there is no route 'all'" in told.err
+
+
+def test_it_says_what_the_caller_s_address_decides(folder: Path, sidecar: Any) -> None:
+    (folder / "sidecar.yaml").write_text(
+        'upstreams: {api: {targets: ["http://127.0.0.1:9"]}}\naddresses: {deny: [10.9.0.0/16]}\n'
+        "routes: [{name: inner, match: {path: /inner}, addresses: {allow: [10.0.0.0/8]}}]\n"
+        "plans: {free: {test_keys: free}}\ntenants: {acme: {plan: free}}\n"
+    )
+    for ip, code in (("10.1.2.3", None), ("10.9.2.3", "address_denied"), ("192.0.2.1", "address_denied")):
+        words = ("explain", "--tenant", "acme", "--route", "inner", "--ip", ip, "--json")
+        document = json.loads(sidecar(*words).out)
+        assert (document["checks"][0]["check"], document["checks"][0]["code"]) == ("address", code)
+        assert document["answer"]["code"] == code
+    told = sidecar("explain", "--tenant", "acme", "--route", "inner")
+    assert "it depends on the ip: say it" in told.out
