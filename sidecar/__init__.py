@@ -6,7 +6,7 @@ to ``storage``. ``tests/test_architecture.py`` reads the imports and enforces th
 
 ==================  ==================================================================================================
 ``cli``             the commands: parse, call one function, print
-``serve``           sockets, signals, readiness, drain: the life of one process
+``serve``           signals, readiness, drain: the life of the processes
 ``app``             composition root, the only module that names a concrete store
 ``config``          ``sidecar.yaml`` and ``policies/*.yaml`` to frozen types, every fault at once
 ``gateway``         the client's side of the lane, the journey of a request, the hand-over to aiohttp

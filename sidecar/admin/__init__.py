@@ -29,6 +29,7 @@ from sidecar.admin.sources import (
     ReloadReading,
     Sources,
     UpstreamReading,
+    WorkersReading,
 )
 from sidecar.admin.waiting import make_waiting_app
 
@@ -50,6 +51,7 @@ __all__ = [
     "RunningMargin",
     "Sources",
     "UpstreamReading",
+    "WorkersReading",
     "make_admin_app",
     "make_public_app",
     "make_waiting_app",

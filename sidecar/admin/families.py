@@ -21,6 +21,7 @@ from sidecar.admin.rows import (
     replies,
     retries,
 )
+from sidecar.admin.worker_families import WORKERS
 
 _ROUTE = ("route",)
 _SERIES = ("route", "plan", "status")
@@ -385,4 +386,4 @@ _BUILD = (
     ),
 )
 
-FAMILIES = _TRAFFIC + _ADMISSION + _LEDGER + _UPSTREAM + _MARGIN + _PAYMENTS + BILLING + _BUILD
+FAMILIES = _TRAFFIC + _ADMISSION + _LEDGER + _UPSTREAM + _MARGIN + _PAYMENTS + BILLING + WORKERS + _BUILD

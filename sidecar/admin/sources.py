@@ -138,6 +138,15 @@ class ReloadReading:
 
 
 @dataclass(frozen=True, slots=True)
+class WorkersReading:
+    """Processes that serve calls, of those that should; ``replaced``: how many ended by themselves."""
+
+    serving: int = 1
+    bound: int = 1
+    replaced: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class Readings:
     """Everything one scrape shows, at one moment."""
 
@@ -152,6 +161,7 @@ class Readings:
     payments: PaymentCounts = field(default_factory=PaymentCounts)
     billing: BillingReading | None = None
     reloads: ReloadReading = ReloadReading()
+    workers: WorkersReading = WorkersReading()
 
 
 async def _nothing() -> None:
@@ -174,6 +184,7 @@ class Sources:
     payments: Callable[[], PaymentCounts] = PaymentCounts
     billing: Callable[[], BillingReading | None] = lambda: None  # None: usage is reported to nobody
     reloads: Callable[[], ReloadReading] = ReloadReading
+    workers: Callable[[], WorkersReading] = WorkersReading
     refresh: Callable[[], Awaitable[None]] = _nothing  # before a scrape, where others have to be asked
 
     def read(self) -> Readings:
@@ -190,4 +201,5 @@ class Sources:
             self.payments(),
             self.billing(),
             self.reloads(),
+            self.workers(),
         )

@@ -15,6 +15,7 @@ from sidecar.admin import (
     Connections,
     RunningMargin,
     Sources,
+    WorkersReading,
     make_admin_app,
     make_waiting_app,
     read_admission,
@@ -85,6 +86,9 @@ class Office(Process):
 
     async def _refresh(self) -> None:
         """Brings what the lane's sources show up to this moment."""
+
+    def _workers(self) -> WorkersReading:
+        return WorkersReading()
 
     def _unready(self) -> list[str]:
         return ["the sidecar is shutting down"] if self._draining else []
@@ -233,6 +237,7 @@ class Office(Process):
             billing=lambda: None if self._reporting is None else self._reporting.read(),
             reloads=self.reloads.reading,
             refresh=self._refresh,
+            workers=self._workers,
         )
 
 

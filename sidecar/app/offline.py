@@ -8,6 +8,7 @@ from urllib.parse import unquote, urlsplit
 
 from sidecar.admin import Operations
 from sidecar.admission import Admission
+from sidecar.app.journals import recover_all
 from sidecar.app.parts import Store, close_store, open_journal, open_limits, open_store, operations, shipper_of
 from sidecar.billing import payee_of
 from sidecar.core.clock import SystemClock
@@ -31,6 +32,7 @@ async def open_offline(snapshot: Snapshot) -> AsyncIterator[Operations]:
         rooms.push_async_callback(close_store, store)
         if journal.leftovers:
             await shipper_of(settings, journal, store, clock).recover()
+        await recover_all(snapshot, clock, store)
         peppers = Peppers.from_settings(settings.identity.api_key, settings.data)
         payee = payee_of(snapshot, store, clock)
         if payee is not None:
@@ -76,8 +78,10 @@ async def move_storage(snapshot: Snapshot, source: str, say: Callable[[str], Non
         rooms.callback(journal.close)
         store = SqliteStore.open(Path(source.removeprefix("sqlite:///")), moving=True)
         rooms.callback(store.close)
-        if journal.leftovers and await store.moved_to() is None:
-            await shipper_of(settings, journal, store, clock).recover()
+        if await store.moved_to() is None:
+            if journal.leftovers:
+                await shipper_of(settings, journal, store, clock).recover()
+            await recover_all(snapshot, clock, store)
         return await move(store, settings.storage, journal.identity, say)
 
 

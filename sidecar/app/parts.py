@@ -39,10 +39,18 @@ async def close_store(store: Store) -> None:
         store.close()
 
 
+def journal_folder(snapshot: Snapshot, number: int) -> Path:
+    return Path(snapshot.settings.data) / (f"journal-{number}" if number else "journal")
+
+
 def open_journal(snapshot: Snapshot, clock: Clock, settings: JournalSettings | None = None, number: int = 0) -> Journal:
     """Journal ``number``: 0 is that of a process without workers. ``settings`` None: those of the snapshot."""
-    folder = Path(snapshot.settings.data) / (f"journal-{number}" if number else "journal")
-    return Journal(folder, settings or snapshot.settings.journal, clock, extra=done_extra(snapshot))
+    return Journal(
+        journal_folder(snapshot, number),
+        settings or snapshot.settings.journal,
+        clock,
+        extra=done_extra(snapshot),
+    )
 
 
 def shipper_of(settings: Settings, journal: Journal, sink: JournalSink, clock: Clock) -> Shipper:

@@ -1,6 +1,7 @@
 """One running sidecar in one process: the front and the office."""
 
 from sidecar.app.front import Front
+from sidecar.app.journals import recover_all
 from sidecar.app.office import Office, bound
 from sidecar.billing import teller
 from sidecar.config import Configuration
@@ -25,6 +26,7 @@ class App(Front, Office):
     async def _open(self) -> None:
         settings = self.snapshot.settings
         await self._open_stores(settings, settings.journal)
+        await recover_all(self.snapshot, self._clock, self._store)  # of the workers that there were before
         self._open_peppers()
         self._lookups = self._store
         self._totals = self._meter_total

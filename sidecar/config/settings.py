@@ -142,6 +142,13 @@ TOP = (
         default="local",
     ),
     Field(
+        "workers",
+        integer(1, 64),
+        "Processes that serve calls. With more than one, a parent supervises them, counts limits for all of them and "
+        "writes the ledger: see [workers](workers.md).",
+        default=1,
+    ),
+    Field(
         "policies",
         ListOf(_FILE, "files and folders such as [policies/]", single=True, most=1000),
         "Files and folders of policies, relative to this file; of a folder, all `*.yaml` and `*.yml` by name.",

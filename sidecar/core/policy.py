@@ -345,6 +345,7 @@ class Settings:
 
     listen_host: str = "0.0.0.0"  # noqa: S104 - a proxy listens to the network
     listen_port: int = 8080
+    workers: int = 1  # processes that serve calls; with several a parent supervises them
     data: str = "data"
     storage: str = field(default="sqlite:///data/sidecar.db", repr=False)  # a URL may hold a password
     limits: str = field(default="local", repr=False)  # a URL may hold a password

@@ -19,6 +19,15 @@ def enter(folder: Path) -> tuple[int, str]:
         raise
 
 
+def is_free(folder: Path) -> bool:
+    """Whether no process has the folder's lock now; StoreError: it cannot be used."""
+    try:
+        os.close(_lock(folder))
+    except StoreLocked:
+        return False
+    return True
+
+
 def _identity(folder: Path) -> str:
     """The journal's name in a ledger that takes several: random, made with the folder; the lock is held."""
     path = folder / "identity"

@@ -20,7 +20,16 @@ from sidecar.metering.margin import (
 )
 from sidecar.metering.meters import RouteMeters, compile_meters
 from sidecar.metering.price import currency_of, price_of
-from sidecar.metering.tally import NO_ROUTE, OTHER, RouteTally, Tallies, Tally, TallyReading
+from sidecar.metering.tally import (
+    NO_ROUTE,
+    OTHER,
+    RouteReading,
+    RouteTally,
+    SeriesReading,
+    Tallies,
+    Tally,
+    TallyReading,
+)
 from sidecar.metering.values import MAX_VALUE
 from sidecar.metering.watch import REASONS, WATCH_BYTES, Watch
 
@@ -36,8 +45,10 @@ __all__ = [
     "MonthPart",
     "Reported",
     "RouteMeters",
+    "RouteReading",
     "RouteTally",
     "RouteUse",
+    "SeriesReading",
     "Tallies",
     "Tally",
     "TallyReading",

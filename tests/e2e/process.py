@@ -18,7 +18,7 @@ COMMAND = str(Path(sys.executable).with_name("sidecar"))
 READY = re.compile(
     r"^sidecar: listening on (https?://\S+), protecting (\S+) \((http://[^)]+)\), admin on (http://\S+)$", re.MULTILINE
 )
-PATIENCE_S = 30  # a bound on waiting for what must come, never an expectation of speed
+PATIENCE_S = 90  # a bound on waiting for what must come, never an expectation of speed
 
 
 class Sidecar:

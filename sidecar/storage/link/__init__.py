@@ -11,8 +11,19 @@
 
 from sidecar.storage.link.book import BookStore
 from sidecar.storage.link.channel import Channel, Handler
-from sidecar.storage.link.sockets import LinkServer, connect
+from sidecar.storage.link.sockets import LinkServer, connect, own_socket, short_name
 from sidecar.storage.link.stores import LinkLimitStore, LinkStore
 from sidecar.storage.link.wire import Wire
 
-__all__ = ["BookStore", "Channel", "Handler", "LinkLimitStore", "LinkServer", "LinkStore", "Wire", "connect"]
+__all__ = [
+    "BookStore",
+    "Channel",
+    "Handler",
+    "LinkLimitStore",
+    "LinkServer",
+    "LinkStore",
+    "Wire",
+    "connect",
+    "own_socket",
+    "short_name",
+]

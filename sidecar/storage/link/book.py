@@ -14,3 +14,12 @@ class BookStore:
     def decide(self, ask: Ask) -> Answer:
         """As ``lease``. StoreFull."""
         return self._book.lease(ask, self._clock.monotonic_ns() // NS_PER_US)
+
+    async def lease(self, ask: Ask) -> Answer:
+        return self.decide(ask)
+
+    async def ready(self) -> None:
+        """It always is."""
+
+    async def close(self) -> None:
+        """It holds nothing but memory."""

@@ -7,6 +7,7 @@ import socket
 import struct
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import cast
 
 from sidecar.core.errors import StoreDown, StoreError
 from sidecar.storage.link.channel import Channel
@@ -27,21 +28,10 @@ class LinkServer:
 
     async def start(self) -> None:
         """StoreError: the socket cannot be made. One that a dead process left is replaced."""
-        sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        try:
-            self._path.unlink(missing_ok=True)
-            with _short(self._path) as name:
-                mask = os.umask(0o177)
-                try:
-                    sock.bind(name)
-                finally:
-                    os.umask(mask)
-            self._inode = self._path.stat().st_ino
-            sock.listen(_BACKLOG)
-            self._server = await asyncio.get_running_loop().create_unix_server(self._made, sock=sock)
-        except OSError as error:
-            sock.close()
-            raise StoreError(f"the socket {self._path} cannot be made: {error.strerror or error}") from error
+        sock = own_socket(self._path)
+        self._inode = self._path.stat().st_ino
+        sock.listen(_BACKLOG)
+        self._server = await asyncio.get_running_loop().create_unix_server(self._made, sock=sock)
 
     async def close(self) -> None:
         """Ends every connection and removes the socket, unless another process has put its own there."""
@@ -56,15 +46,13 @@ class LinkServer:
     def _made(self) -> asyncio.BaseProtocol:
         return _Newcomer(self)
 
-    def arrived(self, transport: asyncio.BaseTransport, newcomer: asyncio.Protocol) -> None:
+    def arrived(self, transport: asyncio.Transport) -> None:
         """A connection: who is it?"""
         pid, uid = peer_of(transport)
         channel = self._accept(pid) if uid == os.geteuid() else None
         if channel is None:
-            assert isinstance(transport, asyncio.Transport)
             transport.abort()
             return
-        assert isinstance(transport, asyncio.Transport)
         self._channels.add(channel)
         told, channel.lost = channel.lost, None
 
@@ -78,6 +66,23 @@ class LinkServer:
         channel.connection_made(transport)
 
 
+def own_socket(path: Path) -> socket.socket:
+    """A Unix socket bound to ``path``, for this user alone. StoreError."""
+    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        path.unlink(missing_ok=True)
+        with short_name(path) as name:
+            mask = os.umask(0o177)
+            try:
+                sock.bind(name)
+            finally:
+                os.umask(mask)
+    except OSError as error:
+        sock.close()
+        raise StoreError(f"the socket {path} cannot be made: {error.strerror or error}") from error
+    return sock
+
+
 class _Newcomer(asyncio.Protocol):
     """A connection before it is known who it is."""
 
@@ -85,7 +90,7 @@ class _Newcomer(asyncio.Protocol):
         self._server = server
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._server.arrived(transport, self)
+        self._server.arrived(cast(asyncio.Transport, transport))
 
 
 def peer_of(transport: asyncio.BaseTransport) -> tuple[int, int]:
@@ -99,7 +104,7 @@ async def connect(path: Path, channel: Channel) -> None:
     """Connects ``channel`` to the server at ``path``. StoreDown: nobody listens there."""
     sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
-        with _short(path) as name:
+        with short_name(path) as name:
             sock.connect(name)
         sock.setblocking(False)
         await asyncio.get_running_loop().create_unix_connection(lambda: channel, sock=sock)
@@ -109,7 +114,7 @@ async def connect(path: Path, channel: Channel) -> None:
 
 
 @contextlib.contextmanager
-def _short(path: Path) -> Iterator[str]:
+def short_name(path: Path) -> Iterator[str]:
     """``path`` as a name that fits the 108 bytes of sun_path, however long it is."""
     if len(os.fsencode(path)) < 100:
         yield str(path)

@@ -68,6 +68,12 @@ class PostgresStore(PostgresBilling):
             else:
                 closed.close()
 
+    async def sink(self, journal: str) -> "PostgresSink":
+        """Where another journal is shipped to, with a connection and a lock of its own. StoreLocked, StoreError."""
+        sink = PostgresSink(self, Writer(self._address, journal), journal)
+        await sink.open()
+        return sink
+
     def _links(self, count: int, what: str, timeout_s: float) -> Links:
         name = f"sidecar {self._journal} {what}"
         # Reports differ too much in what they ask for to share a plan.
@@ -179,3 +185,38 @@ class PostgresStore(PostgresBilling):
 
     async def forget_sums(self, *, minutes_before_us: int, hours_before_us: int, at_most: int) -> int:
         return await self._writing.run(self._writer.forget_sums(minutes_before_us, hours_before_us, at_most))
+
+
+class PostgresSink:
+    """JournalSink (core.ports) of one more journal; ``close`` lets go of its lock."""
+
+    def __init__(self, store: PostgresStore, writer: Writer, journal: str) -> None:
+        self._store = store
+        self._writer = writer
+        self._journal = journal
+
+    async def open(self) -> None:
+        await self._store._writing.run(self._writer.open())
+
+    async def close(self) -> None:
+        if self._store._writing.open:
+            await self._store._writing.run(self._writer.close())
+
+    async def position(self) -> Position:
+        store = self._store
+        return await store._read(store._lookups, INGEST, None, entries.position, self._journal)
+
+    async def append(self, records: Sequence[bytes], position: Position) -> int:
+        return await self._store._writing.run(self._writer.append(records, position))
+
+    async def rejected(self) -> int:
+        store = self._store
+        return await store._read(store._lookups, INGEST, None, entries.rejected, self._journal)
+
+    async def forget_events(self, *, before_us: int, at_most: int) -> int:
+        return await self._store.forget_events(before_us=before_us, at_most=at_most)
+
+    async def forget_sums(self, *, minutes_before_us: int, hours_before_us: int, at_most: int) -> int:
+        return await self._store.forget_sums(
+            minutes_before_us=minutes_before_us, hours_before_us=hours_before_us, at_most=at_most
+        )

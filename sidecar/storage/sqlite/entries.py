@@ -25,16 +25,20 @@ _PROJECTIONS = [
 _PROJECTIONS += [(_folder / "touch_keys.sql").read_text("utf-8"), MARK_BATCH]
 
 
-def position(connection: apsw.Connection) -> Position:
-    segment, byte = connection.execute("SELECT segment, byte FROM journal_positions WHERE journal = 0").get
-    return Position(segment, byte)
+_POSITION = "SELECT segment, byte FROM journal_positions WHERE journal = ?"
+_MOVE = "INSERT INTO journal_positions VALUES (?, ?, ?) ON CONFLICT (journal) DO UPDATE SET (segment, byte) = (?2, ?3)"
 
 
-def append(connection: apsw.Connection, records: Sequence[bytes], new_position: Position) -> int:
-    values = (new_position.segment, new_position.offset)
+def position(connection: apsw.Connection, journal: int = 0) -> Position:
+    row = connection.execute(_POSITION, (journal,)).fetchone()
+    return Position() if row is None else Position(*row)
+
+
+def append(connection: apsw.Connection, records: Sequence[bytes], new_position: Position, journal: int = 0) -> int:
+    values = (journal, new_position.segment, new_position.offset)
     with transaction(connection):
         new = _store(connection, records, new_position) if records else 0
-        connection.execute("UPDATE journal_positions SET segment = ?, byte = ? WHERE journal = 0", values)
+        connection.execute(_MOVE, values)
     return new
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from sidecar.core.errors import StoreError
-from sidecar.core.ports import EventPage, Position, UsageQuery, UsageReport, UsageRow
+from sidecar.core.ports import EventPage, JournalSink, Position, UsageQuery, UsageReport, UsageRow
 from sidecar.core.values import AccessState, ApiKey, Tenant, Terms
 from sidecar.storage.sqlite import assigning, entries, events, lock, moves, retention, schema, sums, tables, tenants
 from sidecar.storage.sqlite.billing import SqliteBilling
@@ -164,6 +164,10 @@ class SqliteStore(SqliteBilling):
     async def forget_sums(self, *, minutes_before_us: int, hours_before_us: int, at_most: int) -> int:
         return await self._writing.run(retention.forget_sums, minutes_before_us, hours_before_us, at_most)
 
+    def sink(self, journal: int) -> JournalSink:
+        """Where another journal of this installation is shipped to, by its number; 0 is this store's own."""
+        return _Sink(self, self._lookups, self._writing, journal)
+
     # Moving to another store ------------------------------------------------------------------------------------------
 
     async def copy_rows(self, table: str, after: tuple[Any, ...], limit: int) -> list[tuple[Any, ...]]:
@@ -186,3 +190,21 @@ class SqliteStore(SqliteBilling):
     async def totals(self, table: str, columns: tuple[str, ...]) -> tuple[int, ...]:
         """How many rows one of TABLES has, and the sum of each of ``columns``."""
         return await self._reports.run(moves.totals, table, columns)
+
+
+class _Sink:
+    """One journal's JournalSink: its own position, the same ledger."""
+
+    def __init__(self, store: SqliteStore, lookups: ConnectionThread, writing: ConnectionThread, journal: int) -> None:
+        self._lookups = lookups
+        self._writing = writing
+        self._journal = journal
+        self.rejected = store.rejected
+        self.forget_events = store.forget_events
+        self.forget_sums = store.forget_sums
+
+    async def position(self) -> Position:
+        return await self._lookups.run(entries.position, self._journal)
+
+    async def append(self, records: Sequence[bytes], position: Position) -> int:
+        return await self._writing.run(entries.append, records, position, self._journal)

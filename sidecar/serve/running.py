@@ -1,8 +1,7 @@
-"""The life of one process: configuration, event loop, ready line, signals, drain."""
+"""The process that the command line starts: everything in one, or the parent of workers."""
 
 import asyncio
 import errno
-import gc
 import json
 import logging
 import os
@@ -13,13 +12,13 @@ from pathlib import Path
 
 import uvloop
 
-from sidecar.app import App
+from sidecar.app import App, Parent
 from sidecar.config import Configuration, Overrides
 from sidecar.core.errors import SidecarError
 from sidecar.core.policy import Snapshot
+from sidecar.serve import tuning
 
-_SWITCH_S = 0.0005
-_GC_ALLOCATIONS = 20_000
+_WORKER = (sys.executable, "-P", "-m", "sidecar.serve.worker")
 _log = logging.getLogger("sidecar")
 
 
@@ -27,9 +26,7 @@ def run(config: Path | None, overrides: Overrides) -> int:
     """Serves until SIGTERM or SIGINT; the exit code. ConfigError, SidecarError and OSError say why it cannot start."""
     configuration = Configuration(config, overrides, os.environ)
     snapshot = configuration.load()
-    # The shipper's thread gives the interpreter back within this time when a request waits for it.
-    sys.setswitchinterval(_SWITCH_S)
-    logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    tuning.begin("%(name)s")
     return uvloop.run(_serve(snapshot, configuration))
 
 
@@ -37,7 +34,8 @@ async def _serve(snapshot: Snapshot, configuration: Configuration) -> int:
     loop, stop = asyncio.get_running_loop(), asyncio.Event()
     for name in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(name, stop.set)
-    app = App(snapshot, configuration=configuration)
+    several = snapshot.settings.workers > 1
+    app = Parent(snapshot, _WORKER, None, configuration) if several else App(snapshot, None, configuration)
     reloads: set[asyncio.Task[None]] = set()  # one at most that runs and one that waits for it
     loop.add_signal_handler(signal.SIGHUP, _reload, app, reloads)
     starting, stopping = asyncio.ensure_future(app.start()), asyncio.ensure_future(stop.wait())
@@ -57,11 +55,7 @@ async def _serve(snapshot: Snapshot, configuration: Configuration) -> int:
             raise SidecarError(f"cannot listen on {_address(snapshot, str(error))}: {reason}") from None
         raise
     note = Path(snapshot.settings.data) / "run.json"
-    # What is there now lives as long as the process: the collector need not look at it again. Requests make no cycles
-    # that matter, so it looks rarely.
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(_GC_ALLOCATIONS, 20, 50)
+    tuning.settle()
     try:
         listen, admin = app.listening
         _announce(snapshot, listen, admin, note)
@@ -74,7 +68,7 @@ async def _serve(snapshot: Snapshot, configuration: Configuration) -> int:
     return 0
 
 
-def _reload(app: App, reloads: "set[asyncio.Task[None]]") -> None:
+def _reload(app: App | Parent, reloads: "set[asyncio.Task[None]]") -> None:
     if len(reloads) < 2:
         task = asyncio.ensure_future(app.reloads.attempt())
         reloads.add(task)
