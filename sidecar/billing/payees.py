@@ -10,7 +10,7 @@ from sidecar.billing.cloud_events import CloudEvents
 from sidecar.billing.outbox import Assigner, Events, Rules, Sender, events_of
 from sidecar.billing.outbox.windows import Terms
 from sidecar.billing.pace import Pace
-from sidecar.billing.reconcile import Book, ParityKeeper, Reporter, Verifier, unasked_tenants
+from sidecar.billing.reconcile import Alarms, Book, ParityKeeper, Reporter, Verifier, unasked_tenants
 from sidecar.billing.reporting import Parts
 from sidecar.core.accounts import Account
 from sidecar.core.billing import Period, Sums
@@ -99,6 +99,7 @@ def _stripe(
         verifier=verifier,
         parity=ParityKeeper(store, reporter, bills, verifier, meters, channels, clock),
         events=events,
+        alarms=Alarms(store, channels, clock),
         check=lambda: check(client, snapshot),
         drift=drift,
         unasked=lambda: unasked_tenants(store, snapshot),
@@ -129,6 +130,7 @@ def _cloud_events(
         verifier=None,
         parity=None,
         events=events,
+        alarms=Alarms(store, (), clock),
         check=check,
         drift=drift,
         unasked=_nobody,

@@ -13,7 +13,7 @@ from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass, field
 
 from sidecar.billing.outbox import Assigner, Events, Sender
-from sidecar.billing.reconcile import Book, ParityKeeper, Verifier, heal_ledger
+from sidecar.billing.reconcile import Alarms, Book, ParityKeeper, Verifier, heal_ledger
 from sidecar.core.clock import NS_PER_S, Clock
 from sidecar.core.errors import SidecarError
 
@@ -30,12 +30,13 @@ EVERY_S = {
     "heal": 900,
     "drift": 900,
     "unasked": 900,
+    "tell": 60,
     "forget": 60,
     "count": 60,
 }
 KEEPING = ("lead", "count")
 REPORTING = ("check", "assign", "send", "forget")
-LOOKING = ("verify", "parity", "heal", "drift", "unasked")
+LOOKING = ("verify", "parity", "heal", "drift", "unasked", "tell")
 RECHECK_S = 3_600  # of meters and permissions that were right
 KEEP_S = 400 * 86_400  # rows that were verified, and what they stand for
 _FORGET_AT_MOST = 10_000  # rows: 14 million a day
@@ -78,6 +79,7 @@ class Parts:
     verifier: Verifier | None
     parity: ParityKeeper | None
     events: Events
+    alarms: Alarms
     check: Callable[[], Awaitable[list[str]]]
     drift: Callable[[], Awaitable[int | None]]
     unasked: Callable[[], Awaitable[list[str]]]
@@ -115,6 +117,7 @@ class Reporting:
             "heal": self._heal,
             "drift": self._compare_catalogue,
             "unasked": self._name_unasked,
+            "tell": self._tell,
         }
         self._done_ns: dict[str, int] = {}
         self._checked_ns: int | None = None
@@ -248,6 +251,9 @@ class Reporting:
             shown = ", ".join(found[:_MOST_NAMED]) + (" and more" if len(found) > _MOST_NAMED else "")
             _log.warning("nobody is asked for what these use, they have a plan with a price only: %s", shown)
         self._unasked = found
+
+    async def _tell(self) -> None:
+        await self._parts.alarms.look(self._rows, self.read().faults)
 
     async def _forget(self) -> None:
         before = (self._clock.wall_ns() // NS_PER_S - KEEP_S) // 60

@@ -10,9 +10,9 @@ from sidecar.core.accounts import Account
 from sidecar.core.billing import OutboxRow, Period, RowQuery
 from sidecar.core.clock import NS_PER_S, ManualClock
 from sidecar.core.ports import Position
-from sidecar.core.records import UsageRecord, encode_record
 from sidecar.storage import SqliteStore
 from tests.billing.payee import Killed, Payee
+from tests.billing.records import used
 
 START_S = 1_760_000_000 // 60 * 60
 PERIOD = Period(START_S - 1_111_111, START_S + 4_444_444)
@@ -83,28 +83,9 @@ class Books:
         self, tokens: int, tenant: str = "acme", *, ago_s: int = 0, meter: str = "tokens", sandbox: bool = False
     ) -> None:
         at_s = self.now_s - ago_s
-        record = UsageRecord(
-            event_id=f"0193a5f0-0000-7000-8000-{next(self._numbers):012x}",
-            started_us=at_s * 1_000_000,
-            tenant=tenant,
-            key_id="k1",
-            plan="pro",
-            sandbox=sandbox,
-            route="search",
-            method="GET",
-            status=200,
-            outcome="ok",
-            units=1,
-            cost=1,
-            bytes_in=1,
-            bytes_out=1,
-            total_us=5,
-            upstream_us=1,
-            first_byte_us=1,
-            meters={meter: tokens},
-        )
+        record = used(next(self._numbers), at_s, tenant=tenant, sandbox=sandbox, **{meter: tokens})
         position = await self.store.position()
-        await self.store.append([encode_record(record)], Position(position.segment + 1, 16))
+        await self.store.append([record], Position(position.segment + 1, 16))
         if not sandbox:
             minutes = self.used.setdefault((tenant, meter), {})
             minutes[at_s // 60] = minutes.get(at_s // 60, 0) + tokens

@@ -3,12 +3,13 @@
 import asyncio
 import contextlib
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from sidecar.billing.outbox import Events
 from sidecar.billing.payees import months
-from sidecar.billing.reconcile import Verifier
+from sidecar.billing.reconcile import Alarms, Verifier
 from sidecar.billing.reporting import Parts, Reporting
 from sidecar.core.errors import SidecarError
 from tests.billing.books import EVENT, Books
@@ -33,6 +34,7 @@ class Node:
             verifier=Verifier(books.store, self.sums, books.clock),
             parity=None,
             events=Events(added={"tokens": EVENT}),
+            alarms=Alarms(books.store, ("webhook",), books.clock),
             check=self.check,
             drift=self.drift,
             unasked=self.unasked,
@@ -186,6 +188,43 @@ async def test_usage_is_sent_while_sums_are_read(books: Books) -> None:
     running.cancel()
     with contextlib.suppress(asyncio.CancelledError):
         await running
+    books.end()
+
+
+async def told(books: Books) -> list[tuple[str, Any]]:
+    due = await books.store.due_notices(at_ns=books.clock.wall_ns(), limit=100)
+    return [(notice.kind, dict(notice.facts)) for notice in due]
+
+
+async def test_a_fault_that_lasts_is_told_once_a_day(books: Books) -> None:
+    node = Node(books, "a")
+    node.faults = ["the meter is inactive"]
+    await ticks(books, node, 9)
+    assert await told(books) == []
+    await ticks(books, node, 30)
+    assert await told(books) == [("billing.stopped", {"faults": "the meter is inactive"})]
+    await ticks(books, node, 25, seconds=3_600)
+    assert len(await told(books)) == 2
+    books.end()
+
+
+async def test_rows_that_wait_are_told_when_there_are_more(books: Books) -> None:
+    node = Node(books, "a")
+    await books.open_account()
+    for tokens in (5, 6):
+        await books.use(tokens)
+        await ticks(books, node, 15)
+        for row in await books.rows("accepted"):
+            await books.store.settle(row.id, "rejected", at_ns=1, note="no such customer")
+        await ticks(books, node, 5)
+    first, second = await told(books)
+    assert (first[0], first[1]["rows"], first[1]["of"], first[1]["note"]) == (
+        "billing.waiting",
+        1,
+        "acme",
+        "no such customer",
+    )
+    assert second[1]["rows"] == 2
     books.end()
 
 

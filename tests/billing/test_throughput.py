@@ -22,9 +22,9 @@ from sidecar.core.accounts import Account
 from sidecar.core.billing import OutboxRow, Outcome
 from sidecar.core.clock import NS_PER_S, ManualClock
 from sidecar.core.ports import Position
-from sidecar.core.records import UsageRecord, encode_record
 from sidecar.storage import SqliteStore
 from tests.billing.books import PERIOD, START_S
+from tests.billing.records import used
 
 METERS = ("requests", "tokens", "bytes")
 STRIPE_EVENTS_PER_S, STRIPE_READS_PER_S = 1_000, 25
@@ -142,34 +142,14 @@ class Paced:
         return await self.payee.hours(event_name, customer, begin, end)
 
 
-async def used(store: SqliteStore, customers: int) -> None:
+async def filled(store: SqliteStore, customers: int) -> None:
     """Each customer used each meter in one window."""
     records = []
     for number in range(customers):
         tenant = f"t{number:05}"
         account = Account(tenant, f"cus_{number:05}", "sub_1", "active", periods=(PERIOD,), read_ns=1)
         await store.save_account(account, actor="test", at_ns=1)
-        record = UsageRecord(
-            event_id=f"0193a5f0-0000-7000-8000-{number:012x}",
-            started_us=START_S * 1_000_000,
-            tenant=tenant,
-            key_id="k1",
-            plan="pro",
-            sandbox=False,
-            route="search",
-            method="GET",
-            status=200,
-            outcome="ok",
-            units=1,
-            cost=1,
-            bytes_in=1,
-            bytes_out=1,
-            total_us=5,
-            upstream_us=1,
-            first_byte_us=1,
-            meters={"requests": 1, "tokens": 2 + number, "bytes": 7},
-        )
-        records.append(encode_record(record))
+        records.append(used(number, START_S, tenant=tenant, requests=1, tokens=2 + number, bytes=7))
     for at in range(0, len(records), 5_000):
         await store.append(records[at : at + 5_000], Position(at + 1, 16))
 
@@ -185,7 +165,7 @@ async def test_customers_with_three_meters_are_reported_within_their_window(tmp_
         payee.stripe.meter(name)
     payee.stripe.world.customers.update({f"cus_{number:05}": {} for number in range(customers)})
     real = SqliteStore.open(tmp_path / "a.db")
-    await used(real, customers)
+    await filled(real, customers)
     store: Any = Busy(real)
     payee.time = time = Time(clock, store)
     clock.advance(WINDOW_S)

@@ -12,9 +12,9 @@ from typing import Any
 import pytest
 
 from sidecar.core.ports import Position
-from sidecar.core.records import UsageRecord, encode_record
 from sidecar.storage import PostgresStore, SqliteStore
 from tests.billing.killer import POINTS
+from tests.billing.records import used
 from tests.e2e.api import Api
 from tests.e2e.conftest import Make
 from tests.e2e.process import PATIENCE_S, Sidecar, call, write_config
@@ -71,28 +71,9 @@ class House:
         async def work() -> None:
             self._number += 1
             at_s = int(time.time()) - 5_400 + 60 * self._number
-            record = UsageRecord(
-                event_id=f"0193a5f0-0000-7000-8000-{self._number:012x}",
-                started_us=at_s * 1_000_000,
-                tenant="acme",
-                key_id="k1",
-                plan="pro",
-                sandbox=False,
-                route="all",
-                method="GET",
-                status=200,
-                outcome="ok",
-                units=tokens,
-                cost=1,
-                bytes_in=1,
-                bytes_out=1,
-                total_us=5,
-                upstream_us=1,
-                first_byte_us=1,
-                meters={"requests": 1, "tokens": tokens},
-            )
+            record = used(self._number, at_s, requests=1, tokens=tokens)
             async with self.store() as store:
-                await store.append([encode_record(record)], Position(self._number, 16))
+                await store.append([record], Position(self._number, 16))
 
         asyncio.run(work())
         self.used["requests"] += 1

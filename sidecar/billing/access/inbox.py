@@ -6,6 +6,7 @@ from collections.abc import Callable
 from sidecar.billing.access.keeper import Keeper, PaymentStore
 from sidecar.billing.access.newcomers import SESSION, Newcomers
 from sidecar.billing.access.webhooks import arrival_of, hint
+from sidecar.billing.reconcile.rejections import REPORTS, Rejections
 from sidecar.billing.stripe import StripeClient, StripeFault, listed
 from sidecar.core.accounts import Arrival, PaymentCounts
 from sidecar.core.clock import NS_PER_S, Clock
@@ -56,6 +57,7 @@ class Inbox:
         self._client = client
         self._keeper = keeper
         self._newcomers = newcomers
+        self._rejections = Rejections(store, client, lambda: snapshot().settings.billing.notices.channels, clock)
         self._snapshot = snapshot
         self._clock = clock
         self._counts = counts
@@ -104,6 +106,8 @@ class Inbox:
         if SESSION.fullmatch(about):
             state, tenant = await self._newcomers.provide(about)
             return f"{state} {tenant}".strip()
+        if about.startswith("evt_"):
+            return await self._rejections.learn(about)
         if not about:
             return "nothing follows from it"
         return f"{await self._keeper.refresh_customer(about)} tenants were read again"
@@ -166,7 +170,9 @@ class Inbox:
 
 
 def _about(arrival: Arrival) -> str:
-    """The checkout session or the customer that is to be read again; empty when there is neither."""
+    """The checkout session, the customer or the report that is to be read; empty when there is none."""
+    if arrival.type in REPORTS:
+        return arrival.id
     if arrival.type not in TYPES:
         return ""
     if arrival.type.startswith("checkout.session."):

@@ -47,11 +47,49 @@ KINDS: Mapping[str, tuple[str, str]] = {
         "{tenant} (plan {plan}) has used {used} of the {limit} {meter} of its quota {quota}, which starts anew at "
         "{until}. Beyond the limit: {overage}.",
     ),
+    "billing.refused": (
+        "Stripe refused {count} events that it had taken",
+        "Stripe answered 200 to {count} events and refused them afterwards: {codes}. {rows} of them are named and wait "
+        "for you: sidecar outbox list. The others are found when its sums are read.",
+    ),
+    "billing.waiting": (
+        "{rows} rows of usage wait for you: {state}",
+        "{rows} rows are {state}; the first is row {row}, {meter} of {of}: {note}. Until they are settled this usage "
+        "is on no invoice: sidecar outbox list, and docs/billing.md says what to do about {difference}.",
+    ),
+    "billing.stopped": (
+        "Usage is not reported",
+        "For ten minutes nothing has been reported: {faults}. Calls are served and usage waits; an invoice takes it "
+        "for its grace after the period's end, an hour unless you set more.",
+    ),
     "status.unknown": (
         "{tenant} has a subscription in an unknown state",
         'Stripe says "{status}" of the subscription of {tenant}, which this version does not know. Its access stays as '
         "it was; look at it at Stripe.",
     ),
+}
+
+
+_EXAMPLES: Mapping[str, Mapping[str, str | int]] = {
+    "billing.parity": {
+        "meter": "requests",
+        "invoice": "in_example",
+        "ledger": 1200,
+        "payee": 1000,
+        "billed": 1000,
+        "final": 0,
+    },
+    "billing.refused": {"count": 2, "codes": "meter_event_customer_not_found", "rows": 1},
+    "billing.waiting": {
+        "rows": 1,
+        "state": "rejected",
+        "difference": "rejected",
+        "row": 7,
+        "of": "acme",
+        "meter": "requests",
+        "note": "meter_event_customer_not_found: the customer does not exist",
+    },
+    "billing.stopped": {"faults": "the API key lacks a permission: Meter events: Write; grant it at Stripe"},
 }
 
 
@@ -72,15 +110,7 @@ def example(kind: str, tenant: str, channel: str, at_ns: int) -> Notice:
     status = {"access.active": "active", "trial.ending": "trialing", "tenant.created": "active"}.get(kind, "past_due")
     facts: dict[str, str | int] = {"tenant": tenant, "customer": "cus_example", "status": status, "access": access}
     facts |= {"was": "active", "plan": "pro", "until": at_ns // NS_PER_S + 7 * 86_400}
-    if kind.startswith("billing."):
-        facts = {
-            "meter": "requests",
-            "invoice": "in_example",
-            "ledger": 1200,
-            "payee": 1000,
-            "billed": 1000,
-            "final": 0,
-        }
+    facts = dict(_EXAMPLES.get(kind, facts))
     if kind.startswith("quota."):
         facts = {"tenant": tenant, "plan": "pro", "quota": "monthly", "meter": "requests", "threshold": 80}
         facts |= {"limit": 10_000, "used": 8_004, "overage": "block", "until": at_ns // NS_PER_S + 7 * 86_400}

@@ -1,5 +1,6 @@
 """The ledger against the outbox against the payee's own sums."""
 
+from sidecar.billing.reconcile.alarms import Alarms
 from sidecar.billing.reconcile.differences import KINDS, Difference
 from sidecar.billing.reconcile.ledger import heal_ledger
 from sidecar.billing.reconcile.parity import ParityKeeper
@@ -9,6 +10,7 @@ from sidecar.billing.reconcile.verifier import Verifier
 
 __all__ = [
     "KINDS",
+    "Alarms",
     "Book",
     "Difference",
     "Line",

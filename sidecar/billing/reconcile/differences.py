@@ -19,6 +19,9 @@ KINDS = {
     "unreadable": "the payee's sums cannot be read; its note says why",
 }
 
+# States of rows that wait for a person, and what a difference by them is called.
+WAITING = {"rejected": "rejected", "expired": "expired", "held": "late", "conflict": "conflict"}
+
 
 @dataclass(frozen=True, slots=True)
 class Difference:

@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass
 from typing import Any, Protocol
 
 from sidecar.billing.outbox.windows import Terms, is_open
-from sidecar.billing.reconcile.differences import Difference
+from sidecar.billing.reconcile.differences import WAITING, Difference
 from sidecar.billing.reconcile.drill import THERE, UNDER_WAY, Pair, drill, rows_of
 from sidecar.core.accounts import Account
 from sidecar.core.billing import OutboxRow, Period, RowQuery, Sums
@@ -19,8 +19,7 @@ from sidecar.core.billing_store import BillingStore
 from sidecar.core.clock import NS_PER_S, Clock
 from sidecar.core.errors import Conflict, SidecarError, StoreError
 
-_WAITING = {"rejected": "rejected", "expired": "expired", "held": "late", "conflict": "conflict"}
-_STATES = (*THERE, *UNDER_WAY, *_WAITING)
+_STATES = (*THERE, *UNDER_WAY, *WAITING)
 
 
 class Book(BillingStore, Protocol):
@@ -138,7 +137,7 @@ class Reporter:
             under_way=under_way,
             accepted=of_states["accepted"],
             verified=of_states["verified"],
-            waiting=sum(of_states[state] for state in _WAITING),
+            waiting=sum(of_states[state] for state in WAITING),
             payee=payee,
             differences=(*found, *told),
         )
@@ -166,9 +165,9 @@ class Reporter:
             kind = _stray_kind(row, account, period)
             if kind and row.state in (*THERE, *UNDER_WAY):
                 found.append(Difference(kind, row.tenant, row.customer, meter, row.value, None, row.minute, row.note))
-            elif row.state in _WAITING:
+            elif row.state in WAITING:
                 note = f"row {row.id}: {row.note}"
-                kind = _WAITING[row.state]
+                kind = WAITING[row.state]
                 found.append(Difference(kind, row.tenant, row.customer, meter, row.value, None, row.minute, note))
         return found
 
