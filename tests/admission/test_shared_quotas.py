@@ -417,6 +417,17 @@ async def test_without_the_store_each_quota_does_what_it_says(says: str, passes:
     await node.room.close()
 
 
+async def test_a_connection_that_ended_while_idle_is_no_reason_to_refuse() -> None:
+    """envoyproxy/ratelimit#297: the first call after a restart of the store; made again once, if it failed at once."""
+    fleet = Fleet(plan(20, on_store_error="deny"), 1)
+    (node,) = fleet.nodes
+    await node.use(1)
+    fleet.lose_answers = 1
+    assert await node.use(1) == 1
+    await fleet.pass_time(3)
+    assert (fleet.counter.settled, fleet.counter.out) == (2, 0)
+
+
 async def test_a_node_that_was_away_too_long_spends_nothing_that_it_held_ahead() -> None:
     """The store has given it to others by then."""
     fleet = Fleet(plan(100_000))
