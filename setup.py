@@ -15,7 +15,7 @@ _ROOMS = {
     "gateway": "access/log accounts call client cors credentials exchange fields forwarding guards handover intake "
     "lane paths refusals relay routes rules tunnel",
     "upstream": "balancing breaker budget connection pool replies target",
-    "admission": "buckets budgets compile fields gate leases quotas refusals scopes shadow shared",
+    "admission": "buckets budgets compile fields gate leases places quotas refusals scopes shadow shared",
     "ledger": "factory journal open_calls segment shipper tail",
     "metering": "coding cost events extracts histogram meters tally values watch",
     "identity": "cache certificates finder resolver",

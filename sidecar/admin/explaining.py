@@ -11,7 +11,7 @@ from sidecar.core.accounts import AccountSource, billing_cycle, standing
 from sidecar.core.clock import NS_PER_S, Clock
 from sidecar.core.edges import Ranges
 from sidecar.core.errors import NotFound
-from sidecar.core.policy import Concurrency, Limit, Origin, Quota, Route, Snapshot
+from sidecar.core.policy import Limit, Origin, Quota, Route, Snapshot
 from sidecar.core.ports import TenantStore
 from sidecar.core.units import format_duration_ns
 from sidecar.core.values import ApiKey, Principal, Tenant
@@ -185,7 +185,7 @@ def _policy(one: Standing) -> dict[str, Any]:
         "leased": one.leased,
         "remaining": None if use is None else use.remaining,
         "reset_s": None if use is None else use.reset_s,
-        "on_store_error": None if not shared or isinstance(policy, Concurrency) else policy.on_store_error,
+        "on_store_error": policy.on_store_error if shared else None,
         "exact": policy.exact if shared and isinstance(policy, Limit) else None,
         "refuses": one.refuses or one.blind == "deny",
         "from": _where(policy.origin),

@@ -17,31 +17,15 @@ counts anything: one limit is always one counter.
 from collections import deque
 from hashlib import blake2b
 
+from sidecar.admission.budgets import SharedPeriod
 from sidecar.admission.leases import Lease, Page
+from sidecar.admission.places import SharedSlots
+from sidecar.admission.places import Slots as Slots
 from sidecar.admission.scopes import Key
 from sidecar.core.windows import Window
 
 _SWEEP = 2
 _SWEEP_FULL = 8
-_RETIRED = -1
-
-
-class Slots:
-    """How many are in flight. A retired one has a limit below zero and so admits nothing."""
-
-    __slots__ = ("_made_ns", "limit", "used")
-
-    def __init__(self, limit: int, now: int) -> None:
-        self._made_ns = now
-        self.limit = limit
-        self.used = 0
-
-    def idle(self, now: int) -> bool:
-        """Whether nothing is in flight; never at the moment it was made, when whoever asked has yet to use it."""
-        return not self.used and now > self._made_ns
-
-    def retire(self) -> None:
-        self.limit = _RETIRED
 
 
 class Buckets:
@@ -87,6 +71,21 @@ class Buckets:
             self._ring.append(key)
         assert isinstance(found, Slots)
         found.limit = limit
+        return found
+
+    def shared_slots(
+        self, key: Key, spare: Key | None, limit: int, tenant: str | None, active: list[SharedPeriod], now: int
+    ) -> SharedSlots:
+        """As ``slots``, of a shared store; ``tenant`` as in ``lease``, ``active`` as in SharedPeriod."""
+        key = self._place(key, spare, now)
+        found = self._table.get(key)
+        if found is None:
+            name = f"c:{_shared_name(key)}"
+            page = Page(f"l.{name}") if tenant is None else self.page(tenant)
+            found = self._table[key] = SharedSlots(name, page, limit, active, now)
+            self._ring.append(key)
+        assert isinstance(found, SharedSlots)
+        found.ceiling = limit
         return found
 
     def lease(

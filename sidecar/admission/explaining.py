@@ -15,11 +15,12 @@ from sidecar.admission.compile import entitlement, plan_of
 from sidecar.admission.gate import Gate, Rule
 from sidecar.admission.keeper import Keeper
 from sidecar.admission.leases import Lease
+from sidecar.admission.places import SharedSlots
 from sidecar.admission.quotas import Period, QuotaRule
 from sidecar.admission.refusals import PolicyUse, Refused, Violation, exceeded, seconds, state_refusals
 from sidecar.admission.scopes import OVERFLOW, Key
 from sidecar.admission.shadow import ShadowGate
-from sidecar.admission.shared import UNAVAILABLE, _share, lends
+from sidecar.admission.shared import UNAVAILABLE, _share, lends, seats
 from sidecar.core.policy import Concurrency, Limit, Plan, Quota, Route, Snapshot
 from sidecar.core.values import SAFE_METHODS, Principal
 from sidecar.core.windows import Window
@@ -106,6 +107,7 @@ async def explain(
     parts: tuple[Gate, ...] = (gate._enforced, gate) if isinstance(gate, ShadowGate) else (gate,)
     leases = [bucket for part in parts for _, bucket in _buckets(part, asker) if isinstance(bucket, Lease)]
     periods = [each for part in parts for each in _periods(part) if isinstance(each, SharedPeriod)]
+    periods += [slots.places for part in parts for _, slots in _buckets(part, asker) if isinstance(slots, SharedSlots)]
     there = None
     if (leases or periods) and keeper is not None:
         there = await keeper.look(leases, gate.route.units, periods)
@@ -143,8 +145,7 @@ def _standings(gate: Gate, asker: Asker, there: bool | None) -> Iterator[Standin
         key = _met(gate, rule, bucket, asker)
         use = gate._bucket_use(rule, bucket, now)
         if isinstance(bucket, Slots):
-            full = bucket.used >= bucket.limit
-            yield Standing(policy, kind, bucket_text(key), (), use, None, full, 1)
+            yield _slots_standing(bucket, policy, bucket_text(key), use, there)
             continue
         leased = bucket.left if isinstance(bucket, Lease) else None
         if isinstance(bucket, Lease) and isinstance(policy, Limit) and not (there or bucket.closed(now, units)):
@@ -157,6 +158,17 @@ def _standings(gate: Gate, asker: Asker, there: bool | None) -> Iterator[Standin
     wall = gate._wall_ns()
     for quota in gate._quotas:
         yield _quota_standing(gate, quota, wall, now, there)
+
+
+def _slots_standing(
+    slots: Slots, policy: Limit | Concurrency, bucket: str, use: PolicyUse, there: bool | None
+) -> Standing:
+    if not isinstance(slots, SharedSlots) or not isinstance(policy, Concurrency):
+        return Standing(policy, "concurrency", bucket, (), use, None, slots.left() == 0, 1)
+    blind = ""
+    if not there and slots.spare == 0:
+        blind = policy.on_store_error if seats(slots, policy) else "deny"
+    return Standing(policy, "concurrency", bucket, (), use, slots.spare, not blind and slots.left() == 0, 1, blind)
 
 
 def _quota_standing(gate: Gate, rule: QuotaRule, wall: int, now: int, there: bool | None) -> Standing:

@@ -186,11 +186,14 @@ class Gate:
             if window.used + units > window.limit:
                 return self._short(now, self._wall_ns(), windows, slots, method, ip, header)
         for slot in slots:
-            if slot.used >= slot.limit:
+            if slot.used >= slot.limit or now >= slot.lapse_ns:
                 if slot.limit < 0:
                     self._windows = None
                     return self.admit(method, ip, header)
-                return self._refuse(now, self._wall_ns(), windows, slots)
+                if now >= slot.lapse_ns:
+                    slot.lapse(now)
+                if slot.used >= slot.limit:
+                    return self._short(now, self._wall_ns(), windows, slots, method, ip, header)
         if not self._quotas:
             return self._take(now, 0, windows, slots, ())
         wall = self._wall_ns()
@@ -236,7 +239,7 @@ class Gate:
         ip: str,
         header: HeaderOf,
     ) -> "Ticket | Refused | Pending":
-        """A window or a quota has no room: here that is the answer."""
+        """A window, a concurrency limit or a quota has no room: here that is the answer."""
         return self._refuse(now, wall, windows, slots)
 
     def _take(
@@ -342,7 +345,7 @@ class Gate:
         return [
             Violation(self._bucket_use(rule, slot, now), _CONCURRENCY_RETRY_S)
             for rule, slot in zip(self._demand.concurrency, slots, strict=True)
-            if slot.used >= slot.limit
+            if slot.full(now)
         ]
 
     def _quota_violations(self, now: int, wall: int) -> list[Violation]:
@@ -360,7 +363,7 @@ class Gate:
             kind, span = "limit", format_duration_ns(bucket.window_ns)
             used, reset_s = bucket.used_at(now), seconds(bucket.reset_ns(now))
         else:
-            kind, span, used, reset_s = "concurrency", "", bucket.used, 0
+            kind, span, used, reset_s = "concurrency", "", bucket.in_use(), 0
         return self._use(policy, kind, policy.scope, span, used, reset_s)
 
     def _quota_use(self, rule: QuotaRule, period: Period, wall: int) -> PolicyUse:

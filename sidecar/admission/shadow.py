@@ -90,8 +90,12 @@ class ShadowGate(Gate):
 
     def _bucket(self, rule: Rule, now: int, ip: str, header: HeaderOf) -> Window | Slots:
         policy = rule.policy
-        if self._keeper is None or not isinstance(policy, Limit):
+        if self._keeper is None:
             return super()._bucket(rule, now, ip, header)
+        if not isinstance(policy, Limit):
+            # In process: under a key of its own, for the enforced one's is that of a shared counter.
+            (kind, *rest), *values = rule.keys(ip, header)[0]
+            return self._buckets.slots(((f"shadow {kind}", *rest), *values), None, policy.limit, now)
         return lease_of(self._buckets, rule, policy, self._tenant, now, ip, header)
 
     def _hold(self, ticket: Ticket, now: int) -> list[Hold]:

@@ -12,11 +12,12 @@ from sidecar.admission.budgets import SharedPeriod, Want
 from sidecar.admission.gate import Demand, Gate, Pending, Rule, Tally, Ticket
 from sidecar.admission.keeper import Keeper
 from sidecar.admission.leases import Lease
+from sidecar.admission.places import SharedSlots
 from sidecar.admission.quotas import Hold, QuotaRule, Quotas
 from sidecar.admission.refusals import Refused
 from sidecar.admission.scopes import HeaderOf
 from sidecar.core.clock import NS_PER_S, Clock
-from sidecar.core.policy import Limit
+from sidecar.core.policy import Concurrency, Limit
 from sidecar.core.problems import problem
 from sidecar.core.records import BLIND_MARK
 from sidecar.core.windows import Window
@@ -54,9 +55,11 @@ class SharedGate(Gate):
 
     def _bucket(self, rule: Rule, now: int, ip: str, header: HeaderOf) -> Window | Slots:
         policy = rule.policy
-        if not isinstance(policy, Limit):
-            return super()._bucket(rule, now, ip, header)
-        return lease_of(self._buckets, rule, policy, self._tenant, now, ip, header)
+        if isinstance(policy, Limit):
+            return lease_of(self._buckets, rule, policy, self._tenant, now, ip, header)
+        key, spare = rule.keys(ip, header)
+        owner = owner_of(policy.scope, self._tenant)
+        return self._buckets.shared_slots(key, spare, policy.limit, owner, self._keeper.active, now)
 
     def _short(
         self,
@@ -80,6 +83,12 @@ class SharedGate(Gate):
                     return self._refuse(now, wall, windows, slots)
                 leases.append(window)
         wants: list[Want] = []
+        for slot in slots:
+            assert isinstance(slot, SharedSlots)
+            if slot.full(now):
+                return self._refuse(now, wall, windows, slots)
+            if slot.used >= slot.limit:
+                wants.append(Want(slot.places, slot.ceiling, 1, 1))
         for rule in self._quotas:
             if rule.block and not self._add_want(wants, rule, now, wall):
                 return self._refuse(now, wall, windows, slots)
@@ -110,11 +119,15 @@ class SharedGate(Gate):
         leases, wants = short
         policies = self._policies(leases, now, ip, header)
         quotas = [(want.period, rule) for want in wants for rule in self._quotas if _is_of(rule, want)]
+        places = self._concurrency(wants, now, ip, header)
         for lease, policy in policies:
             if policy.on_store_error == "deny" or (
                 policy.on_store_error == "local" and not _share(lease, policy, now).fits(now, units)
             ):
                 return self._deny(policy.name)
+        for slot, limit in places:
+            if not seats(slot, limit):
+                return self._deny(limit.name)
         for period, rule in quotas:
             if not lends(period, rule):
                 return self._deny(rule.quota.name)
@@ -123,6 +136,9 @@ class SharedGate(Gate):
             if policy.on_store_error == "local":
                 _share(lease, policy, now).take(now, units)
             lease.lend(now, units)
+        for slot, limit in places:
+            self._count_blind(limit.name, limit.on_store_error)
+            slot.lend()
         for period, rule in quotas:
             self._count_blind(rule.quota.name, rule.quota.on_store_error)
             period.lend(min(rule.needs, rule.limit - period.used))
@@ -173,7 +189,7 @@ class SharedGate(Gate):
             add(max(0, window.store_left + window.limit - window.used))
             add((max(0, window.reset_at_ns - now) + _ALMOST_S) // NS_PER_S)
         for slot in slots:
-            add(max(0, slot.limit - slot.used))
+            add(slot.left())
         for rule in self._quotas:
             period = rule.counter.current
             add(max(0, rule.limit - period.used))
@@ -188,6 +204,18 @@ class SharedGate(Gate):
             (window, rule.policy)
             for rule, window in zip(self._demand.limits, windows, strict=True)
             if isinstance(window, Lease) and isinstance(rule.policy, Limit) and window in short
+        ]
+
+    def _concurrency(
+        self, wants: Sequence[Want], now: int, ip: str, header: HeaderOf
+    ) -> list[tuple[SharedSlots, Concurrency]]:
+        slots = self._slots if self._windows is not None else self._bind(now, ip, header)[1]
+        return [
+            (slot, rule.policy)
+            for rule, slot in zip(self._demand.concurrency, slots, strict=True)
+            if isinstance(slot, SharedSlots)
+            and isinstance(rule.policy, Concurrency)
+            and any(want.period is slot.places for want in wants)
         ]
 
     def _count_blind(self, name: str, decided: str) -> None:
@@ -214,9 +242,13 @@ class Waiting(Pending):
 def lease_of(buckets: Buckets, rule: Rule, policy: Limit, tenant: str, now: int, ip: str, header: HeaderOf) -> Lease:
     """The shared counter of ``rule``, whose policy is the limit ``policy``."""
     key, spare = rule.keys(ip, header)
-    # A limit across tenants cannot stand on the page of one.
-    owner = tenant if "tenant" in policy.scope or "key" in policy.scope else None
+    owner = owner_of(policy.scope, tenant)
     return buckets.lease(key, spare, policy.limit, policy.window_ns, policy.exact, owner, now)
+
+
+def owner_of(scope: Sequence[str], tenant: str) -> str | None:
+    """The tenant on whose page a counter stands; None: a limit across tenants cannot stand on the page of one."""
+    return tenant if "tenant" in scope or "key" in scope else None
 
 
 def _share(lease: Lease, policy: Limit, now: int) -> Window:
@@ -232,6 +264,13 @@ def _limit_of(want: Want) -> int:
 
 def _is_of(rule: QuotaRule, want: Want) -> bool:
     return rule.block and rule.counter.current is want.period and rule.limit == want.limit
+
+
+def seats(slot: SharedSlots, limit: Concurrency) -> bool:
+    """Whether a request may be in flight without the store."""
+    if limit.on_store_error == "local":
+        return slot.used < max(1, limit.limit * limit.local_share // 100)
+    return limit.on_store_error == "allow"
 
 
 def lends(period: SharedPeriod, rule: QuotaRule) -> bool:

@@ -132,6 +132,13 @@ _MODE = Field(
     "`shadow`: counted and reported, never enforced: for trying it first.",
     default="enforce",
 )
+_ON_STORE_ERROR = Field(
+    "on_store_error",
+    choice("allow", "deny", "local"),
+    "While Redis does not answer: let pass, answer 503, or let this node's share pass. Write `deny` for what guards "
+    "money.",
+)
+_LOCAL_SHARE = Field("local_share", integer(1, 100), "That share, in percent of the limit, per node (per worker).")
 LIMIT = Table(
     "limit",
     "At most so many units in every interval of the window's length.",
@@ -144,13 +151,8 @@ LIMIT = Table(
         ),
         Field("scope", _SCOPE_LIST, "What shares one count: each combination has its own."),
         Field("exact", BOOLEAN, "With `limits: redis://...`: ask Redis at every call instead of leasing units ahead."),
-        Field(
-            "on_store_error",
-            choice("allow", "deny", "local"),
-            "While Redis does not answer: let pass, answer 503, or let this node's share pass. Write `deny` for what "
-            "guards money.",
-        ),
-        Field("local_share", integer(1, 100), "That share, in percent of the limit, per node (per worker)."),
+        _ON_STORE_ERROR,
+        _LOCAL_SHARE,
         _MODE,
     ),
 )
@@ -162,6 +164,8 @@ CONCURRENCY = Table(
         Field("name", _NAME, "Stands in refusals; unique in its plan.", required=True),
         Field("limit", integer(1, 1_000_000), "Calls.", required=True),
         Field("scope", _SCOPE_LIST, "What shares one count."),
+        _ON_STORE_ERROR,
+        _LOCAL_SHARE,
         _MODE,
     ),
 )

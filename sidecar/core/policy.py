@@ -41,13 +41,15 @@ class Limit:
 
 @dataclass(frozen=True, slots=True)
 class Concurrency:
-    """At most ``limit`` requests in flight per combination of ``scope``; ``scope`` and ``mode`` as in Limit."""
+    """At most ``limit`` requests in flight per combination of ``scope``; everything else as in Limit."""
 
     name: str
     limit: int
     scope: tuple[str, ...] = ("tenant",)
     origin: Origin = field(default=Origin(), compare=False)
     mode: str = "enforce"
+    on_store_error: str = "local"
+    local_share: int = 10
 
 
 @dataclass(frozen=True, slots=True)

@@ -122,7 +122,7 @@ async def test_a_busy_node_asks_rarely_and_without_waiting(clock: ManualClock, s
 
 
 async def test_a_concurrency_refusal_takes_no_unit(clock: ManualClock, store: FlakyStore) -> None:
-    """envoyproxy/ratelimit#185: what was fetched for it is spent by the next request."""
+    """envoyproxy/ratelimit#185: both are one call, and of the three units one was taken."""
     plan = Plan("free", limits=(limit(3, exact=True),), concurrency=(Concurrency("parallel", 1),))
     node = Node(clock, store, plan)
     first = await node.ask()
@@ -131,7 +131,9 @@ async def test_a_concurrency_refusal_takes_no_unit(clock: ManualClock, store: Fl
     first.release()
     calls = store.calls
     assert await node.passed(1) == 1
-    assert store.calls == calls
+    assert store.calls == calls + 1
+    alone = Node(clock, store, Plan("free", limits=plan.limits))
+    assert await alone.passed(3) == 1
 
 
 @pytest.mark.parametrize(("says", "passes"), [("allow", 40), ("deny", 0), ("local", 2)])

@@ -260,3 +260,19 @@ async def test_what_exceeds_a_budget_is_counted_and_never_refused(store: LimitSt
     assert (over.passed, over.budgets[0].granted, over.budgets[0].left) == (1, 0, 10)  # the seed held the 25 already
     over = await store.lease(account(tag, 1, budget(2, least=0, total=40)))
     assert (over.passed, over.budgets[0].settled, over.budgets[0].left) == (1, 15, -5)
+
+
+async def test_places_of_requests_in_flight_are_held_moved_and_given_back(store: LimitStore) -> None:
+    """A concurrency limit (admission.places): nothing is ever settled, and a node says how many it holds."""
+    tag = secrets.token_hex(8)
+    full = await store.lease(account(tag, 1, budget(1, held=0), requests=12))
+    assert (full.passed, full.budgets[0].granted, full.budgets[0].left) == (10, 10, 0)
+    refused = await store.lease(account(tag, 2, budget(1)))
+    assert (refused.passed, refused.budgets[0].granted) == (0, 0)
+    await store.lease(account(tag, 1, budget(2, hold=0, held=7), requests=0))
+    answer = await store.lease(account(tag, 2, budget(2), requests=9))
+    assert (answer.passed, answer.budgets[0].left) == (3, 0)
+    late = await store.lease(account(tag, 1, budget(2, hold=0, held=0), requests=0))
+    assert late.budgets[0].left == 0  # it was overtaken
+    more = await store.lease(account(tag, 1, budget(3, hold=0, held=9), requests=0))
+    assert more.budgets[0].left == -2  # two were lent while the store was away
