@@ -131,12 +131,11 @@ class Front(Process):
         if identity != old.settings.identity:
             peppers = Peppers.from_settings(identity.api_key, snapshot.settings.data)
             resolver = await self._make_resolver(identity, peppers)
+        renew_tls = self._renewal(snapshot.settings)
         use_access = await self._access.prepare(snapshot.settings)
 
         def swap() -> None:
-            tls = snapshot.settings.tls
-            if tls is not None and self._tls is not None:
-                tls.put_into(self._tls)
+            renew_tls()
             self.snapshot = snapshot
             self._admission.load(snapshot)
             self._lane.use(rules)
@@ -153,6 +152,14 @@ class Front(Process):
             self._pools.use(pools)
 
         return swap
+
+    def _renewal(self, settings: Settings) -> Callable[[], None]:
+        if settings.tls is None or self._tls is None:
+            return lambda: None
+        try:
+            return settings.tls.renewal(self._tls)
+        except ValueError as error:  # the files changed since the configuration was read
+            raise Conflict(str(error)) from None
 
     def _counting(self) -> Admission:
         return self._admission

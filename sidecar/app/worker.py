@@ -45,7 +45,7 @@ class Worker(Front):
         self._number = number
         self._slots = slots
         self._groups = groups
-        self._sites: dict[int, list[web.SockSite]] = {}
+        self._sites: dict[int, list[web.BaseSite]] = {}
         self._ready: Swap | None = None
         self._turn = asyncio.Lock()
 
@@ -104,7 +104,7 @@ class Worker(Front):
             return
         sites = self._sites[slot] = []
         for fd in self._groups[slot]:
-            site = web.SockSite(self._lane_runner, adopted(fd), backlog=BACKLOG, ssl_context=self._tls)
+            site = self._lane_runner.site(adopted(fd), self._tls, backlog=BACKLOG)
             await site.start()
             sites.append(site)
 

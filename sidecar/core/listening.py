@@ -1,6 +1,7 @@
 """How clients are met at the door: TLS, and what is noted of their calls."""
 
 import ssl
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
@@ -44,8 +45,9 @@ class Tls:
         self._put_terms(context)
         return context
 
-    def put_into(self, context: ssl.SSLContext) -> None:
-        """Brings all of it into a context in use, for the handshakes to come. ValueError as ``context``."""
+    def renewal(self, context: ssl.SSLContext) -> Callable[[], None]:
+        """What brings all of it into a context in use, for the handshakes to come, and cannot fail. ValueError as
+        ``context``."""
         fresh = self.context()
 
         def begin(connection: ssl.SSLObject, name: str | None, used: ssl.SSLContext) -> None:
@@ -53,10 +55,13 @@ class Tls:
 
         # Certificates can be added to a context and never be taken out of it again, so each handshake changes to
         # another one as soon as the client has said hello, whether it named a server or not.
-        context.sni_callback = begin
-        context.options |= fresh.options
-        context.num_tickets = fresh.num_tickets
-        self._put_terms(context)
+        def renew() -> None:
+            context.sni_callback = begin
+            context.options |= fresh.options
+            context.num_tickets = fresh.num_tickets
+            self._put_terms(context)
+
+        return renew
 
     def _put_terms(self, context: ssl.SSLContext) -> None:
         """What a connection takes over from its first context."""

@@ -64,7 +64,7 @@ async def test_an_authority_that_left_is_not_believed_any_more(door: Door, versi
     """Certificates can only be added to a context; with or without SNI the handshake changes to a fresh one."""
     assert await door.knocks(door.old, version, name) == b"shown"
     assert await door.knocks(door.new, version, name) == b""
-    door.tls(door.new).put_into(door.context)
+    door.tls(door.new).renewal(door.context)()
     assert await door.knocks(door.old, version, name) == b""
     assert await door.knocks(door.new, version, name) == b"shown"
 
@@ -72,15 +72,15 @@ async def test_an_authority_that_left_is_not_believed_any_more(door: Door, versi
 @pytest.mark.parametrize("version", VERSIONS)
 async def test_who_is_asked_changes_with_a_reload(door: Door, version: ssl.TLSVersion) -> None:
     assert await door.knocks(None, version) == b"nothing"
-    door.tls(door.old, client_auth="required").put_into(door.context)
+    door.tls(door.old, client_auth="required").renewal(door.context)()
     assert await door.knocks(None, version) == b""
     assert await door.knocks(door.old, version) == b"shown"
-    door.tls(None).put_into(door.context)
+    door.tls(None).renewal(door.context)()
     assert await door.knocks(door.new, version) == b"nothing"
 
 
 async def test_the_oldest_version_changes_with_a_reload(door: Door) -> None:
-    door.tls(None, oldest="1.3").put_into(door.context)
+    door.tls(None, oldest="1.3").renewal(door.context)()
     assert await door.knocks(None, ssl.TLSVersion.TLSv1_2) == b""
     assert await door.knocks(None, ssl.TLSVersion.TLSv1_3) == b"nothing"
 
@@ -100,7 +100,7 @@ async def test_a_session_of_tls_1_3_does_not_bring_a_certificate_back(door: Door
 
     data, session = await asyncio.to_thread(once, None)
     assert data == b"shown"
-    door.tls(door.new).put_into(door.context)
+    door.tls(door.new).renewal(door.context)()
     data, _ = await asyncio.to_thread(once, session)
     assert data == b""
 
@@ -109,5 +109,5 @@ def test_what_is_refused_changes_nothing(door: Door, tmp_path: Path) -> None:
     (tmp_path / "nothing.pem").write_text("nothing of the kind\n")
     before = door.context.sni_callback
     with pytest.raises(ValueError, match="holds no certificates of authorities"):
-        Tls(door.certificate, door.key, client_ca=str(tmp_path / "nothing.pem")).put_into(door.context)
+        Tls(door.certificate, door.key, client_ca=str(tmp_path / "nothing.pem")).renewal(door.context)()
     assert door.context.sni_callback is before
