@@ -90,10 +90,13 @@ class UpstreamReading:
 
 @dataclass(frozen=True, slots=True)
 class Connections:
-    """Client connections that are open, of at most ``bound``."""
+    """Client connections that are open, of at most ``bound``. Since the start: calls ``unbilled``, served without a
+    record, and ``unnoted``, missing in the access log."""
 
     open: int = 0
     bound: int = 0
+    unbilled: int = 0
+    unnoted: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -213,7 +213,7 @@ class Front(Process):
             journal=self._journal.readings,
             shipper=self._shipper.readings,
             upstreams=lambda: tuple(t for pool in self._pools.current.values() for t in pool.readings()),
-            connections=lambda: self._lane.reading().connections,
+            lane=self._lane.reading,
             blind=lambda: keeper is not None and keeper.down,
         )
 

@@ -25,6 +25,7 @@ from sidecar.config import Configuration
 from sidecar.core.clock import NS_PER_S, Clock
 from sidecar.core.errors import Conflict, SidecarError, StoreLocked
 from sidecar.core.policy import Snapshot
+from sidecar.gateway import LaneReading
 from sidecar.identity import Peppers
 from sidecar.ledger import ShipperReadings, is_free
 from sidecar.metering import Tallies
@@ -239,7 +240,7 @@ class Parent(Office):
             journal=lambda: self._readings().journal,
             shipper=lambda: self._readings().shipper,
             upstreams=lambda: self._readings().upstreams,
-            connections=lambda: self._readings().connections,
+            lane=lambda: self._readings().lane,
             blind=lambda: self._readings().blind,
         )
 
@@ -260,7 +261,7 @@ class Parent(Office):
             self._journal.readings(),
             self._shipper.readings(),
             (),
-            0,
+            LaneReading(0, 0, 0, 0),
             blind=False,
         )
 

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from sidecar.admission import Readings as AdmissionReadings
+from sidecar.gateway import LaneReading
 from sidecar.ledger import JournalReadings, ShipperReadings
 from sidecar.metering import TallyReading
 from sidecar.upstream import TargetReading
@@ -18,7 +19,7 @@ class LaneReadings:
     journal: JournalReadings
     shipper: ShipperReadings
     upstreams: tuple[TargetReading, ...]
-    connections: int
+    lane: LaneReading
     blind: bool  # limits are decided without their store
 
 
@@ -31,7 +32,7 @@ class LaneSources:
     journal: Callable[[], JournalReadings]
     shipper: Callable[[], ShipperReadings]
     upstreams: Callable[[], tuple[TargetReading, ...]]
-    connections: Callable[[], int]
+    lane: Callable[[], LaneReading]
     blind: Callable[[], bool]
 
     def read(self) -> LaneReadings:
@@ -41,6 +42,6 @@ class LaneSources:
             self.journal(),
             self.shipper(),
             self.upstreams(),
-            self.connections(),
+            self.lane(),
             self.blind(),
         )

@@ -12,6 +12,7 @@ from sidecar.admission import Readings as AdmissionReadings
 from sidecar.app.readings import LaneReadings
 from sidecar.core import accounts, billing, budgets, crossings, leases, origin, ports, values
 from sidecar.core.policy import Quota, Snapshot
+from sidecar.gateway import LaneReading
 from sidecar.ledger import JournalReadings, ShipperReadings
 from sidecar.metering import Histogram, RouteReading, SeriesReading, TallyReading
 from sidecar.storage import Wire
@@ -40,6 +41,7 @@ WIRE = Wire(
         billing.Period,
         ports.Position,
         LaneReadings,
+        LaneReading,
         AdmissionReadings,
         JournalReadings,
         ShipperReadings,
