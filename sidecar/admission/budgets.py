@@ -68,6 +68,7 @@ class SharedPeriod(Period):
         "page",
         "seeded",
         "settled",
+        "unread_ns",
     )
 
     def __init__(self, key: QuotaKey, start_ns: int, end_ns: int, page: Page, active: "list[SharedPeriod]") -> None:
@@ -81,6 +82,7 @@ class SharedPeriod(Period):
         self.limit = 0
         self.settled = 0  # in the store, at the last answer
         self.seeded = False  # by this node, and not compared since
+        self.unread_ns = 0  # until then the ledger is not asked again: it failed
         self.blind_used = 0
         self.flights = 0
         self.check_due = False  # it is this node's turn to compare with the ledger

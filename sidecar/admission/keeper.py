@@ -27,6 +27,7 @@ _SWEEP_S: Final = 0.1
 _RETURNS: Final = 64  # calls per sweep that only give back
 _TELLS: Final = 200  # calls per sweep that only tell what was used
 _READS: Final = 8  # of the ledger at a time
+_UNREAD_NS: Final = NS_PER_S  # after a reading that failed: those who wait behind it are not made to wait for another
 _SEEDS: Final = 4  # how often a call that the store cannot decide without the ledger is made
 _AT_ONCE_NS: Final = 10 * NS_PER_MS  # a call that fails faster met a connection that had ended before
 _COMPARE_NS: Final = 5 * NS_PER_S  # by then every node has told and shipped what it had settled before
@@ -282,10 +283,14 @@ class Keeper:
         if wall >= period.end_ns:
             period.forget()
             return True
+        if self._clock.monotonic_ns() < period.unread_ns:
+            return False
         before = period.total
         total = await self._read(period)
         if total is not None:
             period.seed(total, before)
+        else:
+            period.unread_ns = self._clock.monotonic_ns() + _UNREAD_NS
         return total is not None
 
     async def _read(self, period: SharedPeriod) -> int | None:

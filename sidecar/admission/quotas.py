@@ -5,7 +5,7 @@ In process a counter starts from the ledger's sum, read once before its first re
 kept until its period is over once a request was admitted by it: a dropped counter would come back without what is still
 on its way to the ledger.
 
-Bound: ``max_quotas`` counters (1,000,000; 0.5 kB each). Each new one examines two old ones, 64 when the
+Bound: ``max_quotas`` counters (1,000,000; 0.5 kB each, 1.0 kB shared). Each new one examines two old ones, 64 when the
 table is full; if all of them are needed, a new tenant is refused with StoreError (503), never decided on a wrong sum.
 Only who is seated already gets a counter beyond the bound, so it is exceeded by the seats' quotas at most.
 """
