@@ -13,7 +13,7 @@ from sidecar.billing.operations import (
     try_stripe,
 )
 from sidecar.billing.payees import Payee, payee_of
-from sidecar.billing.reconcile import Book, Reporter
+from sidecar.billing.reconcile import Book, Reporter, digest_of
 from sidecar.billing.reporting import BillingReading, Reporting
 
 __all__ = [
@@ -23,6 +23,7 @@ __all__ = [
     "Reporter",
     "Reporting",
     "apply_catalogue",
+    "digest_of",
     "make_checkout",
     "make_portal",
     "open_notices",

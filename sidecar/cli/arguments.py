@@ -170,6 +170,7 @@ def _add_reconcile(commands: _Commands) -> None:
         default="current",
         help="current, previous, or the month in which it began (2026-10); default: current",
     )
+    reconcile.add_argument("--statement", metavar="FILE", help="print a report saved as JSON as a statement to sign")
     reconcile.add_argument("--tenant", metavar="TENANT", help="of this one alone")
     reconcile.add_argument("--after", metavar="TENANT", default="", help="start after this one")
     reconcile.add_argument("--limit", metavar="N", type=int, default=100, help="at most so many tenants, up to 1000")

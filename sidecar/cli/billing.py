@@ -6,10 +6,15 @@ from typing import Any
 
 from sidecar.cli import output
 from sidecar.cli.reach import perform
+from sidecar.cli.statements import statement
 
 
 def reconcile(options: argparse.Namespace) -> int:
-    """Prints the report: exit code 1 when anything differs."""
+    """Prints the report, or a saved one as a statement to sign: exit code 1 when anything differs."""
+    if options.statement is not None:
+        text, agrees = statement(options.statement)
+        output.out(text)
+        return 0 if agrees else 1
     arguments = {"period": options.period, "after": options.after, "limit": options.limit}
     if options.tenant is not None:
         arguments["tenant"] = options.tenant

@@ -55,7 +55,7 @@ class Line:
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """``digest``: SHA-256 over everything else as JSON with sorted keys."""
+    """``digest``: of digest_of."""
 
     at_s: int
     instance: str
@@ -63,8 +63,15 @@ class Report:
 
     def as_dict(self) -> dict[str, Any]:
         body = {"at_s": self.at_s, "instance": self.instance, "lines": [_plain(line) for line in self.lines]}
-        text = json.dumps(body, sort_keys=True, separators=(",", ":"))
-        return body | {"digest": hashlib.sha256(text.encode()).hexdigest()}
+        return body | {"digest": digest_of(body)}
+
+
+def digest_of(report: Mapping[str, Any]) -> str:
+    """SHA-256 over ``at_s``, ``instance`` and ``lines`` as JSON with sorted keys and no spaces. KeyError without one of
+    them."""
+    signed = {name: report[name] for name in ("at_s", "instance", "lines")}
+    text = json.dumps(signed, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 class Reporter:
