@@ -10,12 +10,12 @@ import os
 from setuptools import setup
 
 _ROOMS = {
-    "core": "budgets clock ids leases money periods records windows",
+    "core": "budgets clock ids leases money periods records spend tariff windows",
     "http1": "chunks frames paths reply request writing",
     "gateway": "access/log accounts call client cors credentials exchange fields forwarding guards handover intake "
     "lane paths refusals relay routes rules tunnel",
     "upstream": "balancing breaker budget connection pool replies target",
-    "admission": "buckets budgets compile fields gate leases places quotas refusals scopes shadow shared",
+    "admission": "buckets budgets compile fields gate leases places quotas refusals scopes shadow shared spending",
     "ledger": "factory journal open_calls segment shipper tail",
     "metering": "coding cost events extracts histogram meters tally values watch",
     "identity": "cache certificates finder resolver",

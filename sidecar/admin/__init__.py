@@ -5,6 +5,7 @@
     Operations         what can be done; the admin API and the offline command line call the same methods
     Desk               what they do about billing: the report, rows that wait for a person
     Explainer          why a request would be refused, or pass
+    CreditDesk         what they do about prepaid credits
     make_admin_app     the admin port: /livez, /readyz, /metrics, /api/v1/...
     make_public_app    /_sidecar/... on the public port
     RunningMargin      reckons the margin of the running month in the background, for the metrics
@@ -12,6 +13,7 @@
 """
 
 from sidecar.admin.api import Readiness, make_admin_app
+from sidecar.admin.credits import CreditDesk
 from sidecar.admin.desk import Desk
 from sidecar.admin.explaining import Explainer
 from sidecar.admin.exports import Export
@@ -31,6 +33,7 @@ from sidecar.admin.sources import (
     UpstreamReading,
     WorkersReading,
 )
+from sidecar.admin.terms import TermsDesk
 from sidecar.admin.waiting import make_waiting_app
 
 __all__ = [
@@ -38,6 +41,7 @@ __all__ = [
     "Build",
     "Changed",
     "Connections",
+    "CreditDesk",
     "Desk",
     "Explainer",
     "Export",
@@ -50,6 +54,7 @@ __all__ = [
     "ReloadReading",
     "RunningMargin",
     "Sources",
+    "TermsDesk",
     "UpstreamReading",
     "WorkersReading",
     "make_admin_app",

@@ -7,12 +7,14 @@ from typing import Any
 from aiohttp import web
 
 from sidecar.admin.bodies import MAX_BODY, body_fields, query_fields
+from sidecar.admin.credit_routes import credit_routes
 from sidecar.admin.downloads import send_export
 from sidecar.admin.guards import actor_of, host_guard, token_guard
 from sidecar.admin.metrics import Exposition
 from sidecar.admin.operations import Operations
 from sidecar.admin.replies import Refused, guarded, json_reply
 from sidecar.admin.sources import Sources
+from sidecar.admin.terms import terms_routes
 from sidecar.core.policy import Admin
 
 MAX_EXPORTS = 4  # at a time; each holds a page and a piece of its file, up to 20 MiB for Parquet
@@ -45,6 +47,8 @@ def make_admin_app(
     app.add_routes(_report_routes(operations))
     app.add_routes(_billing_routes(operations))
     app.add_routes([_explain_route(operations), _impact_route(operations)])
+    app.add_routes(credit_routes(lambda: operations.credits))
+    app.add_routes(terms_routes(lambda: operations.terms))
     if reload is not None:
         app.add_routes([_reload_route(reload)])
     if policies is not None:

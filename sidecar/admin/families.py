@@ -1,7 +1,6 @@
 """The table of metrics: name, kind, labels, help, and where the numbers come from. docs/metrics.md is its twin."""
 
 from sidecar.admin.billing_families import BILLING
-from sidecar.admin.connection_families import CONNECTIONS
 from sidecar.admin.family import Family
 from sidecar.admin.limit_families import QUOTA_SHARES, SHADOW_REFUSED, SHARED_LIMITS
 from sidecar.admin.rows import (
@@ -98,7 +97,14 @@ _TRAFFIC = (
         "Requests being served now.",
         lambda r: [((t.route,), t.in_flight) for t in r.tallies.routes],
     ),
-    *CONNECTIONS,
+    Family("client_connections", "gauge", (), "Open connections from clients.", one(lambda r: r.connections.open)),
+    Family(
+        "client_connections_bound",
+        "gauge",
+        (),
+        "The most client connections that are accepted.",
+        one(lambda r: r.connections.bound),
+    ),
 )
 
 _ADMISSION = (

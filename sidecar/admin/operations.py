@@ -7,9 +7,10 @@ with a sentence that says what to write instead.
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from difflib import get_close_matches
 from heapq import merge
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from sidecar.admin import shapes
+from sidecar.admin.credits import CreditDesk
 from sidecar.admin.desk import Desk
 from sidecar.admin.explaining import Explainer
 from sidecar.admin.impact import Impact
@@ -23,6 +24,9 @@ from sidecar.core.policy import Snapshot
 from sidecar.core.ports import Ledger, TenantStore
 from sidecar.core.units import parse_duration_ns
 from sidecar.core.values import AccessState, ApiKey, Tenant
+
+if TYPE_CHECKING:
+    from sidecar.admin.terms import TermsDesk
 
 _CENTURY_NS = 5_200 * 604_800_000_000_000  # an end that still fits 64 bits of nanoseconds
 
@@ -69,11 +73,15 @@ class Operations(Reports):
         accounts: AccountSource | None = None,
         desk: Desk | None = None,
         explainer: Explainer | None = None,
+        credits: CreditDesk | None = None,
+        terms: "TermsDesk | None" = None,
     ) -> None:
         self._impact = Impact(store, ledger, accounts, snapshot, clock)
         super().__init__(store, ledger, snapshot, clock, flush)
         self._desk = desk
         self._explainer = explainer
+        self._credits = credits
+        self._terms = terms
         self._mint = mint
         self._accounts = accounts
         self._changed = changed
@@ -91,6 +99,20 @@ class Operations(Reports):
         if self._explainer is None:
             raise SidecarError("nothing here counts limits")
         return self._explainer
+
+    @property
+    def terms(self) -> "TermsDesk":
+        """SidecarError where there is none."""
+        if self._terms is None:
+            raise SidecarError("nothing here reads a tenant's terms")
+        return self._terms
+
+    @property
+    def credits(self) -> CreditDesk:
+        """SidecarError where there is none."""
+        if self._credits is None:
+            raise SidecarError("this store does not hold credits")
+        return self._credits
 
     async def impact(self, plans: dict[str, Any], *, after: str = "", limit: int = 100) -> dict[str, Any]:
         """What new policies would mean for tenants: admin.impact says what is asked. Nothing is changed."""

@@ -90,13 +90,10 @@ class UpstreamReading:
 
 @dataclass(frozen=True, slots=True)
 class Connections:
-    """Client connections that are open, of at most ``bound``. Since the start: calls ``unbilled``, served without a
-    record, and ``unnoted``, missing in the access log."""
+    """Client connections that are open, of at most ``bound``."""
 
     open: int = 0
     bound: int = 0
-    unbilled: int = 0
-    unnoted: int = 0
 
 
 @dataclass(frozen=True, slots=True)

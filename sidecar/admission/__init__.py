@@ -13,6 +13,7 @@ from sidecar.admission.gate import Gate, Pending, Ticket
 from sidecar.admission.quotas import MeterTotal
 from sidecar.admission.refusals import PolicyUse, Refused
 from sidecar.admission.room import Admission, Readings, Seat
+from sidecar.admission.spending import SpendReader
 from sidecar.admission.thresholds import Tell
 
 __all__ = [
@@ -27,6 +28,7 @@ __all__ = [
     "Readings",
     "Refused",
     "Seat",
+    "SpendReader",
     "Standing",
     "Tell",
     "Ticket",

@@ -78,6 +78,12 @@ def anonymous_demand(snapshot: Snapshot, route: Route) -> Demand:
     )
 
 
+def money_plan(snapshot: Snapshot, principal: Principal) -> Plan | None:
+    """The plan whose prices and budgets in money count; None when there is none, and for test keys."""
+    plan = plan_of(snapshot, principal)
+    return None if principal.sandbox or isinstance(plan, Refused) else plan
+
+
 def entitlement(plan: Plan, principal: Principal, route: Route) -> Refused | None:
     """The refusal of a route for which the account's plan or the key has not what it needs."""
     if route.feature is not None and route.feature not in plan.features:

@@ -15,6 +15,7 @@ from sidecar.admission.refusals import PolicyUse, Refused, Violation, exceeded, 
 from sidecar.admission.scopes import HeaderOf, Key, fill, is_bounded, is_dynamic, overflow
 from sidecar.core.clock import NS_PER_S, Clock
 from sidecar.core.policy import Concurrency, Limit, Quota, Route
+from sidecar.core.spend import SpendUse
 from sidecar.core.units import format_duration_ns
 from sidecar.core.values import SAFE_METHODS
 from sidecar.core.windows import Window
@@ -56,17 +57,17 @@ class Ticket:
     """Passage for one request. ``headers``: complete field lines for the reply, each ended by CRLF, or empty.
     ``marks``: what the usage record says about the decision (core.records), empty for nothing.
 
-    Exactly one of ``settle`` and ``release`` counts, and only the first time; a ticket that is dropped without either
-    keeps its place in flight and its held quota.
+    Only the first of ``settle`` and ``release`` counts; a ticket without either keeps its place in flight and holds.
     """
 
-    __slots__ = ("_held", "_slots", "headers", "marks", "units")
+    __slots__ = ("_held", "_slots", "headers", "marks", "spend", "units")
 
     def __init__(self, headers: bytes, units: int, slots: tuple[Slots, ...], held: Sequence[Hold]) -> None:
         self.marks = b""
         self.headers = headers
         self.units = units
         self._slots: tuple[Slots, ...] | None = slots
+        self.spend: SpendUse | None = None
         self._held = held
 
     def settle(self, meter_values: Mapping[str, int]) -> None:
@@ -80,6 +81,8 @@ class Ticket:
             slot.used -= 1
         settle(self._held, meter_values)
         self._held = ()
+        if self.spend is not None:
+            self.spend.end(meter_values)
 
     def also(self, slots: tuple[Slots, ...], held: Sequence[Hold]) -> None:
         """Takes charge of more places and holds, which their owner has counted; before the ticket is settled."""

@@ -6,8 +6,8 @@ from weakref import WeakSet
 
 from sidecar.admission.buckets import Buckets
 from sidecar.admission.budgets import SharedPeriod
-from sidecar.admission.compile import anonymous_demand, demand, plan_of, quota_keys
-from sidecar.admission.explaining import Asker, Explanation, checks_of, explain
+from sidecar.admission.compile import anonymous_demand, demand, money_plan, plan_of, quota_keys
+from sidecar.admission.explaining import Asker, Check, Explanation, checks_of, explain
 from sidecar.admission.gate import Demand, Gate, Tally
 from sidecar.admission.keeper import Keeper
 from sidecar.admission.pressure import Pressure
@@ -15,6 +15,7 @@ from sidecar.admission.quotas import MeterTotal, Period, QuotaKey, Quotas
 from sidecar.admission.refusals import PolicyUse, Refused
 from sidecar.admission.shadow import ShadowGate
 from sidecar.admission.shared import SharedGate
+from sidecar.admission.spending import SpendGate, SpendReader, Spends, spend_rule, wanted
 from sidecar.admission.thresholds import Tell, Thresholds
 from sidecar.core.clock import NS_PER_US, Clock
 from sidecar.core.policy import Route, Snapshot
@@ -86,6 +87,7 @@ class Admission:
     ``limit_store``: who counts limits and quotas that nodes share; None: they are counted in process. ``late``: whether
     the ledger does not take what this process used at the moment. ``tell``: who is told of shares of quotas that
     tenants reach, by the task ``thresholds.run``; None: nobody.
+    ``spent``: reads an account in money from the ledger; None: calls are not counted in money.
     ``meter_total(tenant, meter, since_us, until_us, sandbox)`` sums the ledger over Unix microseconds [since, until).
     Bounds: ``max_buckets`` windows and concurrency counters (see ``buckets``), ``max_quotas`` quota counters (see
     ``quotas``); gates live with their seats, which belong to the caller.
@@ -98,6 +100,7 @@ class Admission:
         *,
         limit_store: LimitStore | None = None,
         tell: Tell | None = None,
+        spent: SpendReader | None = None,
         max_buckets: int = 1_000_000,
         max_quotas: int = 1_000_000,
         late: Callable[[], bool] = lambda: False,
@@ -110,6 +113,7 @@ class Admission:
         self._pressure = Pressure(self._buckets)
         self._quotas = Quotas(clock, meter_total, max_quotas, None if self.keeper is None else self._share)
         self.thresholds = None if tell is None else Thresholds(clock, meter_total, tell)
+        self._spends = None if spent is None else Spends(clock, spent)
         self._tallies: dict[str, Tally] = {}
         self._seats: WeakSet[Seat] = WeakSet()
         self._anonymous: dict[str, Gate] = {}
@@ -128,6 +132,10 @@ class Admission:
     async def seat(self, principal: Principal) -> Seat:
         """A seat for ``principal``, once what its quotas used so far is known. StoreError when that cannot be read."""
         await self._quotas.ready(quota_keys(plan_of(self.snapshot, principal), principal))
+        plan = None if self._spends is None else money_plan(self.snapshot, principal)
+        asked = None if plan is None else wanted(plan, principal)
+        if self._spends is not None and asked is not None:
+            await self._spends.ready(principal.tenant, asked)
         seat = Seat(self, principal)
         self._seats.add(seat)
         return seat
@@ -141,11 +149,18 @@ class Admission:
 
     def compile(self, principal: Principal, route: Route) -> Gate:
         """A new gate from the current snapshot. Callers use ``Seat.gate``, which keeps it."""
-        needed = demand(self.snapshot, principal, route, self._quotas)
+        snapshot = self.snapshot
+        needed = demand(snapshot, principal, route, self._quotas)
         if self.thresholds is not None:
             for rule in needed.quotas:
                 self.thresholds.watch(needed.plan, rule)
-        return self._gate(needed, principal.tenant)
+        gate = self._gate(needed, principal.tenant)
+        plan = None if self._spends is None or needed.barred is not None else money_plan(snapshot, principal)
+        if self._spends is None or plan is None:
+            return gate
+        pay_url = snapshot.settings.billing.access.pay_url
+        money = spend_rule(self._spends, principal, plan, route, snapshot.meters, pay_url)
+        return gate if money is None else SpendGate(gate, money, needed, self._clock)
 
     async def explain(self, principal: Principal | None, route: Route, asker: Asker) -> Explanation:
         """What a request would be answered now, and how every policy stands that it meets; nothing is consumed.
@@ -161,6 +176,10 @@ class Admission:
         if isinstance(owned, Refused):
             return Explanation(None, tuple(found), (), barred)
         gate = (await self.seat(principal)).gate(route)
+        if isinstance(gate, SpendGate):
+            says, refused = gate.look()
+            found.append(Check("budget", says, None if refused is None else refused.problem.code))
+            barred, gate = barred or refused, gate.inner
         standings, answer, there = await explain(gate, asker, self.keeper)
         return Explanation(owned, tuple(found), standings, barred or answer, there)
 
@@ -205,6 +224,8 @@ class Admission:
         """Stops background reads and gives back what is leased; counters are forgotten with the process."""
         if self.keeper is not None:
             await self.keeper.close()
+        if self._spends is not None:
+            await self._spends.close()
         await self._quotas.close()
 
     def _share(self, key: QuotaKey, start_ns: int, end_ns: int) -> Period:

@@ -14,6 +14,12 @@ class Access:
     def __init__(self) -> None:
         self._log: AccessLog | None = None
         self._writer: AccessWriter | None = None
+        self._dropped_before = 0
+
+    @property
+    def dropped(self) -> int:
+        """Lines that were not written since the start."""
+        return self._dropped_before + (0 if self._log is None else self._log.dropped)
 
     async def prepare(self, settings: Settings) -> Callable[[Lane], None]:
         """Opens what ``settings`` say; what is returned brings it into force. SidecarError: it cannot be opened."""
@@ -30,8 +36,8 @@ class Access:
                 raise SidecarError(f"the access log cannot be opened: {error.strerror}: {error.filename}") from error
 
         def use(lane: Lane) -> None:
-            lane.unnoted_before = lane.unnoted
             lane.access = log
+            self._dropped_before = self.dropped
             self._log, self._writer = log, fresh
             if writer is not None:
                 lane.spawn(asyncio.to_thread(writer.close))

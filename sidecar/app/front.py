@@ -10,7 +10,7 @@ import aiohttp
 from aiohttp import web
 
 from sidecar.admin import make_public_app
-from sidecar.admission import Admission, MeterTotal, Tell
+from sidecar.admission import Admission, MeterTotal, SpendReader, Tell
 from sidecar.app.access import Access
 from sidecar.app.pools import Pools
 from sidecar.app.process import Process
@@ -33,7 +33,8 @@ _log = logging.getLogger("sidecar")
 
 class Front(Process):
     """The lane's half. Whoever builds on it opens the journal, the look-ups and the limits first, and
-    says who sums meters (``_totals``) and who is told of shares of quotas (``_tell``)."""
+    says who sums meters (``_totals``), who is told of shares of quotas (``_tell``) and who reads accounts in
+    money (``_spent``)."""
 
     _journal: Journal
     _shipper: Shipper
@@ -42,6 +43,7 @@ class Front(Process):
     _books: AccountSource | None
     _totals: MeterTotal
     _tell: Tell | None = None
+    _spent: SpendReader | None = None
 
     def __init__(self, snapshot: Snapshot, clock: Clock | None = None, **more: Any) -> None:
         super().__init__(snapshot, clock, **more)
@@ -53,7 +55,7 @@ class Front(Process):
     async def _open_lane(self, snapshot: Snapshot, pages: Iterable[web.RouteDef]) -> None:
         settings, identity = snapshot.settings, snapshot.settings.identity
         self._admission = Admission(
-            self._clock, self._totals, limit_store=self._limits, tell=self._tell, late=self._late
+            self._clock, self._totals, limit_store=self._limits, tell=self._tell, late=self._late, spent=self._spent
         )
         self._rooms.push_async_callback(self._admission.close)
         self._admission.load(snapshot)
@@ -213,7 +215,7 @@ class Front(Process):
             journal=self._journal.readings,
             shipper=self._shipper.readings,
             upstreams=lambda: tuple(t for pool in self._pools.current.values() for t in pool.readings()),
-            lane=self._lane.reading,
+            connections=lambda: self._lane.reading().connections,
             blind=lambda: keeper is not None and keeper.down,
         )
 

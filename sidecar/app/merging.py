@@ -13,7 +13,7 @@ from sidecar.upstream import TargetReading
 
 _MOMENTS = frozenset(
     "buckets max_buckets quota_counters bytes_used max_bytes segments open_calls unshipped_bytes unshipped_records "
-    "oldest_unshipped_ns failing_since_ns in_flight in_use idle waiting connections draining".split()
+    "oldest_unshipped_ns failing_since_ns in_flight in_use idle waiting".split()
 )
 _MOST = frozenset({"oldest_unshipped_ns", "position"})
 _BREAKERS = ("closed", "half_open", "open")  # the worst one shows
@@ -28,7 +28,7 @@ def merged(lanes: Sequence[LaneReadings]) -> LaneReadings:
         journal=added([lane.journal for lane in lanes]),
         shipper=added([lane.shipper for lane in lanes]),
         upstreams=_targets(target for lane in lanes for target in lane.upstreams),
-        lane=added([lane.lane for lane in lanes]),
+        connections=sum(lane.connections for lane in lanes),
         blind=any(lane.blind for lane in lanes),
     )
 
@@ -44,7 +44,7 @@ def ended(lane: LaneReadings) -> LaneReadings:
         journal=still(lane.journal),
         shipper=still(lane.shipper),
         upstreams=tuple(dataclasses.replace(still(target), up=True, breaker="closed") for target in lane.upstreams),
-        lane=still(lane.lane),
+        connections=0,
         blind=False,
     )
 

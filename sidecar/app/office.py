@@ -32,9 +32,8 @@ from sidecar.config import Configuration, policy_set
 from sidecar.core.accounts import PaymentCounts
 from sidecar.core.clock import NS_PER_S, Clock
 from sidecar.core.errors import StoreDown, StoreError
-from sidecar.core.policy import ClientBounds, JournalSettings, Settings, Snapshot
+from sidecar.core.policy import JournalSettings, Settings, Snapshot
 from sidecar.core.ports import LimitStore
-from sidecar.gateway import LaneReading
 from sidecar.identity import admin_token
 from sidecar.ledger import Journal, Shipper
 
@@ -230,7 +229,7 @@ class Office(Process):
             admission=lambda: read_admission(lane.admission(), self.snapshot.plans),
             journal=lambda: read_journal(lane.journal(), lane.shipper()),
             upstreams=lambda: read_upstreams(lane.upstreams()),
-            connections=lambda: _connections(lane.lane(), self.snapshot.settings.bounds),
+            connections=lambda: Connections(lane.connections(), self.snapshot.settings.bounds.max_connections),
             build=lambda: Build(*versions, self.reloads.digest()),
             currency=lambda: self.snapshot.costs.currency,
             margin=self._margin.read,
@@ -240,10 +239,6 @@ class Office(Process):
             refresh=self._refresh,
             workers=self._workers,
         )
-
-
-def _connections(lane: LaneReading, bounds: ClientBounds) -> Connections:
-    return Connections(lane.connections, bounds.max_connections, lane.unbilled, lane.unnoted)
 
 
 def bound(runner: web.BaseRunner) -> str:

@@ -25,7 +25,6 @@ from sidecar.config import Configuration
 from sidecar.core.clock import NS_PER_S, Clock
 from sidecar.core.errors import Conflict, SidecarError, StoreLocked
 from sidecar.core.policy import Snapshot
-from sidecar.gateway import LaneReading
 from sidecar.identity import Peppers
 from sidecar.ledger import ShipperReadings, is_free
 from sidecar.metering import Tallies
@@ -125,6 +124,8 @@ class Parent(Office):
             "account": store.account,
             "meter_total": self._meter_total,
             "tell": teller(lambda: self.snapshot, store),
+            "credit": store.credit,
+            "settle_credits": lambda book, burned, until: store.settle_credits(book, burned, if_until=until),
             "hello": lambda: self._hello(member),
             "enter": lambda identity: self._enter(member, identity),
             "ready": lambda: self._serves(member),
@@ -240,7 +241,7 @@ class Parent(Office):
             journal=lambda: self._readings().journal,
             shipper=lambda: self._readings().shipper,
             upstreams=lambda: self._readings().upstreams,
-            lane=lambda: self._readings().lane,
+            connections=lambda: self._readings().connections,
             blind=lambda: self._readings().blind,
         )
 
@@ -261,7 +262,7 @@ class Parent(Office):
             self._journal.readings(),
             self._shipper.readings(),
             (),
-            LaneReading(0, 0, 0, 0),
+            0,
             blind=False,
         )
 

@@ -5,9 +5,10 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import TypeAlias
 
-from sidecar.admin import Changed, Desk, Explainer, Mint, Operations
+from sidecar.admin import Changed, CreditDesk, Desk, Explainer, Mint, Operations, TermsDesk
 from sidecar.admission import Admission
 from sidecar.billing import Payee
+from sidecar.config import TenantTerms
 from sidecar.core.clock import Clock
 from sidecar.core.policy import JournalSettings, Settings, Snapshot
 from sidecar.core.ports import JournalSink
@@ -74,7 +75,9 @@ def operations(
     desk = Desk(store, None if payee is None else payee.reporter, clock)
     books = store if snapshot().settings.billing.stripe is not None else None
     explainer = Explainer(store, books, snapshot, admission, clock, live=live)
-    return Operations(store, store, snapshot, mint, clock, changed, flush, store, desk, explainer)
+    terms = TermsDesk(store, snapshot, TenantTerms(), clock, changed)
+    credits = CreditDesk(store, store, snapshot, clock, changed, flush)
+    return Operations(store, store, snapshot, mint, clock, changed, flush, store, desk, explainer, credits, terms)
 
 
 def open_limits(settings: Settings) -> RedisLimitStore | None:

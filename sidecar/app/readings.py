@@ -4,7 +4,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from sidecar.admission import Readings as AdmissionReadings
-from sidecar.gateway import LaneReading
 from sidecar.ledger import JournalReadings, ShipperReadings
 from sidecar.metering import TallyReading
 from sidecar.upstream import TargetReading
@@ -19,7 +18,7 @@ class LaneReadings:
     journal: JournalReadings
     shipper: ShipperReadings
     upstreams: tuple[TargetReading, ...]
-    lane: LaneReading
+    connections: int
     blind: bool  # limits are decided without their store
 
 
@@ -32,7 +31,7 @@ class LaneSources:
     journal: Callable[[], JournalReadings]
     shipper: Callable[[], ShipperReadings]
     upstreams: Callable[[], tuple[TargetReading, ...]]
-    lane: Callable[[], LaneReading]
+    connections: Callable[[], int]
     blind: Callable[[], bool]
 
     def read(self) -> LaneReadings:
@@ -42,6 +41,6 @@ class LaneSources:
             self.journal(),
             self.shipper(),
             self.upstreams(),
-            self.lane(),
+            self.connections(),
             self.blind(),
         )

@@ -93,4 +93,5 @@ def same_callers(old: Snapshot, new: Snapshot) -> bool:
 
 
 def _quotas(snapshot: Snapshot) -> list[object]:
-    return [(name, plan.quotas, plan.test_keys) for name, plan in snapshot.plans.items()]
+    plans = snapshot.plans.items()
+    return [(name, p.quotas, p.test_keys, p.price, p.spend_cap, p.prepaid) for name, p in plans]

@@ -3,6 +3,7 @@
 from sidecar.app.front import Front
 from sidecar.app.journals import recover_all
 from sidecar.app.office import Office, bound
+from sidecar.app.spending import SpendReading
 from sidecar.billing import teller
 from sidecar.config import Configuration
 from sidecar.core.clock import Clock
@@ -31,6 +32,7 @@ class App(Front, Office):
         self._lookups = self._store
         self._totals = self._meter_total
         self._tell = teller(lambda: self.snapshot, self._store)
+        self._spent = SpendReading(self._store, self._clock, self._caught_up).read
         self._books = self._store if settings.billing.stripe is not None else None
         await self._open_lane(self.snapshot, self._open_payments())
         self._open_billing()

@@ -5,14 +5,15 @@ A snapshot is pickled: it goes from the parent to a process that the parent itse
 
 import inspect
 import pickle
+from fractions import Fraction
 from types import ModuleType
 from typing import cast
 
 from sidecar.admission import Readings as AdmissionReadings
 from sidecar.app.readings import LaneReadings
-from sidecar.core import accounts, billing, budgets, crossings, leases, origin, ports, values
+from sidecar.core import accounts, billing, budgets, credits, crossings, leases, origin, ports, values
+from sidecar.core.money import Money
 from sidecar.core.policy import Quota, Snapshot
-from sidecar.gateway import LaneReading
 from sidecar.ledger import JournalReadings, ShipperReadings
 from sidecar.metering import Histogram, RouteReading, SeriesReading, TallyReading
 from sidecar.storage import Wire
@@ -29,6 +30,10 @@ def _histogram(counts: list[int], sum_us: int) -> Histogram:
     return made
 
 
+def _money(numerator: int, denominator: int, currency: str) -> Money:
+    return Money(Fraction(numerator, denominator), currency)
+
+
 WIRE = Wire(
     [
         *_classes(leases),
@@ -38,10 +43,11 @@ WIRE = Wire(
         *_classes(crossings),
         Quota,
         accounts.Account,
+        credits.Book,
+        credits.Grant,
         billing.Period,
         ports.Position,
         LaneReadings,
-        LaneReading,
         AdmissionReadings,
         JournalReadings,
         ShipperReadings,
@@ -50,7 +56,10 @@ WIRE = Wire(
         RouteReading,
         TargetReading,
     ],
-    {Histogram: (lambda histogram: (histogram.counts, histogram.sum_us), _histogram)},
+    {
+        Histogram: (lambda histogram: (histogram.counts, histogram.sum_us), _histogram),
+        Money: (lambda money: (money.amount.numerator, money.amount.denominator, money.currency), _money),
+    },
 )
 
 

@@ -14,6 +14,7 @@ from sidecar.app.pages import PAGES, Pages
 from sidecar.app.parts import open_journal, open_limits, shipper_of
 from sidecar.app.readings import LaneReadings
 from sidecar.app.sockets import BACKLOG, adopted
+from sidecar.app.spending import SpendReading
 from sidecar.app.wires import WIRE, unpacked
 from sidecar.core.crossings import Crossing
 from sidecar.core.errors import SidecarError
@@ -68,6 +69,7 @@ class Worker(Front):
         self._books = store if settings.billing.stripe is not None else None
         self._totals = _totals(store)
         self._tell = _teller(self._channel)
+        self._spent = SpendReading(store, self._clock, _caught_up).read
         self._open_peppers()
         await self._open_lane(snapshot, self._pages() if self._books is not None else [])
         self._lane_runner = LaneRunner(self._lane)
@@ -141,6 +143,10 @@ class Worker(Front):
 
     async def _end_shipping(self) -> None:
         await self._shipper.stop(_GONE_S if self._channel.ended else 10.0)
+
+
+async def _caught_up() -> None:
+    """The parent catches up with every worker before it sums a meter."""
 
 
 def _totals(store: LinkStore) -> MeterTotal:

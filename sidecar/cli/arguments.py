@@ -30,6 +30,7 @@ def make_parser() -> argparse.ArgumentParser:
     _add_plan(commands)
     _add_reconcile(commands)
     _add_outbox(_group(commands, "outbox", "usage on its way to the payee: list, retry, carry, drop"))
+    _add_credits(_group(commands, "credits", "prepaid credits: grant, list, revoke, balance"))
     _add_stripe(_group(commands, "stripe", "Stripe: plan, apply, drift of the catalogue; checkout, portal"))
     _add_notify(commands)
     version = commands.add_parser("version", help="print the version")
@@ -73,6 +74,11 @@ def _add_tenants(group: _Commands) -> None:
     change.add_argument("name", metavar="NAME")
     change.add_argument("--plan")
     change.add_argument("--state", help="active, grace, read_only, suspended or closed")
+    terms = _command(group, "tenants terms", "terms", "show or replace a tenant's anchor, time zone and overrides")
+    terms.add_argument("tenant", metavar="NAME")
+    terms.add_argument(
+        "--set", metavar="JSON", help='all of them, such as \'{"time_zone": "Europe/Berlin"}\'; {}: none'
+    )
 
 
 def _add_keys(group: _Commands) -> None:
@@ -188,6 +194,24 @@ def _add_outbox(group: _Commands) -> None:
     for parser in (retry, carry, drop):
         parser.add_argument("row", metavar="ROW", help="its number, as list shows it")
     drop.add_argument("--reason", required=True, help="kept with the row")
+
+
+def _add_credits(group: _Commands) -> None:
+    grant = _command(group, "credits grant", "grant", "give a tenant credits; the same source is granted once")
+    grant.add_argument("tenant", metavar="TENANT")
+    grant.add_argument("--amount", required=True, metavar="MONEY", help='such as "20.00 USD"')
+    grant.add_argument("--source", metavar="ID", help="what for, such as a payment's id (default: a new one)")
+    grant.add_argument("--priority", metavar="N", help="lower ones burn first (100)")
+    grant.add_argument("--expires", metavar="DURATION", help="how long they can be burned, such as 365d (no end)")
+    grant.add_argument("--note", metavar="TEXT", help="kept with the grant")
+    listing = _command(group, "credits list", "list", "list a tenant's grants, ended ones too")
+    listing.add_argument("tenant", metavar="TENANT")
+    _add_page(listing)
+    revoke = _command(group, "credits revoke", "revoke", "end a grant: nothing more is burned of it")
+    revoke.add_argument("tenant", metavar="TENANT")
+    revoke.add_argument("source", metavar="SOURCE")
+    balance = _command(group, "credits balance", "balance", "show what a tenant can still burn")
+    balance.add_argument("tenant", metavar="TENANT")
 
 
 def _add_stripe(group: _Commands) -> None:

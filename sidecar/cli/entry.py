@@ -5,7 +5,7 @@ import os
 import sys
 from collections.abc import Callable, Sequence
 
-from sidecar.cli import billing, commands, explaining, planning, stripe
+from sidecar.cli import billing, commands, credits, explaining, planning, stripe
 from sidecar.cli.arguments import make_parser
 from sidecar.core.errors import ConfigError, SidecarError
 
@@ -19,6 +19,7 @@ _COMMANDS: dict[str, Callable[[argparse.Namespace], int]] = {
     "tenants list": commands.tenants_list,
     "tenants show": commands.tenants_show,
     "tenants set": commands.tenants_set,
+    "tenants terms": credits.terms,
     "keys create": commands.keys_create,
     "keys list": commands.keys_list,
     "keys revoke": commands.keys_revoke,
@@ -36,6 +37,10 @@ _COMMANDS: dict[str, Callable[[argparse.Namespace], int]] = {
     "outbox retry": billing.outbox_retry,
     "outbox carry": billing.outbox_carry,
     "outbox drop": billing.outbox_drop,
+    "credits grant": credits.grant,
+    "credits list": credits.listing,
+    "credits revoke": credits.revoke,
+    "credits balance": credits.balance,
     "stripe plan": stripe.plan,
     "stripe apply": stripe.apply,
     "stripe drift": stripe.drift,

@@ -32,6 +32,9 @@ _READ_ONLY = frozenset({"tenants_list", "tenants_show", "keys_list", "usage", "u
     "desk.outbox_list",
     "explainer.explain",
     "impact",
+    "terms.show",
+    "credits.listing",
+    "credits.balance",
 }
 Result = TypeVar("Result")
 

@@ -35,6 +35,12 @@ _CALLS = {
     "desk.outbox_retry": ("POST", "/api/v1/outbox/{row}/retry"),
     "desk.outbox_carry": ("POST", "/api/v1/outbox/{row}/carry"),
     "desk.outbox_drop": ("POST", "/api/v1/outbox/{row}/drop"),
+    "terms.show": ("GET", "/api/v1/tenants/{tenant}/terms"),
+    "terms.set": ("PUT", "/api/v1/tenants/{tenant}/terms"),
+    "credits.grant": ("POST", "/api/v1/tenants/{tenant}/credits"),
+    "credits.listing": ("GET", "/api/v1/tenants/{tenant}/credits"),
+    "credits.revoke": ("POST", "/api/v1/tenants/{tenant}/credits/revoke"),
+    "credits.balance": ("GET", "/api/v1/tenants/{tenant}/credits/balance"),
 }
 _SLOW = frozenset(
     {"usage_by", "margin", "export", "desk.reconcile", "impact"}

@@ -14,11 +14,13 @@ from sidecar.config.jsonschemas import schemas
 from sidecar.config.loading import Overrides, load
 from sidecar.config.manual import reference
 from sidecar.config.reloading import Configuration
+from sidecar.config.terms import TenantTerms
 
 __all__ = [
     "Change",
     "Configuration",
     "Overrides",
+    "TenantTerms",
     "compare",
     "effective",
     "load",

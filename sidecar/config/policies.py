@@ -10,6 +10,7 @@ from zoneinfo import available_timezones
 from sidecar.config.costs import COSTS
 from sidecar.config.kinds import (
     BOOLEAN,
+    MONEY,
     NAME,
     ScalarKind,
     choice,
@@ -30,7 +31,7 @@ from sidecar.config.routes import TABLES as ROUTE_TABLES
 from sidecar.config.tables import Field, ListOf, MapOf, Record, Table
 from sidecar.core.names import check_tenant_name
 from sidecar.core.periods import PERIODS
-from sidecar.core.policy import LOCAL_SHARE, Concurrency, Limit, Plan, Quota
+from sidecar.core.policy import LOCAL_SHARE, Concurrency, Limit, Plan, Quota, SpendCap
 from sidecar.core.values import AccessState, Anchor, Tenant
 
 SCOPES = ("tenant", "key", "route", "ip")
@@ -86,7 +87,7 @@ _SCOPE = ScalarKind(
     {"type": "string", "pattern": rf"^(tenant|key|route|ip|header:{TOKEN})$"},
 )
 _STATE = ScalarKind(_STATE_WORDS.words, _parse_state, _STATE_WORDS.json, str)
-_ZONE = ScalarKind("a time zone such as Europe/Berlin", _parse_zone)
+ZONE = ScalarKind("a time zone such as Europe/Berlin", _parse_zone)
 _TIME = ScalarKind(
     'a time of day such as "09:30"',
     _parse_time,
@@ -169,6 +170,12 @@ CONCURRENCY = Table(
         _MODE,
     ),
 )
+_PERIOD = Field(
+    "period",
+    choice(*PERIODS, "billing"),
+    "When it starts anew; `billing`: with the tenant's billing period.",
+    required=True,
+)
 QUOTA = Table(
     "quota",
     "At most so much of a meter per period and tenant.",
@@ -177,13 +184,8 @@ QUOTA = Table(
         Field("name", _NAME, "Stands in headers and refusals; unique in its plan.", required=True),
         Field("meter", _METER, "What is counted.", required=True),
         Field("limit", integer(0, MOST), "How much.", required=True),
-        Field(
-            "period",
-            choice(*PERIODS, "billing"),
-            "When it starts anew; `billing`: with the tenant's billing period.",
-            required=True,
-        ),
-        Field("time_zone", _ZONE, "Whose clock and calendar say so; weeks start on Monday.", default="UTC"),
+        _PERIOD,
+        Field("time_zone", ZONE, "Whose clock and calendar say so; weeks start on Monday.", default="UTC"),
         Field(
             "overage",
             choice("block", "allow", "bill"),
@@ -213,6 +215,17 @@ QUOTA = Table(
     ),
     of=Quota,
 )
+SPEND_CAP = Table(
+    "spend_cap",
+    "At most so much money for metered use, per period and tenant. See [credits](credits.md).",
+    SpendCap,
+    (
+        Field("limit", MONEY, "How much, beyond the base fee.", required=True),
+        _PERIOD,
+        Field("time_zone", ZONE, "Whose clock and calendar say so; weeks start on Monday.", default="UTC"),
+        Field("overage", choice("block", "allow"), "Beyond it: answer 402, or let pass."),
+    ),
+)
 PLAN = Table(
     "plan",
     "What a tenant has bought.",
@@ -241,6 +254,12 @@ PLAN = Table(
         ),
         Field(
             "upgrade", text("a URL or a sentence", most=300), "The way out that a refusal shows.", absent="none shown"
+        ),
+        Field("spend_cap", Record(SPEND_CAP), "The most money that its metered use may cost.", absent="none"),
+        Field(
+            "prepaid",
+            BOOLEAN,
+            "Calls that cost something are paid from credits, and need some. See [credits](credits.md).",
         ),
     ),
 )
@@ -275,7 +294,7 @@ TENANT = Table(
             "When its billing periods begin.",
             absent="as its subscription at Stripe has them; without one on the 1st",
         ),
-        Field("time_zone", _ZONE, "Of its billing periods.", absent="UTC"),
+        Field("time_zone", ZONE, "Of its billing periods.", absent="UTC"),
         Field(
             "certificates",
             ListOf(_CERTIFICATE, "names such as [uri:spiffe://example/acme, cn:acme]", least=1, most=100),
@@ -326,6 +345,7 @@ TABLES = (
         LIMIT,
         CONCURRENCY,
         QUOTA,
+        SPEND_CAP,
         *PRICE_TABLES,
         TENANT,
         ANCHOR,

@@ -92,6 +92,11 @@ ROUTE = Table(
         Field("max_body", size(0, 2**50), "Of the request's body; more gets 413.", absent="bounds.max_body"),
         *edges.ROUTE_FIELDS,
         Field("announce", Group(ANNOUNCE), "What replies tell the caller."),
+        Field(
+            "budget",
+            choice("ask", "ignore"),
+            "When credits or a spend cap are used up: refuse calls that cost something, or let them pass all the same.",
+        ),
     ),
 )
 TABLES = (ROUTE, MATCH, ANNOUNCE, *edges.TABLES)

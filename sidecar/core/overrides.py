@@ -4,8 +4,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import TypeVar
 
-from sidecar.core.policy import Concurrency, Limit, Plan, Quota
-from sidecar.core.values import Override, Overrides
+from sidecar.core.policy import Concurrency, Limit, Plan, Quota, SpendCap
+from sidecar.core.values import Override, Overrides, SpendCapOverride
 
 _Policy = TypeVar("_Policy", Limit, Concurrency, Quota)
 
@@ -20,7 +20,15 @@ def overridden(plan: Plan, overrides: Overrides | None) -> Plan:
         limits=_changed(plan.limits, overrides.limits),
         concurrency=_changed(plan.concurrency, overrides.concurrency),
         quotas=_changed(plan.quotas, overrides.quotas),
+        spend_cap=_capped(plan.spend_cap, overrides.spend_cap),
     )
+
+
+def _capped(cap: SpendCap | None, override: SpendCapOverride | None) -> SpendCap | None:
+    if cap is None or override is None:
+        return cap
+    limit, overage = override.limit or cap.limit, override.overage or cap.overage
+    return replace(cap, limit=limit, overage=overage, origin=override.origin)
 
 
 def _changed(policies: Iterable[_Policy], by_name: Mapping[str, Override]) -> tuple[_Policy, ...]:

@@ -13,6 +13,7 @@ from sidecar.core.listening import AccessLogSettings, Tls
 from sidecar.core.money import Money
 from sidecar.core.origin import Origin as Origin
 from sidecar.core.periods import Cycle
+from sidecar.core.spend_cap import SpendCap as SpendCap
 from sidecar.core.upstreams import Upstream
 from sidecar.core.values import Tenant
 
@@ -118,7 +119,8 @@ class Price:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What a tenant has bought. ``test_keys`` names the plan whose limits the tenant's test keys get."""
+    """What a tenant has bought. ``test_keys`` names the plan whose limits the tenant's test keys get. ``prepaid``:
+    calls that cost something need credits."""
 
     name: str
     limits: tuple[Limit, ...] = ()
@@ -129,6 +131,8 @@ class Plan:
     test_keys: str | None = None
     upgrade: str | None = None  # a URL or a sentence shown with a refusal: the way out
     origin: Origin = field(default=Origin(), compare=False)
+    spend_cap: SpendCap | None = None
+    prepaid: bool = False
 
     @property
     def policies(self) -> tuple[Limit | Concurrency | Quota, ...]:
@@ -221,6 +225,7 @@ class Route:
     addresses: AddressRules | None = None  # besides those for all
     announce_latency: bool = False  # X-Request-Latency on replies
     announce_cost: bool = False  # X-Compute-Cost on replies
+    budget: str = "ask"  # or ``ignore``: open whatever credits or a spend cap have left
     origin: Origin = field(default=Origin(), compare=False)
 
 

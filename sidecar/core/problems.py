@@ -48,6 +48,8 @@ _TITLES: dict[str, tuple[int, str]] = {
     "token_invalid": (401, "The token is not valid"),
     "token_expired": (401, "The token has expired"),
     "payment_required": (402, "A payment is due"),
+    "credits_exhausted": (402, "The credits are used up"),
+    "spend_cap_reached": (402, "The spend cap is reached"),
     "address_denied": (403, "Calls from this address are not taken"),
     "tenant_closed": (403, "The account is closed"),
     "tenant_unknown": (403, "The account is not known"),

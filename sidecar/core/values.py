@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 
+from sidecar.core.money import Money
 from sidecar.core.origin import Origin
 
 
@@ -40,12 +41,22 @@ class Override:
 
 
 @dataclass(frozen=True, slots=True)
+class SpendCapOverride:
+    """Another spend cap than the plan's; None: as there."""
+
+    limit: Money | None = None
+    overage: str | None = None
+    origin: Origin = field(default=Origin(), compare=False)
+
+
+@dataclass(frozen=True, slots=True)
 class Overrides:
     """What a tenant has instead of its plan's numbers, by the policies' names; core.overrides applies it."""
 
     limits: Mapping[str, Override] = field(default_factory=dict)
     concurrency: Mapping[str, Override] = field(default_factory=dict)
     quotas: Mapping[str, Override] = field(default_factory=dict)
+    spend_cap: SpendCapOverride | None = None
 
 
 @dataclass(frozen=True, slots=True)

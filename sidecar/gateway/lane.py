@@ -26,13 +26,11 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class LaneReading:
-    """What metrics see of the lane. ``draining``: replies read to their end for clients that have gone. Since the
-    start: ``unbilled`` calls were served without a record, ``unnoted`` ones are missing in the access log."""
+    """What metrics see of the lane."""
 
     connections: int
     draining: int
     unbilled: int
-    unnoted: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +75,6 @@ class Lane:
         self.tunnels: set[Any] = set()  # of Tunnel: at most one per client connection, and those that still flush
         self.tasks: set[asyncio.Task[None]] = set()  # at most one per connection
         self.access: AccessLog | None = None
-        self.unnoted_before = 0  # by the access logs that were in force before
         self.unbilled = 0
         self._mark_ns = rules.snapshot.settings.journal.mark_ns
         self.closing = False
@@ -96,11 +93,6 @@ class Lane:
         if found is None:
             found = self._anonymous[plan] = anonymous_passage(self.admission, plan, self.tallies)
         return found
-
-    @property
-    def unnoted(self) -> int:
-        """Calls that the access log has dropped."""
-        return self.unnoted_before + (0 if self.access is None else self.access.dropped)
 
     def use(self, rules: Rules) -> None:
         """Swaps the rules; requests under way keep theirs."""
@@ -188,4 +180,4 @@ class Lane:
 
     def reading(self) -> LaneReading:
         """For metrics."""
-        return LaneReading(len(self.connections), len(self.abandoned), self.unbilled, self.unnoted)
+        return LaneReading(len(self.connections), len(self.abandoned), self.unbilled)

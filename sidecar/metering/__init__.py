@@ -4,6 +4,7 @@ Everything here is synchronous arithmetic on integers. The hot path calls ``Rout
 and ``Tally.add``; the scrape reads what they left behind.
 """
 
+from sidecar.core.price import currency_of, price_of
 from sidecar.metering.cost import CostModel, Reported
 from sidecar.metering.histogram import Histogram
 from sidecar.metering.margin import (
@@ -19,7 +20,7 @@ from sidecar.metering.margin import (
     revenue,
 )
 from sidecar.metering.meters import RouteMeters, compile_meters
-from sidecar.metering.price import currency_of, price_of
+from sidecar.metering.spending import Burns, Use, burned, spend_state, usable
 from sidecar.metering.tally import (
     NO_ROUTE,
     OTHER,
@@ -40,6 +41,7 @@ __all__ = [
     "REASONS",
     "WATCH_BYTES",
     "Account",
+    "Burns",
     "CostModel",
     "Histogram",
     "MonthPart",
@@ -52,9 +54,11 @@ __all__ = [
     "Tallies",
     "Tally",
     "TallyReading",
+    "Use",
     "Watch",
     "apportion",
     "baseline",
+    "burned",
     "compile_meters",
     "currency_of",
     "format_buffer",
@@ -63,4 +67,6 @@ __all__ = [
     "price_floor",
     "price_of",
     "revenue",
+    "spend_state",
+    "usable",
 ]

@@ -26,7 +26,7 @@ from sidecar.core.clock import NS_PER_US
 from sidecar.core.money import MICROS, format_amount, round_micros
 from sidecar.core.periods import period_bounds
 from sidecar.core.policy import Price
-from sidecar.metering.price import overage_of
+from sidecar.core.price import overage_of
 from sidecar.metering.tally import NO_ROUTE
 
 Key = TypeVar("Key", bound=Hashable)

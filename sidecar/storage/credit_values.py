@@ -8,9 +8,11 @@ from typing import Any
 from sidecar.core.credits import MOST_GRANTS, Book, Grant
 from sidecar.core.crossings import Crossing
 from sidecar.core.errors import Conflict
-from sidecar.core.values import AccessState, Anchor, Override, Overrides, Tenant, Terms
+from sidecar.core.units import parse_money
+from sidecar.core.values import AccessState, Anchor, Override, Overrides, SpendCapOverride, Tenant, Terms
 
 GRANT_COLUMNS = "tenant, source, amount, currency, granted_ns, priority, expires_ns, revoked_ns, note, burned"
+_KINDS = ("limits", "concurrency", "quotas")
 KEEP_CROSSINGS_S = 40 * 86_400  # after their period's end: late usage is long in by then
 # Grants that may be burned after the book's minute (:until). Kept in step with Grant.end.
 OPEN = (
@@ -76,8 +78,11 @@ def terms_text(terms: Terms) -> str | None:
     if terms.overrides is not None:
         told["overrides"] = {
             kind: {name: [one.limit, one.overage] for name, one in getattr(terms.overrides, kind).items()}
-            for kind in Overrides.__dataclass_fields__
+            for kind in _KINDS
         }
+        cap = terms.overrides.spend_cap
+        if cap is not None:
+            told["spend_cap"] = [None if cap.limit is None else str(cap.limit), cap.overage]
     return json.dumps(told) if told else None
 
 
@@ -86,10 +91,13 @@ def terms_of(text: str | None) -> Terms:
     told: dict[str, Any] = {} if text is None else json.loads(text)
     if "anchor" in told:
         told["anchor"] = Anchor(*told["anchor"])
+    cap = told.pop("spend_cap", None)
     if "overrides" in told:
         kinds: Mapping[str, Mapping[str, Sequence[Any]]] = told["overrides"]
         made = {kind: {name: Override(name, *of) for name, of in by_name.items()} for kind, by_name in kinds.items()}
-        told["overrides"] = Overrides(**made)
+        limit, overage = cap or (None, None)
+        own = None if cap is None else SpendCapOverride(None if limit is None else parse_money(limit), overage)
+        told["overrides"] = Overrides(**made, spend_cap=own)
     return Terms(**told)
 
 

@@ -199,7 +199,7 @@ class World:
             upstreams=lambda: (
                 UpstreamReading("api", "http://127.0.0.1:9000", True, 1, 2, 0, "closed", {"connect": 4}),
             ),
-            connections=lambda: Connections(7, 20_000, 3, 4),
+            connections=lambda: Connections(7, 20_000),
             build=lambda: Build("0.1.0", "3.11.7", "abcd"),
             currency=lambda: "USD",
         )

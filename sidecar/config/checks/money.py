@@ -10,10 +10,11 @@ from fractions import Fraction
 from sidecar.config.costs import RATES
 from sidecar.config.reading import Reading, quoted
 from sidecar.core.money import Money, format_amount
-from sidecar.core.policy import Costs, Meter, MeterPrice, Snapshot, Tier
+from sidecar.core.policy import Costs, Meter, MeterPrice, Plan, Price, Snapshot, Tier
 
 MOST_PER_UNIT = 1_000  # for one unit of a meter
 MOST_BASE = 1_000_000  # for one month
+MOST_CAP = 10_000_000  # for a period's metered use: more caps nothing
 LEAST_PER_BILLION = Fraction(1, 100)  # for 10**9 units of a meter: less is a price nobody ever sees
 # What a second of upstream time, one GiB, one call may cost: the factor is what is counted, the number its bound.
 MOST_COST = {
@@ -50,6 +51,10 @@ def check(snapshot: Snapshot, reading: Reading) -> None:
                 _check_step(price.meter, step, reading)
                 if price.meter in snapshot.meters and snapshot.meters[price.meter].stripe_event is not None:
                     _check_decimals(step, price.mode == "package", reading)
+        _check_budgets(snapshot, plan, plan.price, reading)
+    for plan in snapshot.plans.values():
+        if plan.price is None or not plan.price.meters:
+            _check_unpriced(plan, reading)
     for attribute, (counted, most, words) in MOST_COST.items():
         rate = getattr(snapshot.costs, attribute) * counted
         if rate > most * _factor(snapshot.costs.currency):
@@ -58,6 +63,40 @@ def check(snapshot: Snapshot, reading: Reading) -> None:
             reading.blame(snapshot.costs, attribute, message)
     _check_reported(snapshot.costs, first, reading)
     _check_events(snapshot, reading)
+
+
+def _check_unpriced(plan: Plan, reading: Reading) -> None:
+    """Budgets in money need something that costs money."""
+    why = f"counts nothing: the plan {quoted(plan.name)} has no price for any meter; write one under price.meters"
+    if plan.spend_cap is not None:
+        reading.blame(plan.spend_cap, "", why)
+    if plan.prepaid:
+        reading.blame(plan, "prepaid", why)
+
+
+def _check_budgets(snapshot: Snapshot, plan: Plan, price: Price, reading: Reading) -> None:
+    cap = plan.spend_cap
+    if cap is not None:
+        if not cap.limit.amount and cap.overage == "block":
+            message = "a spend cap of nothing refuses every call that costs something; write a larger one"
+            reading.blame(cap, "limit", message)
+        if cap.limit.amount > MOST_CAP * _factor(cap.limit.currency):
+            shown = _shown(cap.limit.amount, cap.limit.currency)
+            reading.blame(cap, "limit", f"{shown} is no cap; write what is meant, {_bound(MOST_CAP, cap.limit)}")
+    for part in price.meters if plan.prepaid else ():
+        if part.mode == "volume":
+            message = (
+                f"with prepaid a price may not fall again, and with mode: volume that of {quoted(part.meter)} falls "
+                "when a cheaper tier is reached; write mode: graduated"
+            )
+            reading.blame(part, "", message)
+        meter = snapshot.meters.get(part.meter)
+        if meter is not None and meter.stripe_event is not None:
+            message = (
+                f"{quoted(part.meter)} would be paid twice: from credits and, as the event "
+                f"{quoted(meter.stripe_event)}, at Stripe; remove prepaid or price a meter without stripe_event"
+            )
+            reading.blame(plan, "prepaid", message)
 
 
 def _check_events(snapshot: Snapshot, reading: Reading) -> None:
@@ -115,6 +154,8 @@ def _check_decimals(step: MeterPrice | Tier, package: bool, reading: Reading) ->
 
 def _amounts(snapshot: Snapshot) -> Iterator[tuple[object, str, Money]]:
     for plan in snapshot.plans.values():
+        if plan.spend_cap is not None:
+            yield plan.spend_cap, "limit", plan.spend_cap.limit
         if plan.price is not None:
             yield plan.price, "base", plan.price.base
             for price in plan.price.meters:

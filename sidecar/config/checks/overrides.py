@@ -13,6 +13,9 @@ def check(snapshot: Snapshot, reading: Reading) -> None:
         if tenant.overrides is not None and plan is not None:
             for override, message in faults(plan, tenant.overrides):
                 reading.blame(override, "", message)
+            message = cap_fault(plan, tenant.overrides)
+            if message:
+                reading.blame(tenant.overrides.spend_cap, "", message)
 
 
 def faults(plan: Plan, overrides: Overrides) -> Iterable[tuple[Override, str]]:
@@ -31,6 +34,19 @@ def faults(plan: Plan, overrides: Overrides) -> Iterable[tuple[Override, str]]:
             message = _senseless(known[override.name], override)
             if message:
                 yield override, message
+
+
+def cap_fault(plan: Plan, overrides: Overrides) -> str:
+    """What is wrong with the override of the spend cap; empty: nothing."""
+    cap = overrides.spend_cap
+    if cap is None:
+        return ""
+    if plan.spend_cap is None:
+        return f"the plan {quoted(plan.name)} has no spend cap"
+    known, given = plan.spend_cap.limit, cap.limit
+    if given is not None and given.currency != known.currency:
+        return f"{given} mixes currencies, the plan's spend cap is in {known.currency}"
+    return ""
 
 
 def _senseless(policy: Limit | Concurrency | Quota, override: Override) -> str:

@@ -1,8 +1,9 @@
 """The ports that a worker has of its parent: the adapters at the worker's end of the link."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from sidecar.core.accounts import Account
+from sidecar.core.credits import Book, Grant
 from sidecar.core.leases import Answer, Ask
 from sidecar.core.ports import Position
 from sidecar.core.values import ApiKey, Tenant
@@ -54,6 +55,15 @@ class LinkStore:
     async def meter_total(self, tenant: str, meter: str, *, since_us: int, until_us: int, sandbox: bool) -> int:
         """With what every worker has in its journal."""
         return int(await self._channel.call("meter_total", tenant, meter, since_us, until_us, sandbox, timeout_s=30.0))
+
+    async def credit(self, tenant: str) -> tuple[Book | None, list[Grant]]:
+        """As of CreditStore (core.credit_store)."""
+        book, grants = await self._channel.call("credit", tenant)
+        return book, list(grants)
+
+    async def settle_credits(self, book: Book, burned: Mapping[str, int], *, if_until: int | None) -> bool:
+        """As of CreditStore."""
+        return bool(await self._channel.call("settle_credits", book, dict(burned), if_until))
 
     async def position(self) -> Position:
         found: Position = await self._channel.call("position")

@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 
 from sidecar.core.money import Money
 from sidecar.core.policy import MeterPrice, Price, Tier
+from sidecar.core.price import overage_of
 from sidecar.metering import price_of
-from sidecar.metering.price import overage_of
 
 
 def usd(amount: str) -> Money:
