@@ -1,10 +1,12 @@
 """The tables of how clients are met at the door."""
 
+from pathlib import Path
 from typing import Any
 
 from sidecar.config.kinds import BOOLEAN, ScalarKind, choice, integer, text
-from sidecar.config.reading import Scalar
+from sidecar.config.reading import INVALID, Reading, Scalar
 from sidecar.config.tables import Field, Table
+from sidecar.config.tree import Node
 from sidecar.core.listening import AccessLogSettings, Tls
 
 _PATH = text("a path of a file", most=1000)
@@ -18,7 +20,17 @@ def _parse_log(scalar: Scalar) -> str:
     return "-" if scalar.text == "-" else _parse_file(scalar)
 
 
-PEM_FILE = ScalarKind(_PATH.words, _parse_file, _PATH.json)
+class _Watched(ScalarKind):
+    """A path whose file belongs to the configuration: when it changes, it is looked at again."""
+
+    def read(self, node: Node, path: str, reading: Reading) -> Any:
+        value = super().read(node, path, reading)
+        if value is not INVALID:
+            reading.see(Path(value))
+        return value
+
+
+PEM_FILE = _Watched(_PATH.words, _parse_file, _PATH.json)
 _LOG = ScalarKind("a path of a file, or -", _parse_log, _PATH.json)
 
 

@@ -33,10 +33,6 @@ class Configuration:
         reading = Reading(self._environ, main=str(self._path or DEFAULT_FILE))
         try:
             snapshot = read_snapshot(self._path, self._overrides, reading)
-            tls = snapshot.settings.tls
-            files = () if tls is None else (tls.certificate, tls.key)
-            for file in (*files, *(file for to in snapshot.upstreams.values() if to.tls for file in to.tls.files)):
-                reading.see(Path(file))
         finally:
             self._seen = self._looked = reading.seen
         if current is not None:

@@ -4,12 +4,13 @@ Bounds: ``max_connections`` per target; ``max_waiting`` requests wait for one pe
 """
 
 import asyncio
+import ssl
 from collections import deque
 from random import Random
 
 from sidecar.core.clock import Clock
 from sidecar.core.errors import UpstreamError
-from sidecar.core.upstreams import Upstream
+from sidecar.core.upstreams import Upstream, UpstreamTls
 from sidecar.upstream.balancing import Draw, Lots, is_lighter
 from sidecar.upstream.budget import RetryBudget
 from sidecar.upstream.connection import UpstreamConnection
@@ -22,7 +23,19 @@ class UpstreamPool:
     ``private``: lower-case names of reply fields that are for us and do not cross. ``draw``: chance, for tests.
     """
 
-    __slots__ = ("_draw", "_lots", "_single", "_up", "_waiters", "budget", "closing", "private", "targets", "upstream")
+    __slots__ = (
+        "_draw",
+        "_lots",
+        "_single",
+        "_up",
+        "_waiters",
+        "budget",
+        "closing",
+        "private",
+        "targets",
+        "tls",
+        "upstream",
+    )
 
     def __init__(
         self, upstream: Upstream, clock: Clock, private: frozenset[bytes] = frozenset(), draw: Draw | None = None
@@ -33,6 +46,9 @@ class UpstreamPool:
         self.budget = RetryBudget(upstream.retries, clock)
         self._waiters: deque[asyncio.Future[UpstreamConnection | None]] = deque()
         self.closing = False
+        https = any(target.scheme == "https" for target in upstream.targets)
+        # One for all targets: reading the system's authorities takes 20 ms.
+        self.tls: ssl.SSLContext | None = (upstream.tls or UpstreamTls()).context() if https else None
         self.targets = [TargetPool(self, target, clock) for target in upstream.targets]
         self._single: TargetPool | None = None
         self._up: list[TargetPool] = []

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final
 
 from sidecar.core.clock import Clock
 from sidecar.core.errors import UpstreamError
-from sidecar.core.upstreams import Target, UpstreamTls
+from sidecar.core.upstreams import Target
 from sidecar.http1 import ReplyMemory
 from sidecar.upstream.addresses import Addresses
 from sidecar.upstream.breaker import BreakerState
@@ -71,9 +71,9 @@ class TargetPool:
         self.authority = (pool.upstream.host or target.authority).encode()
         self._clock = clock
         self._memory = ReplyMemory()
-        tls = (pool.upstream.tls or UpstreamTls()) if target.scheme == "https" else None
-        self.tls: ssl.SSLContext | None = None if tls is None else tls.context()
-        self.server_name: str | None = None if tls is None else tls.server_name or target.host
+        name = None if pool.upstream.tls is None else pool.upstream.tls.server_name
+        self.tls: ssl.SSLContext | None = pool.tls if target.scheme == "https" else None
+        self.server_name: str | None = None if self.tls is None else name or target.host
         self.addresses = Addresses(target, pool.upstream, clock)
         self.breaker = BreakerState(pool.upstream.breaker, clock)
         self.healthy = True

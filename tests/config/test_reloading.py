@@ -8,6 +8,7 @@ from sidecar.config import Configuration, Overrides
 from sidecar.config.reloading import RELOADED
 from sidecar.core.errors import ConfigError
 from sidecar.core.policy import Settings
+from tests.certify import Authority
 
 MAIN = "upstreams: {api: {targets: ['http://127.0.0.1:9000']}}\npolicies: rules/\n"
 BILLED = "billing: {cloud_events: {url: 'https://bills.example/events', token: '${TOKEN}'}}\n"
@@ -65,3 +66,28 @@ def test_a_file_that_was_refused_is_not_tried_until_it_changes(tmp_path: Path) -
 
 def test_what_is_reloaded_are_settings() -> None:
     assert set(Settings.__dataclass_fields__) > RELOADED
+
+
+def test_a_pair_that_was_refused_is_looked_at_again_when_it_changes(tmp_path: Path) -> None:
+    """Certificate and key are two files: the watch may meet the one without the other, of listeners and upstreams."""
+    authority = Authority(tmp_path)
+    authority.sign("own")
+    main = (
+        "tls: {certificate: own.pem, key: own.key, client_ca: ca.pem}\n"
+        'upstreams: {api: {targets: ["https://127.0.0.1:9"], tls: {certificate: own.pem, key: own.key, ca: ca.pem}}}\n'
+        "policies: rules/\n"
+    )
+    configuration = made(tmp_path, main, METERS.replace("EVENT", "calls"))
+    first = configuration.load()
+    key = (tmp_path / "own.key").read_bytes()
+    authority.sign("own")
+    new = (tmp_path / "own.key").read_bytes()
+    (tmp_path / "own.key").write_bytes(key)
+    assert [configuration.settled(), configuration.settled()] == [False, True]
+    with pytest.raises(ConfigError, match="is not that of the certificate"):
+        configuration.load(first)
+    (tmp_path / "own.key").write_bytes(new)
+    assert [configuration.settled(), configuration.settled()] == [False, True]
+    configuration.load(first)
+    Authority(tmp_path)
+    assert [configuration.settled(), configuration.settled()] == [False, True]
