@@ -62,7 +62,7 @@ chaos: $(VENV)/.dev
 reloads: $(VENV)/.dev
 	$(BIN)/python -m pytest -m chaos tests/e2e/test_reloads.py
 
-# FUZZ="--inputs 1000 --seed 7 replies" for fewer, the same again, or one side; what fails is kept in tests/fuzz/corpus.
+# FUZZ="--inputs 1000 --seed 7 --lane 100" for fewer, the same again, all of the lane; what fails is kept in tests/fuzz/corpus.
 fuzz: $(VENV)/.dev
 	nice -n 19 $(BIN)/python -m tests.fuzz $(FUZZ)
 

@@ -53,7 +53,7 @@ class LaneServer:
         except TimeoutError:
             pass
         for tunnel in list(lane.tunnels):
-            tunnel.end()
+            tunnel.go_away()
         for connection in list(lane.connections):
             connection.transport.abort()
         for exchange in list(lane.abandoned):

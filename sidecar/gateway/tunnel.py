@@ -1,8 +1,8 @@
 """A WebSocket after its 101: bytes both ways (http.md 1.15; RFC 9110, 7.8; RFC 6455), counted and never changed.
 
 Held: what each transport's write buffer takes before it pauses the other side. Ends when the upstream closes, when the
-client's connection is lost, when both are silent for ``timeouts.tunnel``, when the caller's key ends, or at shutdown;
-the usage record is journalled before the client's side is closed.
+client's connection is lost, when both are silent for ``timeouts.tunnel``, when the caller may no longer, or at
+shutdown; the usage record is journalled before the client's side is closed.
 """
 
 import asyncio
@@ -10,8 +10,10 @@ from typing import TYPE_CHECKING, Final
 
 from sidecar.core.clock import NS_PER_S
 from sidecar.core.errors import StoreError, Unauthenticated
+from sidecar.core.values import AccessState
+from sidecar.gateway.accounts import Account
 from sidecar.gateway.rules import RoutePlan
-from sidecar.http1 import MessageCounter
+from sidecar.http1 import MessageCounter, close_frame
 from sidecar.identity import Found
 from sidecar.upstream import UpstreamConnection
 
@@ -21,15 +23,19 @@ if TYPE_CHECKING:
     from sidecar.gateway.relay import Relay
 
 _FLUSH_NS: Final = 30 * NS_PER_S  # how long the upstream may take to read the last bytes
-_CHECK_NS: Final = 5 * NS_PER_S  # a key that was revoked ends its tunnels this much later than its other calls
+_CHECK_NS: Final = NS_PER_S  # a caller who may no longer loses the tunnels this much later than other calls
+_REST_NS: Final = 2 * NS_PER_S  # how long the rest of a frame may take, so that a close can stand behind it
+_POLICY: Final = 1008  # RFC 6455, 7.4.1
+_GOING_AWAY: Final = 1001
 _ENDED: Final = frozenset({"key_revoked", "key_expired", "key_unknown", "tenant_unknown"})  # a token only expires
+_BARRED: Final = {AccessState.SUSPENDED: b"tenant_suspended", AccessState.CLOSED: b"tenant_closed"}
 
 
 class Side(asyncio.Protocol):
     """One end's protocol while the tunnel stands; ``other`` is the end that its bytes go to."""
 
     def __init__(
-        self, tunnel: "Tunnel", owner: asyncio.Protocol, transport: asyncio.Transport, *, stalled: bool, count: bool
+        self, tunnel: "Tunnel", owner: asyncio.Protocol, transport: asyncio.Transport, *, stalled: bool, frames: bool
     ) -> None:
         self.transport = transport
         self.stalled = stalled  # takes no more bytes for now
@@ -40,15 +46,22 @@ class Side(asyncio.Protocol):
         self.other = self  # until begin
         self._tunnel = tunnel
         self._owner = owner
-        self._counter = MessageCounter() if count else None
+        self.frames = MessageCounter() if frames else None
 
     def data_received(self, data: bytes) -> None:
         if self._tunnel.over:
             return
+        if self._tunnel.barred:
+            self._tunnel.rest_of_frame(self, data)
+        else:
+            self.take(data)
+
+    def take(self, data: bytes) -> None:
+        """Counts and passes on."""
         self.moved = True
         self.size += len(data)
-        if self._counter is not None:
-            self.messages += self._counter.feed(data)
+        if self.frames is not None:
+            self.messages += self.frames.feed(data)
         self.other.transport.write(data)
 
     def eof_received(self) -> bool:
@@ -74,7 +87,10 @@ class Side(asyncio.Protocol):
 
 
 class Tunnel:
-    """The two sides of one call's WebSocket. ``over``: recorded, and nothing more is passed on."""
+    """The two sides of one call's WebSocket. ``over``: recorded, and nothing more is passed on.
+
+    The upstream's frames are followed, so that a close of ours never stands in the middle of one of theirs.
+    """
 
     def __init__(
         self,
@@ -86,11 +102,13 @@ class Tunnel:
     ) -> None:
         count = plan.meters.counts_messages
         self.over = False
+        self.barred = b""  # why the caller may no longer, while the rest of a frame is waited for
+        self._barred_ns = 0
         self._lane = lane
         self._call = call
         self._client = client
-        self._near = Side(self, client, client.transport, stalled=client.stalled, count=count)
-        self._far = Side(self, connection, connection.transport, stalled=connection.stalled, count=count)
+        self._near = Side(self, client, client.transport, stalled=client.stalled, frames=count)
+        self._far = Side(self, connection, connection.transport, stalled=connection.stalled, frames=True)
         self._near.other, self._far.other = self._far, self._near
         self._silence_ns = plan.pool.upstream.tunnel_timeout_ns
         self._rest_ns = min(plan.pool.upstream.idle_timeout_ns, self._silence_ns)
@@ -148,11 +166,54 @@ class Tunnel:
         elif now_ns - self._since_ns >= self._silence_ns:
             self.end()
             return
+        if self.barred:
+            if now_ns - self._barred_ns >= _REST_NS:
+                self.end()
+            return
         found = self._call.found
         if found is not None and now_ns - self._checked_ns >= _CHECK_NS:
             self._checked_ns = now_ns
-            if self._lane.resolver.cached(found.secret) is None:
+            account = self._lane.resolver.cached(found.secret)
+            if account is None:
                 self._lane.spawn(self._check(found))
+            else:
+                self._judge(account)
+
+    def bar(self, why: bytes) -> None:
+        """The caller may no longer: nothing more goes up, and behind the frame under way the client is told."""
+        if self.over or self.barred:
+            return
+        self.barred = why
+        self._barred_ns = self._lane.monotonic_ns()
+        self.rest_of_frame(self._far, b"")
+
+    def rest_of_frame(self, side: Side, data: bytes) -> None:
+        """What still comes while barred: of the upstream's up to the end of its frame, of the client's nothing."""
+        far, at = self._far, 0
+        if side is not far:
+            return
+        assert far.frames is not None
+        while (step := far.frames.step) and at < len(data):
+            far.take(data[at : at + step])
+            at += step
+        if not step:
+            self._leave(_POLICY, self.barred)
+
+    def go_away(self) -> None:
+        """The process ends."""
+        if not self.over and self._far.frames is not None and not self._far.frames.step:
+            self._leave(_GOING_AWAY, b"")
+        self.end()
+
+    def _leave(self, code: int, reason: bytes) -> None:
+        if not self._near.lost:
+            self._near.transport.write(close_frame(code, reason))
+        self.end()
+
+    def _judge(self, account: Account) -> None:
+        why = _BARRED.get(account.principal.state)
+        if why is not None:
+            self.bar(why)
 
     def end(self) -> None:
         """Records the call, then closes both sides; what is on its way to them still goes out."""
@@ -185,10 +246,10 @@ class Tunnel:
 
     async def _check(self, found: Found) -> None:
         try:
-            await self._lane.resolver.resolve(found, self._client.peer.ip)
+            self._judge(await self._lane.resolver.resolve(found, self._client.peer.ip))
         except Unauthenticated as error:
             if error.reason in _ENDED:
-                self.end()
+                self.bar(error.reason.encode())
         except StoreError:
             pass  # asked again at the next check
 

@@ -5,7 +5,7 @@ a transfer coding); this room refuses what llhttp lets through and decides what 
 """
 
 from sidecar.http1.chunks import BadChunks, ChunkReader
-from sidecar.http1.frames import MessageCounter
+from sidecar.http1.frames import MessageCounter, close_frame
 from sidecar.http1.paths import PathMeaning, read_path
 from sidecar.http1.reply import ReplyHead, ReplyMemory, read_reply, switches_to_websocket, trailer_lines
 from sidecar.http1.request import Field, Malformed, RequestHead, RequestReader
@@ -23,6 +23,7 @@ __all__ = [
     "RequestHead",
     "RequestReader",
     "chunk",
+    "close_frame",
     "head_bytes",
     "problem_reply",
     "read_path",

@@ -1,4 +1,4 @@
-"""WebSocket messages counted as their frames go by (RFC 6455, 5.2): nothing is held, unmasked or changed."""
+"""WebSocket frames as they go by (RFC 6455, 5.2): messages are counted, nothing is held, unmasked or changed."""
 
 from typing import Final
 
@@ -8,6 +8,11 @@ _CONTROL: Final = 8
 _FIN: Final = 0x80
 _MASKED: Final = 0x80
 _LONGEST: Final = (1 << 63) - 1
+
+
+def close_frame(code: int, reason: bytes) -> bytes:
+    """An unmasked close, as a server sends it (RFC 6455, 5.5.1); ``reason`` has at most 123 bytes."""
+    return bytes((0x88, 2 + len(reason))) + code.to_bytes(2, "big") + reason
 
 
 class MessageCounter:
@@ -45,6 +50,13 @@ class MessageCounter:
                 self._completes = False
                 complete += 1
         return complete
+
+    @property
+    def step(self) -> int:
+        """Bytes that may follow and surely belong to the frame under way; 0 between two frames."""
+        if self._left:
+            return self._left
+        return self._need - len(self._head) if self._head else 0
 
     def _head_read(self) -> bool:
         """``_need`` bytes of a head are here; whether they are all of it."""

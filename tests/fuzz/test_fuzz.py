@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from tests.fuzz.checking import ASKS, check_reply, check_requests, one
 from tests.fuzz.generating import REPLIES, REQUESTS, some_reply, some_requests
 from tests.fuzz.memory import MemoryLane
+from tests.fuzz.parsing import parse_replies, parse_requests
 from tests.fuzz.running import memory_lane
 
 CORPUS = Path(__file__).parent / "corpus"
@@ -54,6 +55,18 @@ def test_new_inputs(lane: MemoryLane, kind: str) -> None:
     def check(seed: int) -> None:
         rng = Random(seed)
         one(lane, rng, kind, some_requests(rng) if kind == "requests" else some_reply(rng))
+
+    check()
+
+
+@pytest.mark.parametrize("kind", ["requests", "replies"])
+def test_what_is_read_does_not_depend_on_how_it_is_cut(kind: str) -> None:
+    @settings(max_examples=400, deadline=None)
+    @given(st.integers(0, 1 << 32))
+    def check(seed: int) -> None:
+        rng = Random(seed)
+        data = some_requests(rng) if kind == "requests" else some_reply(rng)
+        (parse_requests if kind == "requests" else parse_replies)(rng, data)
 
     check()
 
