@@ -1,4 +1,5 @@
-"""Usage as CloudEvents over HTTP (structured mode, JSON), for receivers that add up values by type and subject."""
+"""Usage as CloudEvents over HTTP (structured mode, JSON), for receivers that add up values by type and subject; and
+as Lago's own API takes it."""
 
 import json
 from collections.abc import Mapping
@@ -13,6 +14,7 @@ from sidecar.core.clock import NS_PER_S
 
 MOST_REPLY = 64 * 1024  # bytes of a reply that are read
 MOST_TEXT = 500
+_TYPES = {"cloudevents": "application/cloudevents+json; charset=UTF-8", "lago": "application/json"}
 # What receivers say to an id that they have already, beside 409 (CloudEvents: source and id together are unique).
 _KNOWN = ("already_exist", "already exists", "duplicate")
 
@@ -33,9 +35,7 @@ class CloudEvents:
                 "rejected", code="hourly", message="the receiver adds events: an hour's newest total would count again"
             )
         try:
-            async with self._open().post(
-                self._settings.url, data=event_of(row, self._settings.source), allow_redirects=False
-            ) as reply:
+            async with self._open().post(self._settings.url, data=self._body(row), allow_redirects=False) as reply:
                 body = b""
                 async for chunk in reply.content.iter_any():
                     body += chunk
@@ -54,12 +54,15 @@ class CloudEvents:
 
     def _open(self) -> aiohttp.ClientSession:
         if self._session is None:
-            headers = {"Content-Type": "application/cloudevents+json; charset=UTF-8"}
+            headers = {"Content-Type": _TYPES[self._settings.format]}
             if self._settings.token is not None:
                 headers["Authorization"] = f"Bearer {self._settings.token}"
             timeout = aiohttp.ClientTimeout(total=self._settings.timeout_ns / NS_PER_S)
             self._session = aiohttp.ClientSession(headers=headers, timeout=timeout)
         return self._session
+
+    def _body(self, row: OutboxRow) -> bytes:
+        return lago_event(row) if self._settings.format == "lago" else event_of(row, self._settings.source)
 
     def _outcome(self, status: int, headers: Mapping[str, str], body: str) -> Outcome:
         return Outcome(
@@ -91,6 +94,19 @@ def event_of(row: OutboxRow, source: str) -> bytes:
         "data": {"value": str(row.value)},
     }
     return json.dumps(event, separators=(",", ":")).encode()
+
+
+def lago_event(row: OutboxRow) -> bytes:
+    """As POST /api/v1/events of Lago takes it: the tenant is the subscription's external id, the event's name the
+    billable metric's code, its value the property ``value`` (getlago.com/docs, "Send usage event")."""
+    event = {
+        "transaction_id": row.identifier,
+        "external_subscription_id": row.customer,
+        "code": row.event_name,
+        "timestamp": row.timestamp_s,
+        "properties": {"value": str(row.value)},
+    }
+    return json.dumps({"event": event}, separators=(",", ":")).encode()
 
 
 def _kind(status: int, body: str) -> str:

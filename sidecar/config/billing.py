@@ -148,6 +148,11 @@ CLOUD_EVENTS = Table(
         ),
         Field("token", SecretKind(8), "Sent as `Authorization: Bearer`.", absent="not sent"),
         Field(
+            "format",
+            choice("cloudevents", "lago"),
+            "How an event is written; `lago`: as `POST /api/v1/events` of Lago takes it.",
+        ),
+        Field(
             "source", text("a source", r"[!-~]{1,100}", hint="a word or an address", most=100), "The events' source."
         ),
         Field("rate", integer(1, 10_000), "Events per second, at most."),

@@ -23,13 +23,15 @@ class StripeSettings:
 
 @dataclass(frozen=True, slots=True)
 class CloudEventsSink:
-    """Takes usage as CloudEvents over HTTP instead of Stripe's meters (OpenMeter and others)."""
+    """Takes usage as CloudEvents over HTTP instead of Stripe's meters (OpenMeter and others). ``format``:
+    ``cloudevents``, or ``lago`` for the form of Lago's own API."""
 
     url: str
     token: str | None = field(default=None, repr=False)
     source: str = "sidecar"
     rate: int = 100
     timeout_ns: int = 20_000_000_000
+    format: str = "cloudevents"
 
 
 @dataclass(frozen=True, slots=True)

@@ -49,6 +49,24 @@ async def test_an_event_in_structured_mode(receiver: Peer, sink: CloudEvents) ->
     }
 
 
+async def test_an_event_as_lago_takes_it(receiver: Peer) -> None:
+    """getlago.com/docs, "Send usage event"; the answer to one that it has is "value_already_exist"."""
+    sink = CloudEvents(CloudEventsSink(f"{receiver.url}/api/v1/events", TOKEN, format="lago"))
+    assert (await sink.send(row(value=10**17 + 1))).kind == "accepted"
+    await sink.close()
+    (asked,) = receiver.asked
+    assert asked.fields["content-type"] == "application/json"
+    assert json.loads(asked.body) == {
+        "event": {
+            "transaction_id": "abcd2345:0a1b2c3d:cus_1:29000001",
+            "external_subscription_id": "cus_1",
+            "code": "api_tokens",
+            "timestamp": 29_000_001 * 60 + 30,
+            "properties": {"value": "100000000000000001"},
+        }
+    }
+
+
 @pytest.mark.parametrize(
     ("answer", "kind", "code"),
     [
