@@ -75,3 +75,24 @@ def test_thirds_are_refused_only_where_stripe_has_to_hold_them(tmp_path: Path) -
         read(tmp_path, "meters: {m: {count: requests, stripe_event: e}}\n" + thirds)
     packages = thirds.replace("per: 3", "mode: package, per: 3")
     assert read(tmp_path, "meters: {m: {count: requests, stripe_event: e}}\n" + packages).plans
+
+
+@pytest.mark.parametrize(
+    ("amount", "fault"),
+    [
+        ("2.50 USD", ""),
+        ("2500000.00 USD", "one of .tokens. would cost 2,500,000.00 USD"),
+        ("0.000000000001 USD", "a billion of .tokens. would cost 0.001 USD in all"),
+    ],
+)
+def test_a_price_a_million_times_off_is_a_fault(tmp_path: Path, amount: str, fault: str) -> None:
+    """BerriAI/litellm#20615: too dear or too cheap by a million, before any credits are burned by it."""
+    text = (
+        "meters: {tokens: {from: response.json, path: $.usage.total_tokens}}\n"
+        f"plans: {{pro: {{prepaid: true, price: {{meters: {{tokens: {{amount: '{amount}'}}}}}}}}}}\n"
+    )
+    if not fault:
+        assert read(tmp_path, text).plans["pro"].prepaid
+        return
+    with pytest.raises(ConfigError, match=fault):
+        read(tmp_path, text)
