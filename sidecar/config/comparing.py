@@ -100,14 +100,15 @@ def _effect(kind: str, old: Values, new: Values) -> str:
         return ""
     said = []
     modes = old.get("mode"), new.get("mode")
+    anew = old.get("scope") != new.get("scope") or (kind == "quota" and old.get("meter") != new.get("meter"))
     if modes == ("shadow", "enforce"):
-        said.append("enforced from then on, with what it has counted")
+        said.append("enforced from then on" if anew else "enforced from then on, with what it has counted")
     elif modes == ("enforce", "shadow"):
         said.append("no longer enforced")
     overage = new.get("overage")
     if overage != old.get("overage"):
         said.append("calls beyond it are refused" if overage == "block" else "calls beyond it pass")
-    if old.get("scope") != new.get("scope") or (kind == "quota" and old.get("meter") != new.get("meter")):
+    if anew:
         said.append("its counters start anew")
     else:
         said.append(_tighter(kind, old, new))

@@ -42,6 +42,15 @@ def test_what_a_changed_limit_means(tmp_path: Path, after: str, effect: str) -> 
     assert back.fields == {name: pair[::-1] for name, pair in change.fields.items()}
 
 
+def test_a_trial_that_is_enforced_with_another_scope_starts_anew(tmp_path: Path) -> None:
+    trial = "{name: a, limit: 10, window: 1m, scope: [tenant], mode: shadow}"
+    (change,) = compare(policy_set(policies(tmp_path, trial)), policy_set(policies(tmp_path, BASE)))
+    assert change.effect == "enforced from then on, with what it has counted"
+    wider = policy_set(policies(tmp_path, "{name: a, limit: 10, window: 1m, scope: [key]}"))
+    (change,) = compare(policy_set(policies(tmp_path, trial)), wider)
+    assert change.effect == "enforced from then on; its counters start anew"
+
+
 def test_features_that_go_say_what_becomes_of_routes(tmp_path: Path) -> None:
     old = policy_set(policies(tmp_path, BASE, ", features: [export, report]"))
     new = policy_set(policies(tmp_path, BASE, ", features: [report]"))

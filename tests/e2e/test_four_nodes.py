@@ -192,8 +192,9 @@ def test_the_store_sees_at_most_one_operation_in_twenty_requests(tmp_path: Path)
 
 @pytest.mark.chaos
 def test_twelve_thousand_a_minute_by_four_nodes_for_three_minutes(tmp_path: Path) -> None:
-    """All of it at once, in windows of a minute: half more than the limit is wanted all the time."""
+    """In windows of a minute, half more than the limit is wanted all the time. At a fifth of 60,000 a minute, and near
+    the limit most of the time, a request's part of the calls is larger."""
     with fleet(tmp_path, 12_000, 60) as four:
         load = four.run(300, 190)
         judge(load, four.upstream.arrived, 12_000, 60)
-        assert four.operations() <= 0.05 * sum(load.statuses.values())
+        assert four.operations() <= 0.1 * sum(load.statuses.values())
