@@ -2,6 +2,9 @@
 
 import asyncio
 import signal
+from contextlib import suppress
+
+import psutil
 
 from tests.chaos.fault import Fault
 from tests.chaos.stage import Stage
@@ -28,6 +31,17 @@ async def kill_at_start(stage: Stage) -> dict[str, int]:
         await stage.kill()
     await stage.start()
     return faults
+
+
+async def kill_worker(stage: Stage) -> dict[str, int]:
+    """kill -9 of one of several workers; the parent ships its journal and starts another."""
+    crew = stage.sidecar.workers()
+    if not crew:
+        return {}
+    stage.load.book.killed()
+    with suppress(psutil.NoSuchProcess):  # the parent saw it end in this moment
+        stage.rng.choice(crew).kill()
+    return {"worker kill": 1}
 
 
 async def term(stage: Stage) -> dict[str, int]:
@@ -86,6 +100,10 @@ async def disk_full_and_kill(stage: Stage) -> dict[str, int]:
     return {"disk full": 1, "kill": 1}
 
 
+def _has_workers(stage: Stage) -> bool:
+    return stage.plan.workers > 1
+
+
 def _has_disk(stage: Stage) -> bool:
     return stage.disk is not None
 
@@ -93,6 +111,7 @@ def _has_disk(stage: Stage) -> bool:
 FAULTS = (
     Fault("kill", 10, kill),
     Fault("kill_at_start", 4, kill_at_start),
+    Fault("kill_worker", 10, kill_worker, _has_workers),
     Fault("term", 1, term),
     Fault("term_and_kill", 2, term_and_kill),
     Fault("stop", 2, stop),

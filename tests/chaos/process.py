@@ -10,6 +10,8 @@ import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+import psutil
+
 COMMAND = (str(Path(sys.executable).with_name("sidecar")),)
 ROOT = Path(__file__).parents[2]
 _READY = re.compile(rb"^sidecar: listening on ")
@@ -45,6 +47,13 @@ class SidecarProcess:
         """While it runs."""
         process = self._process
         return process.pid if process is not None and process.poll() is None else None
+
+    def workers(self) -> list[psutil.Process]:
+        """The parent's children, where there are several workers."""
+        try:
+            return psutil.Process(self.pid).children() if self.pid is not None else []
+        except psutil.NoSuchProcess:
+            return []
 
     def launch(self) -> None:
         """Starts the process and does not wait for it."""

@@ -95,7 +95,8 @@ class Run:
             store = self._stores[number % len(self._stores)]()
             durability = self._durability[0] if number == 0 else self._rng.choice(self._durability)
             shared = redis.installed() and (self._redis or number % 3 != 0)  # so that each store gets both
-            plan = Plan(durability=durability, real_disk=durability != "process", shared=shared)
+            workers = 2 if "kill_worker" in self._only or number % 4 >= 2 else 1
+            plan = Plan(durability, real_disk=durability != "process", shared=shared, workers=workers)
             await self._book(number, store, plan)
             number += 1
         return self.summary
@@ -106,8 +107,8 @@ class Run:
 
     async def _book(self, number: int, store: Store, plan: Plan) -> None:
         summary = self.summary
-        shared = "-redis" if plan.shared else ""
-        folder = self._folder / f"{number:02d}-{store.name}{shared}-{plan.durability}"
+        parts = f"{'-redis' * plan.shared}{'-workers' * (plan.workers > 1)}"
+        folder = self._folder / f"{number:02d}-{store.name}{parts}-{plan.durability}"
         folder.mkdir(parents=True)
         stage = Stage(folder, store, plan, self._rng)
         if stage.disk is not None:

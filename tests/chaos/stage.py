@@ -57,6 +57,7 @@ policies: policies/
 upstreams: {{api: {{targets: ["http://127.0.0.1:{upstream}"]}}}}
 drain: 1s
 journal: {{durability: {durability}, segment: 256KiB, max: 16MiB, ballast: 1MiB, mark: 1s}}
+workers: {workers}
 {storage}
 {limits}
 """
@@ -72,6 +73,7 @@ class Plan:
     rate: int = 1200
     real_disk: bool = False
     shared: bool = False
+    workers: int = 1
 
 
 class Stage:
@@ -104,7 +106,11 @@ class Stage:
         if self.redis is not None:
             await self.redis.start()
         values: dict[str, object] = {"port": self._port, "admin": self._admin_port, "upstream": self._upstream_port}
-        values |= {"storage": self.store.setting, "limits": self.redis.setting if self.redis is not None else ""}
+        values |= {
+            "workers": self.plan.workers,
+            "storage": self.store.setting,
+            "limits": self.redis.setting if self.redis is not None else "",
+        }
         text = _CONFIG.format(**values, durability=self.plan.durability)
         (self.folder / "sidecar.yaml").write_text(text)
         self.upstream.start()
@@ -187,7 +193,7 @@ class Stage:
         code = await self._stop_clean()
         if code:
             self.violations.append(f"the sidecar ended with {code} at a clean stop: {self._end_of_log()}")
-        left = [path.name for path in (self.data / "journal").iterdir() if path.suffix in (".segment", ".corrupt")]
+        left = [path.name for path in self.data.glob("journal*/*") if path.suffix in (".segment", ".corrupt")]
         if left:
             self.violations.append(f"after a clean stop the journal still has {left}")
         self._client_log.flush()
