@@ -15,6 +15,7 @@ _UPSTREAM_CODES = {
     "idle_timeout": "upstream_timeout",
     "total_timeout": "upstream_timeout",
 }
+_UNREACHED = frozenset({"connect", "connect_timeout"})
 
 
 def caller_problem(error: Unauthenticated) -> Problem:
@@ -32,7 +33,9 @@ def upstream_problem(error: UpstreamError) -> Problem:
     """Why the API did not answer."""
     code = _UPSTREAM_CODES.get(error.kind, "upstream_failed")
     retry = (("Retry-After", "1"),) if code in ("upstream_unavailable", "upstream_busy") else ()
-    return problem(code, error.detail, headers=retry)
+    # Where the API stands is not the caller's to know; the log has it.
+    detail = "The API behind this address cannot be reached." if error.kind in _UNREACHED else error.detail
+    return problem(code, detail, headers=retry)
 
 
 _ANY_METHOD = "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS"

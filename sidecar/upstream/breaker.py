@@ -29,6 +29,11 @@ class BreakerState:
         return not self._probing and self._clock.monotonic_ns() - self._opened_ns >= self._open_for_ns
 
     @property
+    def failing(self) -> bool:
+        """Whether the last attempt failed."""
+        return self._failures > 0
+
+    @property
     def word(self) -> str:
         """``closed``, ``open`` or ``half_open``."""
         return "closed" if self.closed else "half_open" if self._probing else "open"

@@ -1,6 +1,7 @@
 """One target of an upstream: its connections, its addresses, its breaker, and what was seen of it."""
 
 import asyncio
+import logging
 import ssl
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 MAX_REPLY_FIELD: Final = 256 * 1024
 MAX_REPLY_FIELDS: Final = 400
 _WRITE_HIGH: Final = 256 * 1024
+_log = logging.getLogger("sidecar.upstream")
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,15 +161,13 @@ class TargetPool:
         try:
             connection = await self._connect()
         except TimeoutError:
-            self.failed("connect_timeout")
-            raise UpstreamError("connect_timeout", f"no connection to {self.target} in time") from None
+            late = UpstreamError("connect_timeout", f"no connection to {self.target} in time")
+            raise self._unreached(late) from None
         except OSError as error:
-            self.failed("connect")
             reason = error.strerror or type(error).__name__
-            raise UpstreamError("connect", f"no connection to {self.target}: {reason}") from None
-        except UpstreamError:
-            self.failed("connect")
-            raise
+            raise self._unreached(UpstreamError("connect", f"no connection to {self.target}: {reason}")) from None
+        except UpstreamError as error:
+            raise self._unreached(error) from None
         finally:
             self.opening -= 1
             if connection is None:
@@ -178,6 +178,13 @@ class TargetPool:
         else:
             self.connections.add(connection)
         return connection
+
+    def _unreached(self, error: UpstreamError) -> UpstreamError:
+        """Counts it, and tells the operator once for each time the target goes away: callers do not get the detail."""
+        if not self.breaker.failing:
+            _log.warning("upstream %s: %s", self.pool.upstream.name, error.detail)
+        self.failed(error.kind)
+        return error
 
     async def _connect(self) -> UpstreamConnection:
         """To the first of the addresses that takes it: the very ones that were judged. Each gets its share of the time
