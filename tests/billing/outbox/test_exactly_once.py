@@ -12,8 +12,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from sidecar.billing.outbox import Rules
-from tests.billing.books import Books
+from sidecar.billing.outbox import Events, Rules
+from sidecar.core.billing import Period
+from tests.billing.books import EVENT, START_S, Books
 from tests.billing.payee import HOUR_NS
 
 _runs = itertools.count()
@@ -59,6 +60,34 @@ async def test_what_was_served_is_billed_once(
     customer = books.customers["acme"]
     for row in rows:
         assert await books.payee.total(row.event_name, customer, row.minute, row.minute + 1) in (row.value, 0)
+    books.end()
+
+
+HOURS = Period(START_S // 3600 * 3600 - 86_400, START_S // 3600 * 3600 + 30 * 86_400)
+
+
+@settings(scenario, max_examples=25)
+@given(seed=st.integers(0, 2**32), steps=st.integers(5, 30), fault_share=st.sampled_from([0.1, 0.5, 0.9]))
+async def test_closed_hours_are_billed_once(tmp_path: Path, seed: int, steps: int, fault_share: float) -> None:
+    """Only closed hours are sent, so that whatever arrives late brings the total that is there already."""
+    events = Events(hourly={"tokens": EVENT})
+    books = Books(tmp_path / f"{next(_runs)}.db", seed=seed, events=events, periods=(HOURS,))
+    await books.open_account()
+    books.payee.fault_share = fault_share
+    for _ in range(steps):
+        await books.use(books.random.randrange(1, 1000))
+        books.payee.advance(books.random.choice([60, 300, 3600]))
+        await books.round()
+        books.payee.out = books.random.random() < 0.1
+        for _ in range(books.random.choice(OUTAGES_H) if books.payee.out else 0):
+            books.payee.advance(3600)
+            await books.round()
+        books.payee.out = False
+    books.payee.advance(3_600)
+    await books.settle()
+    books.payee.advance(books.payee.zombie_ns // 10**9)
+    assert books.billed() == books.served()
+    assert {row.state for row in await books.rows()} <= {"accepted", "verified", "superseded"}
     books.end()
 
 
