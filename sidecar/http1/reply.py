@@ -80,6 +80,8 @@ def read_reply(
     if reply.chunked and reply.length is not None:
         raise ValueError("the upstream sent a length with a transfer coding")
     bodiless = head_request or status in (204, 304) or status < 200
+    if bodiless:
+        reply.chunked = False  # whatever the head says (RFC 9112, 6.3)
     reply.to_eof = not bodiless and not reply.chunked and reply.length is None
     if reply.to_eof:
         reply.close = True
