@@ -20,11 +20,12 @@ from sidecar.core.clock import NS_PER_S, Clock
 from sidecar.core.errors import SidecarError, StoreDown
 from sidecar.storage import Channel
 
-START_S = 60.0  # from the start of a process until it serves
+START_S = 150.0  # from the start of a process until it serves
 _STEADY_NS = 10 * NS_PER_S
 _PAUSE_S = (0.1, 5.0)
 _ASK_S = 1.0
 _SWAP_S = 30.0
+_LEAVE_S = 10.0
 _log = logging.getLogger("sidecar")
 
 
@@ -89,6 +90,28 @@ class Crew:
                 return member
         return None
 
+    def slots_of(self, member: Member) -> list[int]:
+        """At whose sockets a worker accepts: its own, and its share of those that are left over."""
+        return list(range(member.slot, len(self._groups), len(self.members)))
+
+    async def leave(self) -> None:
+        """Another parent takes over: workers accept no more, ship what has ended, and go on alone to the end."""
+        self._stopping = True
+        ready = [member for member in self.members if member.ready.is_set()]
+        told = await asyncio.gather(
+            *(member.ask("leave", timeout_s=_LEAVE_S) for member in ready), return_exceptions=True
+        )
+        for member, fault in zip(ready, told, strict=True):
+            if isinstance(fault, BaseException):
+                _log.error("worker %d keeps what it has to ship: %s", member.slot + 1, fault)
+        tasks = [member.task for member in self.members if member.task is not None]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        for member in self.members:
+            if member.channel is not None:
+                member.channel.close()
+
     @property
     def serving(self) -> int:
         return sum(member.ready.is_set() for member in self.members)
@@ -97,10 +120,20 @@ class Crew:
     def stopping(self) -> bool:
         return self._stopping
 
+    def begin(self) -> None:
+        """Starts the processes."""
+        for member in self.members:
+            member.task = member.task or asyncio.ensure_future(self._keep(member))
+
+    def kill(self) -> None:
+        """Ends all of them at once."""
+        self._stopping = True
+        for member in self.members:
+            member.kill()
+
     async def start(self) -> None:
         """Returns when all serve. SidecarError: one could not."""
-        for member in self.members:
-            member.task = asyncio.ensure_future(self._keep(member))
+        self.begin()
         waiting = asyncio.ensure_future(self._all_ready())
         tasks = [member.task for member in self.members if member.task is not None]
         done, _ = await asyncio.wait({waiting, *tasks}, return_when=asyncio.FIRST_COMPLETED)
@@ -232,7 +265,8 @@ class Crew:
             self._past = gone if self._past is None else merged([self._past, gone])
         helping = [] if self._stopping else [other for other in self.members if other.ready.is_set()]
         if helping:
-            await self._tell(helping[member.slot % len(helping)], "cover", (member.slot,))
+            for slot in self.slots_of(member):
+                await self._tell(helping[slot % len(helping)], "cover", (slot,))
         try:
             await self._bury(member)
         finally:
@@ -243,7 +277,8 @@ class Crew:
         member.ready.set()
         for other in self.members:
             if other is not member:
-                await self._tell(other, "uncover", (member.slot,))
+                for slot in self.slots_of(member):
+                    await self._tell(other, "uncover", (slot,))
 
 
 def _words(code: int) -> str:

@@ -1,6 +1,7 @@
 """The front of a process: the lane and what decides its calls. A worker is this alone."""
 
 import asyncio
+import contextlib
 import logging
 import socket
 from collections.abc import Awaitable, Callable, Iterable
@@ -16,6 +17,7 @@ from sidecar.app.pools import Pools
 from sidecar.app.process import Process
 from sidecar.app.readings import LaneSources
 from sidecar.app.reloading import same_callers
+from sidecar.app.sockets import BACKLOG, Group, adopted
 from sidecar.core.accounts import AccountSource
 from sidecar.core.clock import Clock
 from sidecar.core.errors import Conflict, StoreError
@@ -26,8 +28,8 @@ from sidecar.identity import Peppers, Resolver, UpstreamSigner, fetch_jwks, sign
 from sidecar.ledger import Journal, Shipper, done_extra
 from sidecar.metering import Tallies
 
+_SHORT_S = 1.5  # how long a successor waits for calls to end before it opens the store
 _POLL_S = 1.0  # a key revoked in the store by somebody else stops within this
-_BACKLOG = 1024
 _log = logging.getLogger("sidecar")
 
 
@@ -166,18 +168,27 @@ class Front(Process):
     def _counting(self) -> Admission:
         return self._admission
 
-    async def _listen(self, settings: Settings) -> None:
+    async def _listen(self, settings: Settings, sockets: Group) -> None:
         self._lane_runner = LaneRunner(self._lane)
         await self._lane_runner.setup()
         self._rooms.push_async_callback(self._lane_runner.cleanup)
         self._tls = None if settings.tls is None else settings.tls.context()
-        host, port = settings.listen_host, settings.listen_port
-        if settings.proxy_protocol:
-            family = socket.AF_INET6 if ":" in host else socket.AF_INET
-            sock = socket.create_server((host, port), family=family, backlog=_BACKLOG)
-            await self._lane_runner.site(sock, self._tls, backlog=_BACKLOG).start()
-        else:
-            await web.TCPSite(self._lane_runner, host, port, backlog=_BACKLOG, ssl_context=self._tls).start()
+        for sock in sockets:
+            await self._site(adopted(sock.fileno())).start()
+
+    def _site(self, sock: socket.socket) -> web.BaseSite:
+        return self._lane_runner.site(sock, self._tls, backlog=BACKLOG)
+
+    async def _stop_accepting(self) -> None:
+        """Nobody is turned away: what waits in the sockets is for whoever holds them too. Calls that are short end."""
+        self._draining = True
+        for site in list(self._lane_runner.sites):
+            await site.stop()
+        assert self._lane_runner.server is not None
+        self._lane_runner.server.pre_shutdown()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_SHORT_S):
+                await self._lane.quiet()
 
     async def _fetcher(self, needed: bool) -> "Callable[[str], Awaitable[bytes]]":
         if not needed:

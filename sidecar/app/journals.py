@@ -18,7 +18,7 @@ from sidecar.core.ports import JournalSink
 from sidecar.ledger import ShipperReadings
 from sidecar.storage import SqliteStore
 
-_NAME = re.compile(r"journal-([1-9][0-9]{0,5})")
+_NAME = re.compile(r"journal(?:-([1-9][0-9]{0,5}))?")
 _SMALL = 256 * 1024
 
 
@@ -35,9 +35,9 @@ def small(settings: JournalSettings) -> JournalSettings:
 
 
 def numbers(data: str) -> list[int]:
-    """The workers' journals that there are, ascending."""
-    found = (_NAME.fullmatch(path.name) for path in Path(data).glob("journal-*"))
-    return sorted(int(match[1]) for match in found if match is not None)
+    """The journals that there are, ascending."""
+    found = (_NAME.fullmatch(path.name) for path in Path(data).glob("journal*"))
+    return sorted(int(match[1] or 0) for match in found if match is not None)
 
 
 @contextlib.asynccontextmanager

@@ -5,6 +5,7 @@ import contextlib
 import logging
 import platform
 from abc import abstractmethod
+from collections.abc import Callable
 from importlib.metadata import version
 from typing import Any
 
@@ -23,24 +24,43 @@ from sidecar.admin import (
     read_upstreams,
 )
 from sidecar.admission import Admission
-from sidecar.app.parts import Store, close_store, open_journal, open_limits, open_store, operations, shipper_of
+from sidecar.app.journals import numbers, recover
+from sidecar.app.merging import added, still
+from sidecar.app.parts import (
+    Store,
+    close_store,
+    journal_folder,
+    open_journal,
+    open_limits,
+    open_store,
+    operations,
+    shipper_of,
+)
 from sidecar.app.process import Process
 from sidecar.app.readings import LaneSources
 from sidecar.app.reloading import Reloads
+from sidecar.app.sockets import Group, adopted, bind_groups, close_all
+from sidecar.app.takeover import Door, Handed
 from sidecar.billing import Payee, Reporting, open_notices, open_payments, payee_of
 from sidecar.config import Configuration, policy_set
 from sidecar.core.accounts import PaymentCounts
 from sidecar.core.clock import NS_PER_S, Clock
-from sidecar.core.errors import StoreDown, StoreError
+from sidecar.core.errors import SidecarError, StoreDown, StoreError, StoreLocked
 from sidecar.core.policy import JournalSettings, Settings, Snapshot
 from sidecar.core.ports import LimitStore
 from sidecar.identity import admin_token
-from sidecar.ledger import Journal, Shipper
+from sidecar.ledger import Journal, Shipper, ShipperReadings, is_free
+from sidecar.storage import SqliteStore
 
+_ADOPT_S = 5.0  # between looks at journals that nobody has
 _CATCH_UP_S = 5.0
 _FAILING_S = 60  # a ledger that takes nothing for so long is worth a warning; calls go on
 _RETRY_S = (0.5, 5.0)  # between attempts to reach a store that was never there: the first, the longest
 _log = logging.getLogger("sidecar")
+
+
+def _nobody() -> None:
+    """Nobody wants to know."""
 
 
 class Office(Process):
@@ -52,13 +72,30 @@ class Office(Process):
     _limits: LimitStore | None
 
     def __init__(
-        self, snapshot: Snapshot, clock: Clock | None = None, configuration: Configuration | None = None
+        self,
+        snapshot: Snapshot,
+        clock: Clock | None = None,
+        configuration: Configuration | None = None,
+        *,
+        handed: Handed | None = None,
+        left: Callable[[], None] = _nobody,
     ) -> None:
-        """``configuration``: where ``snapshot`` came from; None: it stays as it is."""
+        """``configuration``: where ``snapshot`` came from; None: it stays as it is. ``handed``: from the process that
+        this one takes over from; ``left`` is called when another has taken over from this one."""
         super().__init__(snapshot, clock)
         self._payee: Payee | None = None
         self._reporting: Reporting | None = None
         self._counters: Admission | None = None
+        self._handed = handed
+        self._left = left
+        self._office = contextlib.AsyncExitStack()
+        self._found: list[ShipperReadings] = []  # of journals of others
+        self._number = 0  # of the journal
+        self._released = False
+        self._door: Door | None = None
+        self._answering: asyncio.Task[None] | None = None
+        self._groups: list[Group] = []
+        self._admin_sockets: Group = []
         self._notice_counts = PaymentCounts()  # where nobody pays
         self.reloads = Reloads(configuration, self._take, lambda: self.snapshot)
 
@@ -94,20 +131,25 @@ class Office(Process):
         return ["the sidecar is shutting down"] if self._draining else []
 
     async def _open_stores(self, settings: Settings, journal: JournalSettings) -> None:
-        self._journal = open_journal(self.snapshot, self._clock, journal)
+        if self._handed is not None:  # the one before still ends its calls in its own
+            await asyncio.to_thread(self._handed.release)
+            while not is_free(journal_folder(self.snapshot, self._number)):
+                self._number += 1
+        self._journal = open_journal(self.snapshot, self._clock, journal, self._number)
         self._rooms.callback(self._journal.close)
         try:
             await self._reach_store(settings)
         except StoreDown as error:
             await self._wait_for_store(settings, error)
         self._shipper.start()
-        self._rooms.push_async_callback(self._shipper.stop)
+        self._rooms.push_async_callback(self._end_shipping)
 
     async def _reach_store(self, settings: Settings) -> None:
         async with contextlib.AsyncExitStack() as rooms:
             self._store = await open_store(settings, self._journal.identity)
             rooms.push_async_callback(close_store, self._store)
-            self._shipper = shipper_of(settings, self._journal, self._store, self._clock)
+            sink = self._store.sink(self._number) if isinstance(self._store, SqliteStore) else self._store
+            self._shipper = shipper_of(settings, self._journal, sink, self._clock)
             await self._shipper.recover()
             self._limits = open_limits(settings)
             if self._limits is not None:
@@ -179,7 +221,86 @@ class Office(Process):
         self._admin_runner = web.AppRunner(admin, access_log=None, shutdown_timeout=2.0)
         await self._admin_runner.setup()
         self._rooms.push_async_callback(self._admin_runner.cleanup)
-        await web.TCPSite(self._admin_runner, settings.admin.host, settings.admin.port).start()
+        for sock in self._admin_sockets:
+            await web.SockSite(self._admin_runner, adopted(sock.fileno())).start()
+
+    async def _open_office(self, settings: Settings) -> None:
+        """What goes first when another process takes over: billing, the admin port, looking at files."""
+        self._rooms.push_async_callback(self._office.aclose)
+        outer, self._rooms = self._rooms, self._office
+        try:
+            self._open_billing()
+            await self._open_admin(settings)
+            self._background(self.reloads.watch())
+        finally:
+            self._rooms = outer
+
+    async def _end_shipping(self) -> None:
+        if not self._released:
+            await self._shipper.stop()
+
+    async def _adopting(self) -> None:
+        """Journals whose process has left, until cancelled."""
+        while True:
+            await asyncio.sleep(_ADOPT_S)
+            if not self._released:
+                await self._adopt()
+
+    async def _adopt(self) -> None:
+        """Ships what other processes have left behind."""
+        for number in set(numbers(self.snapshot.settings.data)) - self._taken():
+            try:
+                found = await recover(self.snapshot, self._clock, self._store, number)
+            except StoreLocked:
+                continue
+            except (SidecarError, OSError) as error:
+                _log.error("the journal %d could not be shipped: %s", number, error)
+                continue
+            if found is not None:
+                self._keep(found)
+
+    def _taken(self) -> set[int]:
+        """The journals that are in use here."""
+        return {self._number}
+
+    def _keep(self, found: ShipperReadings) -> None:
+        self._found = [added([*map(still, self._found), still(found)])]
+
+    def _bind(self, settings: Settings) -> None:
+        """The sockets of the lane and of the admin port: those that a process before this one gave, or new ones."""
+        handed, workers = self._handed, settings.workers
+        if handed is None:
+            self._admin_sockets = bind_groups(settings.admin.host, settings.admin.port, 1)[0]
+            self._rooms.callback(close_all, [self._admin_sockets])
+            self._groups = bind_groups(settings.listen_host, settings.listen_port, workers)
+        else:
+            self._admin_sockets, self._groups = handed.admin, list(handed.groups)
+            self._rooms.callback(close_all, [self._admin_sockets])
+            missing = workers - len(self._groups)
+            if missing > 0:
+                port = self._groups[0][0].getsockname()[1]
+                self._groups += bind_groups(settings.listen_host, port, missing, joining=True)
+        self._rooms.callback(close_all, self._groups)
+
+    def _open_door(self) -> None:
+        """From now on another process may take over."""
+        door = self._door = Door(
+            self.snapshot.settings.data, self._groups, self._admin_sockets, self.release, self._left
+        )
+        self._answering = asyncio.ensure_future(door.run())
+
+    async def stop(self) -> None:
+        if self._door is not None:
+            self._door.close()
+        if self._answering is not None and not self._released:
+            self._answering.cancel()
+        await super().stop()
+        if self._answering is not None:
+            await asyncio.gather(self._answering, return_exceptions=True)
+
+    @abstractmethod
+    async def release(self) -> None:
+        """For a successor: accepts no more, and lets go of the store. Calls under way go on."""
 
     async def _policies(self) -> dict[str, Any]:
         return await asyncio.to_thread(policy_set, self.snapshot)
@@ -239,9 +360,3 @@ class Office(Process):
             refresh=self._refresh,
             workers=self._workers,
         )
-
-
-def bound(runner: web.BaseRunner) -> str:
-    """The ``host:port`` that the runner listens at."""
-    host, port = runner.addresses[0][:2]
-    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"

@@ -6,34 +6,35 @@ import dataclasses
 import logging
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from aiohttp import web
 
 from sidecar.admin import WorkersReading, make_public_app
 from sidecar.admission import Admission
 from sidecar.app.crew import Crew, Member
-from sidecar.app.journals import numbers, recover, recover_all, sink_of, small
+from sidecar.app.journals import recover, sink_of, small
 from sidecar.app.merging import added, still
-from sidecar.app.office import Office, bound
+from sidecar.app.office import Office
 from sidecar.app.pages import PAGES
 from sidecar.app.parts import journal_folder
 from sidecar.app.readings import LaneReadings, LaneSources
-from sidecar.app.sockets import bind_groups, place_of
+from sidecar.app.sockets import close_all, place_of
 from sidecar.app.wires import WIRE, packed
 from sidecar.billing import teller
 from sidecar.config import Configuration
 from sidecar.core.clock import NS_PER_S, Clock
-from sidecar.core.errors import Conflict, SidecarError, StoreLocked
+from sidecar.core.errors import Conflict, SidecarError
 from sidecar.core.policy import Snapshot
 from sidecar.identity import Peppers
-from sidecar.ledger import ShipperReadings, is_free
+from sidecar.ledger import is_free
 from sidecar.metering import Tallies
 from sidecar.storage import BookStore, Channel, Handler, LinkServer, own_socket
 
 LINK = "link"
 _LOOK_S = 1.0
+_HERE_S = 60.0
 _REST = 20  # a look at many series takes long: at most a part of 1 / _REST of the time
-_ADOPT = 5  # looks
 _log = logging.getLogger("sidecar")
 
 
@@ -46,46 +47,78 @@ class Parent(Office):
         command: Sequence[str],
         clock: Clock | None = None,
         configuration: Configuration | None = None,
+        **more: Any,
     ) -> None:
-        super().__init__(snapshot, clock, configuration)
+        """``more``: as of Office."""
+        super().__init__(snapshot, clock, configuration, **more)
         self._command = command
         self._book = BookStore(self._clock)
         self._link = Path(snapshot.settings.data) / LINK
         self._told: dict[int, Snapshot] = {}  # slot to the snapshot that its process began with
         self._sinks: dict[int, contextlib.AsyncExitStack] = {}
+        self._here = asyncio.Event()  # every worker has come
+        self._opened = asyncio.Event()  # they may go on
         self._turn = asyncio.Lock()  # nobody joins in the middle of a reload
         self._crew: Crew
 
     @property
     def listening(self) -> tuple[str, str]:
         """The ``host:port`` of the lane and of the admin port, as bound."""
-        return self._place, bound(self._admin_runner)
+        return place_of(self._groups[0]), place_of(self._admin_sockets)
 
     async def _open(self) -> None:
         settings = self.snapshot.settings
-        workers = settings.workers
+        if self._handed is not None:
+            # The others still serve: the workers' interpreters start meanwhile, and wait until the store is ours.
+            self._bind(settings)
+            await self._open_link()
+            self._crew.begin()
+            await self._all_here()
         await self._open_stores(settings, small(settings.journal))
         self._limits = self._limits or self._book
         self._open_peppers()
-        self._found = await recover_all(self.snapshot, self._clock, self._store)
-        groups = bind_groups(settings.listen_host, settings.listen_port, workers)
-        self._sockets = [sock for group in groups for sock in group]
-        self._rooms.callback(self._close_sockets)
-        self._place = place_of(groups[0])
         self._idle = self._nothing()
-        fds = [[sock.fileno() for sock in group] for group in groups]
-        self._crew = Crew(self._command, self._link, fds, self._clock, self._bury, workers)
+        if self._handed is None:
+            self._bind(settings)
+            await self._open_link()
+        await self._adopt()
         await self._open_pages()
-        server = LinkServer(self._link, self._accept)
-        await server.start()
-        self._rooms.push_async_callback(server.close)
-        self._open_billing()
-        await self._open_admin(settings)
+        await self._open_office(settings)
         self._rooms.push_async_callback(self._dismiss)
+        self._opened.set()
         await self._crew.start()
         await self._crew.refresh()
         self._background(self._look())
-        self._background(self.reloads.watch())
+        self._background(self._adopting())
+        self._open_door()
+
+    async def _open_link(self) -> None:
+        fds = [[sock.fileno() for sock in group] for group in self._groups]
+        workers = self.snapshot.settings.workers
+        self._crew = Crew(self._command, self._link, fds, self._clock, self._bury, workers)
+        self._rooms.callback(self._end_crew)
+        server = LinkServer(self._link, self._accept)
+        await server.start()
+        self._rooms.push_async_callback(server.close)
+
+    async def _all_here(self) -> None:
+        """Every worker's interpreter is up. SidecarError: not so; then the others have not been asked to leave."""
+        try:
+            async with asyncio.timeout(_HERE_S):
+                await self._here.wait()
+        except TimeoutError:
+            raise SidecarError("a worker does not start; the process that runs goes on") from None
+
+    def _end_crew(self) -> None:
+        """Where the start failed: no worker outlives it."""
+        if not self._released:
+            self._crew.kill()
+
+    async def release(self) -> None:
+        self._draining = self._released = True
+        await self._crew.leave()
+        await self._shipper.stop()
+        await self._rooms.aclose()
 
     async def _open_pages(self) -> None:
         """The pages of payment, which workers pass on to."""
@@ -94,15 +127,12 @@ class Parent(Office):
         self._rooms.push_async_callback(runner.cleanup)
         path = self._link.with_name(PAGES)
         await web.SockSite(runner, own_socket(path)).start()
-        self._rooms.callback(path.unlink, missing_ok=True)
+        self._rooms.callback(path.unlink, missing_ok=True)  # before a successor makes its own
 
     async def _dismiss(self) -> None:
-        self._close_sockets()
-        await self._crew.stop(self.snapshot.settings.drain_ns / NS_PER_S)
-
-    def _close_sockets(self) -> None:
-        for sock in self._sockets:
-            sock.close()
+        close_all(self._groups)
+        if not self._released:
+            await self._crew.stop(self.snapshot.settings.drain_ns / NS_PER_S)
 
     # What workers ask -------------------------------------------------------------------------------------------------
 
@@ -110,12 +140,18 @@ class Parent(Office):
         member = self._crew.by_pid(pid)
         if member is None or member.channel is not None:
             return None
-        store = self._store
 
         def lost() -> None:
             member.settled.clear()  # what it left in its journal is still to be shipped
 
-        handlers: dict[str, Handler] = {
+        member.channel = Channel(WIRE, {"hello": lambda: self._hello(member)}, lost)
+        if all(one.channel is not None for one in self._crew.members):
+            self._here.set()
+        return member.channel
+
+    def _handlers(self, member: Member) -> dict[str, Handler]:
+        store = self._store
+        return {
             "ping": lambda: True,
             "lease": self._book.decide,
             "tenant": store.tenant,
@@ -126,23 +162,23 @@ class Parent(Office):
             "tell": teller(lambda: self.snapshot, store),
             "credit": store.credit,
             "settle_credits": lambda book, burned, until: store.settle_credits(book, burned, if_until=until),
-            "hello": lambda: self._hello(member),
             "enter": lambda identity: self._enter(member, identity),
             "ready": lambda: self._serves(member),
             "farewell": lambda readings: self._farewell(member, readings),
         }
-        member.channel = Channel(WIRE, handlers, lost)
-        return member.channel
 
     async def _hello(self, member: Member) -> tuple[bytes, int, list[int]]:
+        await self._opened.wait()
         async with self._turn:
+            if member.channel is not None:
+                member.channel.handlers = self._handlers(member)
             self._told[member.slot] = self.snapshot
             member.number = self._free_number(member)
-            return packed(self.snapshot), member.number, [member.slot]
+            return packed(self.snapshot), member.number, self._crew.slots_of(member)
 
     def _free_number(self, member: Member) -> int:
         """Its last one, or the first that no process has."""
-        taken = {other.number for other in self._crew.members if other is not member}
+        taken = {self._number, *(other.number for other in self._crew.members if other is not member)}
         number = member.number or member.slot + 1
         while number in taken or not is_free(journal_folder(self.snapshot, number)):
             number += 1
@@ -189,9 +225,6 @@ class Parent(Office):
             return
         if found is not None:
             self._keep(found)
-
-    def _keep(self, found: ShipperReadings) -> None:
-        self._found = [added([*map(still, self._found), still(found)])]
 
     # What the office asks ---------------------------------------------------------------------------------------------
 
@@ -267,27 +300,16 @@ class Parent(Office):
         )
 
     async def _look(self) -> None:
-        """How the workers stand; and every few looks, whether a process has left a journal that nobody has."""
-        looks = 0
+        """How the workers stand."""
         while True:
             began_ns = self._clock.monotonic_ns()
             await self._crew.refresh()
             took_s = (self._clock.monotonic_ns() - began_ns) / NS_PER_S
             await asyncio.sleep(max(_LOOK_S, _REST * took_s))
-            looks += 1
-            if looks % _ADOPT == 0:
-                await self._adopt()
+
+    def _taken(self) -> set[int]:
+        return {self._number, *(member.number for member in self._crew.members)}
 
     async def _adopt(self) -> None:
-        async with self._turn:
-            ours = {member.number for member in self._crew.members}
-            for number in set(numbers(self.snapshot.settings.data)) - ours:
-                try:
-                    found = await recover(self.snapshot, self._clock, self._store, number)
-                except StoreLocked:
-                    continue
-                except (SidecarError, OSError) as error:
-                    _log.error("the journal %d could not be shipped: %s", number, error)
-                    continue
-                if found is not None:
-                    self._keep(found)
+        async with self._turn:  # nobody takes a journal's folder meanwhile
+            await super()._adopt()

@@ -1,8 +1,11 @@
 """One running sidecar in one process: the front and the office."""
 
+from typing import Any
+
 from sidecar.app.front import Front
-from sidecar.app.journals import recover_all
-from sidecar.app.office import Office, bound
+from sidecar.app.office import Office
+from sidecar.app.parts import close_store
+from sidecar.app.sockets import place_of
 from sidecar.app.spending import SpendReading
 from sidecar.billing import teller
 from sidecar.config import Configuration
@@ -14,20 +17,25 @@ class App(Front, Office):
     """Everything in one process, the default."""
 
     def __init__(
-        self, snapshot: Snapshot, clock: Clock | None = None, configuration: Configuration | None = None
+        self,
+        snapshot: Snapshot,
+        clock: Clock | None = None,
+        configuration: Configuration | None = None,
+        **more: Any,
     ) -> None:
-        """``configuration``: where ``snapshot`` came from; None: it stays as it is."""
-        super().__init__(snapshot, clock, configuration=configuration)
+        """As of Office."""
+        super().__init__(snapshot, clock, configuration=configuration, **more)
 
     @property
     def listening(self) -> tuple[str, str]:
         """The ``host:port`` of the lane and of the admin port, as bound."""
-        return bound(self._lane_runner), bound(self._admin_runner)
+        return place_of(self._groups[0]), place_of(self._admin_sockets)
 
     async def _open(self) -> None:
         settings = self.snapshot.settings
         await self._open_stores(settings, settings.journal)
-        await recover_all(self.snapshot, self._clock, self._store)  # of the workers that there were before
+        await self._adopt()  # of the workers that there were before
+        self._bind(settings)
         self._open_peppers()
         self._lookups = self._store
         self._totals = self._meter_total
@@ -35,10 +43,17 @@ class App(Front, Office):
         self._spent = SpendReading(self._store, self._clock, self._caught_up).read
         self._books = self._store if settings.billing.stripe is not None else None
         await self._open_lane(self.snapshot, self._open_payments())
-        self._open_billing()
-        await self._open_admin(settings)
-        await self._listen(settings)
-        self._background(self.reloads.watch())
+        await self._open_office(settings)
+        await self._listen(settings, [sock for group in self._groups for sock in group])
+        self._background(self._adopting())
+        self._open_door()
+
+    async def release(self) -> None:
+        self._draining = self._released = True
+        await self._stop_accepting()
+        await self._office.aclose()
+        await self._shipper.stop()
+        await close_store(self._store)
 
     def _unready(self) -> list[str]:
         pools = self._pools.current.items()

@@ -13,12 +13,13 @@ Group: TypeAlias = list[socket.socket]  # one socket per address of the host
 _Address: TypeAlias = tuple[int, tuple[Any, ...]]
 
 
-def bind_groups(host: str, port: int, count: int) -> list[Group]:
-    """``count`` groups of sockets at the same addresses, not yet listening. OSError names host and port."""
+def bind_groups(host: str, port: int, count: int, *, joining: bool = False) -> list[Group]:
+    """``count`` groups of sockets at the same addresses, not yet listening; ``joining`` others that are there. OSError
+    names host and port."""
     addresses = _resolved(host, port)
     made: list[Group] = []
     try:
-        if port:
+        if port and not joining:
             _probe(addresses, host, port)
         for _ in range(count):
             group: Group = []
@@ -28,9 +29,7 @@ def bind_groups(host: str, port: int, count: int) -> list[Group]:
                     address = (address[0], made[0][0].getsockname()[1], *address[2:])
                 group.append(_bound(family, address, host, port, shared=True))
     except OSError:
-        for group in made:
-            for sock in group:
-                sock.close()
+        close_all(made)
         raise
     return made
 
@@ -72,3 +71,9 @@ def place_of(group: Group) -> str:
     """The ``host:port`` that the group is bound to."""
     host, port = group[0].getsockname()[:2]
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def close_all(groups: list[Group]) -> None:
+    for group in groups:
+        for sock in group:
+            sock.close()

@@ -13,13 +13,12 @@ from sidecar.app.journals import own_share
 from sidecar.app.pages import PAGES, Pages
 from sidecar.app.parts import open_journal, open_limits, shipper_of
 from sidecar.app.readings import LaneReadings
-from sidecar.app.sockets import BACKLOG, adopted
+from sidecar.app.sockets import adopted
 from sidecar.app.spending import SpendReading
 from sidecar.app.wires import WIRE, unpacked
 from sidecar.core.crossings import Crossing
 from sidecar.core.errors import SidecarError
 from sidecar.core.policy import Quota, Snapshot
-from sidecar.gateway import LaneRunner
 from sidecar.storage import Channel, Handler, LinkLimitStore, LinkStore, connect, short_name
 
 _GONE_S = 0.1  # for shipping, when nobody takes it any more
@@ -72,10 +71,7 @@ class Worker(Front):
         self._spent = SpendReading(store, self._clock, _caught_up).read
         self._open_peppers()
         await self._open_lane(snapshot, self._pages() if self._books is not None else [])
-        self._lane_runner = LaneRunner(self._lane)
-        await self._lane_runner.setup()
-        self._rooms.push_async_callback(self._lane_runner.cleanup)
-        self._tls = None if settings.tls is None else settings.tls.context()
+        await self._listen(settings, [])
         for slot in self._slots:
             await self.cover(slot)
 
@@ -95,6 +91,7 @@ class Worker(Front):
             "readings": self.readings,
             "cover": self.cover,
             "uncover": self.uncover,
+            "leave": self.leave,
         }
 
     def readings(self) -> LaneReadings:
@@ -106,7 +103,7 @@ class Worker(Front):
             return
         sites = self._sites[slot] = []
         for fd in self._groups[slot]:
-            site = self._lane_runner.site(adopted(fd), self._tls, backlog=BACKLOG)
+            site = self._site(adopted(fd))
             await site.start()
             sites.append(site)
 
@@ -115,6 +112,12 @@ class Worker(Front):
         if slot not in self._slots:
             for site in self._sites.pop(slot, []):
                 await site.stop()
+
+    async def leave(self) -> None:
+        """Another parent takes over, with workers of its own: what has ended is shipped, what has not may still end."""
+        await self._stop_accepting()
+        self._sites.clear()
+        await self._shipper.flush()
 
     async def abort(self) -> None:
         """What was prepared is not wanted any more."""
@@ -170,7 +173,7 @@ async def join(link: Path, groups: list[list[int]], stop: asyncio.Event) -> tupl
     """
     channel = Channel(WIRE, {"drain": stop.set}, stop.set)
     await connect(link, channel)
-    data, number, slots = await channel.call("hello", timeout_s=30.0)
+    data, number, slots = await channel.call("hello", timeout_s=120.0)
     return Worker(unpacked(data), channel, number, slots, groups, link.with_name(PAGES)), channel
 
 

@@ -49,6 +49,11 @@ def _add_run(commands: _Commands) -> None:
     run.add_argument("--upstream", metavar="URL", help="the API to protect, such as http://127.0.0.1:9000")
     run.add_argument("--listen", metavar="HOST:PORT", help="where clients connect (default: 0.0.0.0:8080)")
     run.add_argument("--admin", metavar="HOST:PORT", help="the admin port (default: 127.0.0.1:9901)")
+    run.add_argument(
+        "--takeover",
+        action="store_true",
+        help="from the sidecar that runs on the same data folder, losing no connection",
+    )
 
 
 def _add_config(commands: _Commands) -> None:

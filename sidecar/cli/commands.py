@@ -29,7 +29,7 @@ def run(options: argparse.Namespace) -> int:
     from sidecar.config import Overrides
 
     overrides = Overrides(options.upstream, options.listen, options.admin, options.data)
-    return serve.run(_path(options), overrides)
+    return serve.run(_path(options), overrides, takeover=options.takeover)
 
 
 def check(options: argparse.Namespace) -> int:
@@ -48,15 +48,27 @@ def check(options: argparse.Namespace) -> int:
             output.note(f"{len(error.faults)} {'fault' if len(error.faults) == 1 else 'faults'}")
         return 2
     counts = {name: len(getattr(snapshot, name)) for name in ("upstreams", "routes", "plans", "meters", "tenants")}
+    notes = _notes(snapshot)
     if options.json:
-        output.out_json({"ok": True, "faults": [], "file": None if file is None else str(file)} | counts)
+        known = {"ok": True, "faults": [], "file": None if file is None else str(file), "notes": notes}
+        output.out_json(known | counts)
     else:
         what = "the built-in configuration" if file is None else str(file)
         output.out(
             f"{what} is good: "
             + ", ".join(f"{count} {name if count != 1 else name[:-1]}" for name, count in counts.items())
         )
+        for line in notes:
+            output.note(line)
     return 0
+
+
+def _notes(snapshot: "Snapshot") -> list[str]:
+    """What is good and may surprise."""
+    names = sorted({limit.name for plan in snapshot.plans.values() for limit in plan.concurrency})
+    if snapshot.settings.workers == 1 or not names:
+        return []
+    return [f"each of the {snapshot.settings.workers} workers counts for itself: the concurrency of {', '.join(names)}"]
 
 
 def config_show(options: argparse.Namespace) -> int:

@@ -15,6 +15,7 @@ from sidecar.gateway.refusals import malformed_problem
 from sidecar.gateway.relay import Relay
 from sidecar.http1 import Malformed, RequestHead, problem_reply
 
+_LAST_NS = 300_000_000  # for a request that a client sent before it could know that we close
 _LINGER_NS = 2_000_000_000  # how long we read and forget after a refusal, so that it is not lost to a reset
 
 
@@ -304,10 +305,11 @@ class ClientConnection(asyncio.Protocol):
     # The lane's side
 
     def drain(self) -> None:
-        """The process ends: an idle connection closes now, a busy one after its reply."""
-        self._closing = True
-        if self.current is None and not self._queue and self._handover is None:
-            self.transport.close()
+        """The process ends: a busy connection closes after its reply; an idle one after a moment, or after the reply
+        to the request that was on its way just now."""
+        if self.current is None and not self._queue and self._handover is None and not self._intake.begun:
+            soon = self._lane.monotonic_ns() + _LAST_NS
+            self.deadline_ns = min(self.deadline_ns or soon, soon)
 
     def expire(self) -> None:
         """The client took too long."""

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import uvloop
 
-from sidecar.app import App, Parent
+from sidecar.app import App, Handed, Parent, take_over
 from sidecar.config import Configuration, Overrides
 from sidecar.core.errors import SidecarError
 from sidecar.core.policy import Snapshot
@@ -22,20 +22,29 @@ _WORKER = (sys.executable, "-P", "-m", "sidecar.serve.worker")
 _log = logging.getLogger("sidecar")
 
 
-def run(config: Path | None, overrides: Overrides) -> int:
-    """Serves until SIGTERM or SIGINT; the exit code. ConfigError, SidecarError and OSError say why it cannot start."""
+def run(config: Path | None, overrides: Overrides, *, takeover: bool = False) -> int:
+    """Serves until SIGTERM or SIGINT; the exit code. ConfigError, SidecarError and OSError say why it cannot start.
+
+    ``takeover``: from the process that runs on the same data folder.
+    """
     configuration = Configuration(config, overrides, os.environ)
     snapshot = configuration.load()
     tuning.begin("%(name)s")
-    return uvloop.run(_serve(snapshot, configuration))
+    handed = take_over(snapshot) if takeover else None
+    return uvloop.run(_serve(snapshot, configuration, handed))
 
 
-async def _serve(snapshot: Snapshot, configuration: Configuration) -> int:
+async def _serve(snapshot: Snapshot, configuration: Configuration, handed: Handed | None) -> int:
     loop, stop = asyncio.get_running_loop(), asyncio.Event()
     for name in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(name, stop.set)
+    more = {"handed": handed, "left": stop.set}
     several = snapshot.settings.workers > 1
-    app = Parent(snapshot, _WORKER, None, configuration) if several else App(snapshot, None, configuration)
+    app = (
+        Parent(snapshot, _WORKER, None, configuration, **more)
+        if several
+        else App(snapshot, None, configuration, **more)
+    )
     reloads: set[asyncio.Task[None]] = set()  # one at most that runs and one that waits for it
     loop.add_signal_handler(signal.SIGHUP, _reload, app, reloads)
     starting, stopping = asyncio.ensure_future(app.start()), asyncio.ensure_future(stop.wait())
@@ -62,8 +71,9 @@ async def _serve(snapshot: Snapshot, configuration: Configuration) -> int:
         await stop.wait()
         _log.info("stopping: requests under way have %gs to end", app.snapshot.settings.drain_ns / 1e9)
     finally:
-        with suppress(OSError):
-            note.unlink()
+        with suppress(OSError, ValueError, KeyError):
+            if json.loads(note.read_text())["pid"] == os.getpid():  # not that of who has taken over
+                note.unlink()
         await app.stop()
     return 0
 

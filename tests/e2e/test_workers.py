@@ -27,6 +27,7 @@ routes:
 plans:
   open:
     limits: [{name: wide, limit: 1_000_000, window: 1s}]
+    concurrency: [{name: parallel, limit: 1_000, scope: [tenant]}]
   tight:
     limits: [{name: ten, limit: 10, window: 1h, scope: [tenant]}]
   counted:
@@ -75,6 +76,14 @@ def test_a_limit_and_a_quota_are_one_for_all_workers(pair: Sidecar, tenant: str)
     with ThreadPoolExecutor(8) as pool:
         statuses = list(pool.map(lambda _: pair.call("GET", "/echo", key).status, range(60)))
     assert (statuses.count(200), statuses.count(429)) == (10, 50)
+
+
+def test_what_each_worker_counts_for_itself_is_said(make: Make, tmp_path: Path, api: Api) -> None:
+    sidecar = make(*write_config(tmp_path, api.url, POLICIES, "workers: 2\n"))
+    assert "2 workers counts for itself: the concurrency of parallel" in sidecar.cli("check").stderr
+    assert json.loads(sidecar.cli("check", "--json").stdout)["notes"]
+    write_config(tmp_path, api.url, POLICIES)
+    assert "counts for itself" not in sidecar.cli("check").stderr
 
 
 def test_a_revoked_key_is_refused_by_every_worker_at_once(pair: Sidecar) -> None:
