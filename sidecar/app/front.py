@@ -28,7 +28,7 @@ from sidecar.identity import Peppers, Resolver, UpstreamSigner, fetch_jwks, sign
 from sidecar.ledger import Journal, Shipper, done_extra
 from sidecar.metering import Tallies
 
-_SHORT_S = 1.5  # how long a successor waits for calls to end before it opens the store
+_SHORT_S = 2.5  # how long a successor waits for calls to end before it opens the store
 _POLL_S = 1.0  # a key revoked in the store by somebody else stops within this
 _log = logging.getLogger("sidecar")
 

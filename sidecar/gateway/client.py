@@ -15,7 +15,7 @@ from sidecar.gateway.refusals import malformed_problem
 from sidecar.gateway.relay import Relay
 from sidecar.http1 import Malformed, RequestHead, problem_reply
 
-_LAST_NS = 300_000_000  # for a request that a client sent before it could know that we close
+_LAST_NS = 1_000_000_000  # for a request that a client sent before it could know that we close
 _LINGER_NS = 2_000_000_000  # how long we read and forget after a refusal, so that it is not lost to a reset
 
 

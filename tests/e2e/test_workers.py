@@ -102,6 +102,7 @@ class Counting:
     def __init__(self, base: str, key: str, clients: int) -> None:
         self.answered = self.broken = 0
         self.statuses: set[int] = set()
+        self.faults: list[str] = []
         self._base, self._key = base, key
         self._lock, self._stop = threading.Lock(), threading.Event()
         self._threads = [threading.Thread(target=self._run) for _ in range(clients)]
@@ -121,9 +122,10 @@ class Counting:
                         self.statuses.add(reply.status)
                     if reply.will_close:
                         break
-            except (OSError, http.client.HTTPException):
+            except (OSError, http.client.HTTPException) as error:
                 with self._lock:
                     self.broken += 1
+                    self.faults.append(repr(error))
             finally:
                 connection.close()
 
