@@ -8,7 +8,7 @@ PIP    := $(BIN)/python -m pip --disable-pip-version-check --quiet
 FLAGS  ?= -n 2
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-compiled compiled lint bench chaos reloads docs fmt clean fuzz
+.PHONY: help demo test test-compiled compiled lint bench chaos reloads soak docs fmt clean fuzz
 
 help:
 	@echo "make demo    a sample API with the sidecar in front of it, on plans you can call (Ctrl-C ends it)"
@@ -19,6 +19,7 @@ help:
 	@echo "make chaos   kills everything under load, again and again, and compares the books"
 	@echo "make fuzz    a million spoilt requests and replies through the lane in memory, judged by h11"
 	@echo "make reloads 1,000 reloads under load: no failed call, no connection closed, flat memory"
+	@echo "make soak    an hour of mixed load, and whether the memory stays flat"
 	@echo "make docs    writes the generated reference pages and JSON Schemas anew"
 	@echo "make fmt     formats and fixes what can be fixed"
 	@echo "make clean   removes .venv, caches and the demo's data"
@@ -61,6 +62,9 @@ chaos: $(VENV)/.dev
 
 reloads: $(VENV)/.dev
 	$(BIN)/python -m pytest -m chaos tests/e2e/test_reloads.py
+
+soak: $(VENV)/.dev
+	$(BIN)/python -m pytest -s -m chaos tests/e2e/test_soak.py
 
 # FUZZ="--inputs 1000 --seed 7 --lane 100" for fewer, the same again, all of the lane; what fails is kept in tests/fuzz/corpus.
 fuzz: $(VENV)/.dev

@@ -48,8 +48,8 @@ def until(what: Callable[[], bool]) -> None:
         assert time.monotonic() < end
 
 
-def several(make: Make, folder: Path, api: Api, policies: str = POLICIES, more: str = "") -> Sidecar:
-    return make(*write_config(folder, api.url, policies, f"workers: 2\n{more}")).start()
+def several(make: Make, folder: Path, api: Api, *, workers: int = 2) -> Sidecar:
+    return make(*write_config(folder, api.url, POLICIES, f"workers: {workers}\n")).start()
 
 
 @pytest.fixture
