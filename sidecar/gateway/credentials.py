@@ -10,7 +10,7 @@ def own_credentials(head: RequestHead, found: Found | None, rules: Rules) -> byt
     lines = b""
     if not rules.strip_key:
         lines = b"".join(b"%b: %b\r\n" % (rules.key_header, value) for value in head.api_keys)
-    for value in head.authorizations:
+    for value in () if head.ends_here else head.authorizations:
         if not rules.strip_key or not _is_ours(value, found, rules):
             lines += b"Authorization: %b\r\n" % value
     return lines

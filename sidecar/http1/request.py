@@ -63,8 +63,8 @@ class RequestHead:
     ``target`` is in origin form (or ``*``), byte for byte. ``length`` is the body's Content-Length, None without one;
     ``chunked`` says that the body is chunked. ``upgrade`` is what Upgrade asked for, lower case;
     ``websocket`` says that this is passed on, the only one that ever is. ``hops`` is Max-Forwards. ``kept`` is what the
-    reader's owner made of the header block. ``forwarded_for`` and ``forwarded`` are what the client claimed, believed
-    only of trusted proxies.
+    reader's owner made of the header block. ``ends_here``: Connection names Authorization, which so does not cross.
+    ``forwarded_for`` and ``forwarded`` are what the client claimed, believed only of trusted proxies.
     """
 
     # No slots: the defaults of the class are what most requests keep, so that only differences are written.
@@ -75,6 +75,7 @@ class RequestHead:
     forward: bytes = b""
     api_keys: tuple[bytes, ...] = ()
     authorizations: tuple[bytes, ...] = ()
+    ends_here: bool = False
     vias: tuple[bytes, ...] = ()
     forwarded_for: tuple[bytes, ...] = ()
     forwarded: tuple[bytes, ...] = ()
@@ -100,6 +101,7 @@ class RequestHead:
         head.forward = self.forward
         head.api_keys = self.api_keys
         head.authorizations = self.authorizations
+        head.ends_here = self.ends_here
         head.vias = self.vias
         head.forwarded_for = self.forwarded_for
         head.forwarded = self.forwarded
@@ -140,7 +142,9 @@ class RequestReader:
             _old_version(head)
         # What Connection names is hop by hop and goes too, but only from what the client sent: naming one of our own
         # fields deletes nothing of ours, since those are added later.
-        head.forward = b"".join(self._scan(head, fields, _named(fields)))
+        named = _named(fields)
+        head.forward = b"".join(self._scan(head, fields, named))
+        head.ends_here = b"authorization" in named
         if len(head.vias) > 64:
             raise Malformed("loop_detected", "the request passed more than 64 proxies")
         _read_target(head, target)

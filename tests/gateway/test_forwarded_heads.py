@@ -40,6 +40,7 @@ STRIPPED = {
     "te": ["TE: gzip"],
     "trailer": ["Trailer: X-T"],
     "x-hop": ["Connection: X-Hop", "X-Hop: 1"],
+    "authorization": ["Authorization: Basic abc", "Connection: close, Authorization"],
     "x-late": ["X-Late: 1", "Connection: foo , x-LATE,bar"],
     "x-second": ["Connection: foo", "Connection: x-second", "X-Second: 1"],
     "x_tenant_id": ["X_Tenant_ID: evil"],
