@@ -7,6 +7,7 @@ import pytest
 from h2.errors import ErrorCodes
 from h2.settings import SettingCodes
 
+from sidecar.gateway.http2 import Http2Connection
 from sidecar.gateway.http2.connection import (
     MAX_IDLE_FRAMES,
     MAX_RESETS,
@@ -217,6 +218,46 @@ async def test_a_flood_of_pings_ends_the_connection(rig: Rig) -> None:
             client.frames.ping(b"12345678")
         client.flush()
         assert await client.closes() == ErrorCodes.ENHANCE_YOUR_CALM
+
+
+async def test_window_updates_of_a_long_download_are_no_flood(rig: Rig, upstream: CruelUpstream) -> None:
+    rounds, step = MAX_IDLE_FRAMES // 2 + 50, 1024
+    size = 65535 + rounds * step
+    upstream.answers(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % size + b"x" * size)
+    async with connected(rig) as client:
+        client.takes = False
+        number = client.ask()
+        answer = client.answers[number]
+        for done in range(rounds):
+            while len(answer.body) < 65535 + done * step:
+                assert not client.closed
+                await client.read()
+            client.frames.increment_flow_control_window(step)
+            client.frames.increment_flow_control_window(step, number)
+            client.flush()
+        assert (await client.answer(number)).ended
+
+
+async def test_a_reader_that_was_slow_once_keeps_its_streams(rig: Rig, upstream: CruelUpstream) -> None:
+    size, more = 16 * 1024 * 1024, asyncio.Event()
+
+    async def late(wire: Wire) -> None:
+        await upstream.take(wire)
+        wire.send(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % (size + 2) + b"x" * size)
+        await more.wait()
+        wire.send(b"ok")
+
+    upstream.runs(late)
+    async with connected(rig) as client:
+        number = client.ask()
+        client.frames.increment_flow_control_window(2 * size)
+        client.frames.increment_flow_control_window(2 * size, number)
+        client.flush()
+        await until(lambda: any(isinstance(c, Http2Connection) and c._stalled for c in rig.lane.connections))
+        await client.until(lambda: len(client.answers[number].body) == size)
+        rig.advance(31)
+        more.set()
+        assert (await client.answer(number)).body[-2:] == b"ok"
 
 
 async def test_a_flood_of_resets_ends_the_connection(rig: Rig, upstream: CruelUpstream) -> None:

@@ -150,8 +150,9 @@ class Http2Connection(asyncio.Protocol):
 
     def resume_writing(self) -> None:
         self._stalled = False
-        self._wait()
         if not self.transport.is_closing():
+            self.deadline_ns = 0  # the reader owes nothing any more; the streams have deadlines of their own
+            self._wait()
             self.transport.resume_reading()
             self._serve()
 
@@ -273,6 +274,7 @@ class Http2Connection(asyncio.Protocol):
                 piece = bytes(stream.out[:room])
                 last = stream.ended and len(piece) == len(stream.out) and not stream.trailers
                 frames.send_data(number, piece, end_stream=last)
+                self._idle_frames = 0  # what opened the window asked for this piece
                 stream.sent(len(piece))
                 self._flush()
                 if not last:
@@ -327,7 +329,7 @@ class Http2Connection(asyncio.Protocol):
             self.transport.write(data)
 
     def _wait(self) -> None:
-        if not self._streams and not self._stalled:
+        if not (self._streams or self._stalled or self.transport.is_closing()):
             self.deadline_ns = self._lane.monotonic_ns() + self._bounds.keepalive_ns
 
     def _end_when_idle(self) -> None:
