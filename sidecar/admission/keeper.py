@@ -189,6 +189,7 @@ class Keeper:
         return await future
 
     async def _serve(self, key: _DeskKey, desk: _Desk) -> None:
+        batch: list[asyncio.Future[bool]] = []
         try:
             while desk.waiting:
                 batch, desk.waiting = desk.waiting[:_BATCH], desk.waiting[_BATCH:]
@@ -196,6 +197,11 @@ class Keeper:
                 for future in batch:
                     if not future.done():
                         future.set_result(came)
+        except Exception:  # a fault, of a store or ours: whoever waits decides without, instead of waiting for ever
+            for future in (*batch, *desk.waiting):
+                if not future.done():
+                    future.set_result(False)
+            raise
         finally:
             del self._desks[key]
             for future in desk.waiting:

@@ -103,6 +103,20 @@ async def test_two_nodes_share_one_limit_and_refuse_alone(clock: ManualClock, st
     assert await nodes[0].passed(1) == 1
 
 
+class FaultyStore(FlakyStore):
+    """Fails as no store should."""
+
+    async def lease(self, ask: Ask) -> Answer:
+        raise ValueError("an answer that cannot be read")
+
+
+async def test_nobody_waits_for_ever_for_a_store_with_a_fault(clock: ManualClock) -> None:
+    """A failure that is no StoreError left the requests of its call waiting, and their clients with them."""
+    node = Node(clock, FaultyStore(clock), Plan("free", limits=(limit(10, on_store_error="deny"),)))
+    async with asyncio.timeout(5):
+        assert code(await node.ask()) == "limits_unavailable"
+
+
 async def test_concurrent_requests_at_the_last_unit_let_one_pass(clock: ManualClock, store: FlakyStore) -> None:
     """BerriAI/litellm#34732, #40095; one call carries all that wait."""
     node = Node(clock, store, Plan("free", limits=(limit(1, exact=True),)))
