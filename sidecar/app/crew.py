@@ -24,6 +24,10 @@ START_S = 150.0  # from the start of a process until it serves
 _STEADY_NS = 10 * NS_PER_S
 _PAUSE_S = (0.1, 5.0)
 _ASK_S = 1.0
+# A worker that answers none of so many questions for so long hangs: the kernel still gives it connections that nobody
+# serves, and whoever sums usage waits for it. Both, so that a parent that stood still itself takes nobody for hung.
+_HUNG_ASKS = 10
+_HUNG_NS = 20 * NS_PER_S
 _SWAP_S = 30.0
 _LEAVE_S = 10.0
 _log = logging.getLogger("sidecar")
@@ -44,6 +48,8 @@ class Member:
         self.settled = asyncio.Event()
         self.readings: LaneReadings | None = None
         self.task: asyncio.Task[None] | None = None
+        self.unanswered = 0  # questions in a row
+        self.heard_ns = 0
         self.close_sink: Callable[[], Awaitable[None]] | None = None
         self.settled.set()
 
@@ -211,8 +217,24 @@ class Crew:
             member.kill()
 
     async def _read(self, member: Member) -> None:
-        with contextlib.suppress(StoreDown):
+        if not member.ready.is_set():
+            return
+        try:
             member.readings = await member.ask("readings")
+        except StoreDown:
+            self._silent(member)
+        else:
+            self._heard(member)
+
+    def _heard(self, member: Member) -> None:
+        member.unanswered, member.heard_ns = 0, self._clock.monotonic_ns()
+
+    def _silent(self, member: Member) -> None:
+        member.unanswered += 1
+        silent_ns = self._clock.monotonic_ns() - member.heard_ns
+        if member.ready.is_set() and member.unanswered >= _HUNG_ASKS and silent_ns >= _HUNG_NS:
+            _log.error("worker %d has not answered for %d s and is replaced", member.slot + 1, silent_ns // NS_PER_S)
+            member.kill()
 
     async def _keep(self, member: Member) -> None:
         """Starts a process in this place again and again. Returns when one never served, or at a stop."""
@@ -274,6 +296,7 @@ class Crew:
 
     async def serves(self, member: Member) -> None:
         """The process in this place is ready: the others leave its sockets to it."""
+        self._heard(member)
         member.ready.set()
         for other in self.members:
             if other is not member:
