@@ -56,8 +56,8 @@ class Channel(asyncio.Protocol):
         self._number = number = self._number + 1
         future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
         self._waiting[number] = future
-        self._send(("?", number, name, arguments))
         try:
+            self._send(("?", number, name, arguments))
             async with asyncio.timeout(timeout_s):
                 return await future
         except TimeoutError:
@@ -145,11 +145,9 @@ class Channel(asyncio.Protocol):
 
     async def _answer(self, number: int, name: str, work: Awaitable[Any]) -> None:
         try:
-            result = await work
-        except Exception as error:
+            self._send(("=", number, await work))
+        except Exception as error:  # also of an answer that does not fit: whoever asked would wait for ever
             self._failed(number, name, error)
-            return
-        self._send(("=", number, result))
 
     def _failed(self, number: int, name: str, error: Exception) -> None:
         kind = type(error).__name__

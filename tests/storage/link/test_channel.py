@@ -75,6 +75,21 @@ async def test_calls_go_both_ways_and_are_answered_in_any_order(ends: Ends) -> N
     assert ends.pids == [os.getpid()]
 
 
+async def test_what_does_not_fit_the_link_is_an_error_for_whoever_asked_and_leaves_nothing_behind(ends: Ends) -> None:
+    async def strange() -> object:
+        return object()
+
+    ends.handlers["strange"] = strange
+    channel = await ends.join()
+    async with asyncio.timeout(PATIENCE_S):
+        with pytest.raises(StoreError):
+            await channel.call("strange", timeout_s=None)
+    for _ in range(MAX_CALLS):
+        with pytest.raises(TypeError):
+            await channel.call("double", object())
+    assert await channel.call("double", 21) == 42
+
+
 async def test_errors_arrive_as_what_they_were_and_bugs_without_their_text(ends: Ends) -> None:
     channel = await ends.join()
     with pytest.raises(StoreFull, match="no room"):
