@@ -241,9 +241,18 @@ class Crew:
         pause_s, served = 0.0, False
         while not self.stopping:
             began_ns = self._clock.monotonic_ns()
-            code = await self._run(member)
+            try:
+                code = await self._run(member)
+            except OSError as error:
+                if not served:
+                    raise
+                code = -1
+                _log.error("worker %d cannot be started: %s", member.slot + 1, error.strerror)
             served = served or member.ready.is_set()
-            await self._ended(member)
+            try:
+                await self._ended(member)
+            except Exception:  # whatever is wrong with what one left, its place must not stay empty
+                _log.exception("what worker %d left is not put in order; it is at the next start", member.slot + 1)
             if self.stopping or not served:
                 return
             steady = self._clock.monotonic_ns() - began_ns > _STEADY_NS

@@ -15,8 +15,10 @@ from sidecar.gateway.access.log import Note
 _MOST = 2048  # bytes of a text that the client chose
 _HIDDEN = b"***"
 _SECRET_NAME = re.compile(
-    rb"(?i)(?:.*[._-])?(?:x?api[._-]?key|key|token|secret|password|passwd|pwd|signature|sig|auth|authorization|jwt|"
-    rb"session|sessionid|sid|credential|credentials|code|otp)"
+    rb"(?:(?i:.*[._-])|.*[a-z0-9](?=[A-Z]))?"  # as a word of its own: after a sign, or a capital behind a small letter
+    rb"(?i:access|auth|bearer|client|id|private|refresh|session)?"
+    rb"(?i:x?api[._-]?key|key|token|secret|password|passwd|pwd|signature|sig|auth|authorization|jwt|session|sessionid|"
+    rb"sid|credential|credentials|code|otp)"
 )
 _JWT = re.compile(rb"eyJ[A-Za-z0-9_-]{5,}\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]*")
 
@@ -68,8 +70,8 @@ class Lines:
 
     def _parameter(self, text: bytes) -> bytes:
         name, equals, value = text.partition(b"=")
-        plain = unquote_to_bytes(name).lower()
-        secret = plain == self._query or _SECRET_NAME.fullmatch(plain) is not None
+        plain = unquote_to_bytes(name)
+        secret = plain.lower() == self._query or _SECRET_NAME.fullmatch(plain) is not None
         return name + equals + _HIDDEN if secret and value else text
 
     def _hide(self, text: bytes) -> bytes:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from sidecar.core.policy import ApiKeySettings
 from sidecar.gateway.access.lines import Lines
-from sidecar.gateway.access.log import AccessLog
+from sidecar.gateway.access.log import AccessLog, Note
 
 STDOUT = "-"
 _EVERY_S = 0.2
@@ -69,8 +69,16 @@ class AccessWriter:
             self._renew()
         waiting = self._notes.waiting
         while waiting:
-            batch = [self._lines.line(waiting.popleft()) for _ in range(min(_BATCH, len(waiting)))]
+            batch = [self._line(waiting.popleft()) for _ in range(min(_BATCH, len(waiting)))]
             self._write(b"".join(batch), len(batch))
+
+    def _line(self, note: Note) -> bytes:
+        try:
+            return self._lines.line(note)
+        except Exception:  # a fault of ours in one line must not end all others
+            self._notes.dropped += 1
+            _log.exception("call %s is not in the access log", note.event_id.decode())
+            return b""
 
     def _renew(self) -> None:
         try:

@@ -126,6 +126,17 @@ def test_what_cannot_be_written_is_dropped_and_told_once(tmp_path: Path, caplog:
     ]
 
 
+def test_a_line_that_cannot_be_made_costs_no_other(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    log = AccessLog(AccessLogSettings(str(tmp_path / "log")))
+    writer = AccessWriter(log, ApiKeySettings())
+    writer.start()
+    for note in (NOTE, NOTE._replace(wall_us=10**30), NOTE):  # beyond every calendar
+        log.note(note)
+    writer.close()
+    assert (tmp_path / "log").read_bytes().count(b"\n") == 2
+    assert (log.dropped, len(caplog.records)) == (1, 1)
+
+
 def test_nothing_is_lost_at_the_end(tmp_path: Path) -> None:
     log = AccessLog(AccessLogSettings(str(tmp_path / "log")))
     writer = AccessWriter(log, ApiKeySettings())

@@ -71,6 +71,8 @@ def test_a_line_is_json_with_units_in_its_names() -> None:
         (b"/a?key=x", b"/a?key=***"),
         (b"/a?API_KEY=x&b=1", b"/a?API_KEY=***&b=1"),
         (b"/a?x-api-key=x", b"/a?x-api-key=***"),
+        (b"/a?accessToken=x&clientSecret=y&apiKey=z", b"/a?accessToken=***&clientSecret=***&apiKey=***"),
+        (b"/a?ACCESSTOKEN=x&userId=7&barcode=1&decode=2", b"/a?ACCESSTOKEN=***&userId=7&barcode=1&decode=2"),
         (b"/a?apitoken=x", b"/a?apitoken=***"),
         (b"/a?api%54oken=x", b"/a?api%54oken=***"),
         (b"/a?access_token=x&access_token=y", b"/a?access_token=***&access_token=***"),
