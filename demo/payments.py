@@ -14,6 +14,7 @@ from demo.processes import Program
 
 Found = TypeVar("Found")
 PATIENCE_S = 30.0
+MORE_CALLS = 20
 _FORM = {"Content-Type": "application/x-www-form-urlencoded"}
 
 
@@ -26,16 +27,20 @@ class Stage(Protocol):
 
     def tell(self, expected: int, words: str, call: str, reply: Reply) -> None: ...
 
+    def expect(self, holds: bool, words: str) -> None: ...
 
-def stripe_at(port: int, listen: str) -> Program:
+    def restart(self) -> None: ...
+
+
+def stripe_at(port: int, listen: str, behind_s: int) -> Program:
     """The stand-in for Stripe, whose webhooks go to the sidecar that will listen there."""
-    command = [sys.executable, "-m", "demo.fakestripe", "--port", str(port)]
+    command = [sys.executable, "-m", "demo.fakestripe", "--port", str(port), "--behind", str(behind_s)]
     command += ["--webhook", f"http://{listen}/_sidecar/webhooks/stripe"]
     return Program("The stand-in for Stripe", command, r"fake Stripe on (http://[^,]+)", DATA / "stripe.log", {})
 
 
-def pay(show: Stage, stripe: str) -> None:
-    """From a link to a key to an unpaid invoice and back."""
+def pay(show: Stage, stripe: str) -> str:
+    """From a link to a key to an unpaid invoice and back; the tenant."""
     heading("Money: a new customer, an unpaid invoice")
     name = f"newcomer-{time.time_ns() // 10**9 % 100_000}"
     link = show.command("stripe", "checkout", name, "--plan", "pro").strip()
@@ -45,6 +50,9 @@ def pay(show: Stage, stripe: str) -> None:
     key = _first_key(show.base, session)
     print(f"    {key[:12]}...")
     _until(show, 201, "it works", key, "POST")
+    for _ in range(MORE_CALLS):
+        Reply(show.base, "GET", "/v1/items/1", key)
+    print(f"    and {MORE_CALLS} calls more")
     customer = json.loads(show.command("tenants", "show", name, "--json"))["payment"]["customer"]
     print("\nA month later the card is refused. The demo's grace is 2 s, yours is 7 days:")
     Reply(stripe, "POST", f"/_fake/customers/{customer}/month")
@@ -52,7 +60,7 @@ def pay(show: Stage, stripe: str) -> None:
     _until(show, 200, "reading still works", key, "GET")
     Reply(stripe, "POST", f"/_fake/customers/{customer}/settle")
     _until(show, 201, "paid: open again within seconds", key, "POST")
-    print(f"\nIn three minutes the calls are events there: curl {stripe}/_fake/usage")
+    return name
 
 
 def _first_key(base: str, session: str) -> str:
@@ -67,7 +75,7 @@ def _first_key(base: str, session: str) -> str:
             connection.close()
         return found[1] if found else None
 
-    return _patiently(ask) or ""
+    return patiently(ask) or ""
 
 
 def _until(show: Stage, status: int, words: str, key: str, method: str) -> None:
@@ -77,11 +85,12 @@ def _until(show: Stage, status: int, words: str, key: str, method: str) -> None:
         reply = Reply(show.base, method, path, key, body)
         return reply if reply.status == status else None
 
-    last = _patiently(ask) or Reply(show.base, method, path, key, body)
+    last = patiently(ask) or Reply(show.base, method, path, key, body)
     show.tell(status, words, f"{method} {path}", last)
 
 
-def _patiently(ask: Callable[[], Found | None]) -> Found | None:
+def patiently(ask: Callable[[], Found | None]) -> Found | None:
+    """What ``ask`` finds at last; None after PATIENCE_S."""
     end = time.monotonic() + PATIENCE_S
     while (found := ask()) is None and time.monotonic() < end:
         time.sleep(0.2)

@@ -93,12 +93,16 @@ def run(command: list[str], environment: dict[str, str]) -> str:
 
 
 def free_port(wanted: int, what: str) -> int:
-    """``wanted``, or 0 (any free port) after saying that it is taken."""
+    """``wanted``, or any that is free after saying that this one is taken."""
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind(("127.0.0.1", wanted))
         except OSError:
             print(f"Port {wanted} is taken, so {what} gets another one.")
-            return 0
-    return wanted
+        else:
+            return wanted
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+    return port

@@ -5,11 +5,12 @@ import os
 import shutil
 import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from demo.calls import BOLD, DATA, DIM, PLAIN, Reply, heading
+from demo.metering import BEHIND_S, STRIPE_BEHIND_S, meter
 from demo.payments import pay, stripe_at
 from demo.processes import Failed, Program, free_port, run, sidecar
 
@@ -23,13 +24,32 @@ READY = r"listening on (http://\S+?), protecting .*admin on (http://\S+)"
 class Show:
     """The running demo: ``base`` and ``admin`` are the sidecar's addresses, ``keys`` maps plan to key."""
 
-    def __init__(self, base: str, admin: str, environment: dict[str, str], *, kept: bool) -> None:
-        self.base, self.admin = base, admin
+    def __init__(self, start: Callable[[bool], Program], environment: dict[str, str], *, kept: bool) -> None:
+        """``start`` starts the sidecar, with its clock behind or right."""
+        self._start = start
+        self.base = self.admin = ""
+        self.front = self._begin(behind=True)
         self.keys: dict[str, str] = {}
         self.missing: list[str] = []
         self.stripe = environment["DEMO_STRIPE"]
         self._environment = environment
         self._kept = kept  # the tenants are there from the time before; only keys are new
+
+    def _begin(self, *, behind: bool) -> Program:
+        front = self._start(behind)
+        base, admin = front.ready().groups()
+        self.base, self.admin = base, admin.rstrip(".,")
+        return front
+
+    def restart(self) -> None:
+        """Ends the sidecar in order and starts it with the right clock."""
+        if code := self.front.stop():
+            raise Failed(f"The sidecar ended with {code}.")
+        self.front = self._begin(behind=False)
+
+    def expect(self, holds: bool, words: str) -> None:
+        if not holds:
+            self.missing.append(words)
 
     def command(self, *words: str) -> str:
         shown = " ".join(words)
@@ -99,8 +119,8 @@ class Show:
 
 
 @contextmanager
-def started() -> Iterator[tuple[Show, Program]]:
-    """Both programs, running; ends them in order: the sidecar drains while the API still answers."""
+def started() -> Iterator[Show]:
+    """All three programs, running; ends them in order: the sidecar drains while the API still answers."""
     kept = os.environ.get("KEEP") == "1" and DATA.exists()
     if not kept:
         shutil.rmtree(DATA, ignore_errors=True)
@@ -112,7 +132,7 @@ def started() -> Iterator[tuple[Show, Program]]:
         stack.callback(api.stop)
         target = api.ready()[1]
         listen = f"127.0.0.1:{free_port(8080, 'the sidecar')}"
-        stripe = stripe_at(free_port(12111, "the stand-in for Stripe"), listen)
+        stripe = stripe_at(free_port(12111, "the stand-in for Stripe"), listen, STRIPE_BEHIND_S)
         stack.callback(stripe.stop)
         stripe_url = stripe.ready()[1]
         environment = {
@@ -123,22 +143,30 @@ def started() -> Iterator[tuple[Show, Program]]:
             "DEMO_LISTEN": listen,
             "DEMO_ADMIN": f"127.0.0.1:{free_port(9901, 'its admin side')}",
         }
-        words = ("run", "--config", "demo/sidecar.yaml", "--data", str(DATA))
-        run(sidecar("stripe", "apply", *words[1:]), environment)
-        front = Program("The sidecar", sidecar(*words), READY, DATA / "sidecar.log", environment)
-        stack.callback(front.stop)
-        base, admin = front.ready().groups()
-        print(f"sample API  {target}\nStripe      {stripe_url} (a stand-in)\nsidecar     {base}\nadmin       {admin}")
-        yield Show(base, admin.rstrip(".,"), environment, kept=kept), front
+        where = ("--config", "demo/sidecar.yaml", "--data", str(DATA))
+        run(sidecar("stripe", "apply", *where), environment)
+
+        def start(behind: bool) -> Program:
+            early = [sys.executable, "-m", "demo.behind", str(BEHIND_S), "--data", str(DATA)]
+            command = early if behind else sidecar("run", *where)
+            log = DATA / ("sidecar-before.log" if behind else "sidecar.log")
+            front = Program("The sidecar", command, READY, log, environment)
+            stack.callback(front.stop)
+            return front
+
+        show = Show(start, environment, kept=kept)
+        print(f"sample API  {target}\nStripe      {stripe_url} (a stand-in)")
+        print(f"sidecar     {show.base}\nadmin       {show.admin}")
+        yield show
 
 
 def perform(*, once: bool) -> int:
-    with started() as (show, front):
+    with started() as show:
         show.make_tenants()
         show.calls()
         show.usage()
         show.metrics()
-        pay(show, show.stripe)
+        meter(show, show.stripe, pay(show, show.stripe))
         if show.missing:
             heading("Not as it should be")
             print("\n".join(show.missing))
@@ -146,7 +174,7 @@ def perform(*, once: bool) -> int:
             return 1 if show.missing else 0
         show.next_steps()
         print(f"\nRunning until Ctrl-C; logs are in {DATA}.")
-        return front.wait()
+        return show.front.wait()
 
 
 def main() -> int:

@@ -3,6 +3,8 @@
 These are no part of Stripe's API and stand under ``/_fake/``.
 """
 
+from collections.abc import Callable
+
 from aiohttp import web
 
 from demo.fakestripe.model import FakeStripe
@@ -10,10 +12,11 @@ from demo.fakestripe.state import Object
 
 
 class Controls:
-    """Routes over one fake."""
+    """Routes over one fake. ``catch_up`` sets its clock right."""
 
-    def __init__(self, fake: FakeStripe) -> None:
+    def __init__(self, fake: FakeStripe, catch_up: Callable[[], None]) -> None:
         self.fake = fake
+        self._catch_up = catch_up
 
     def routes(self) -> list[web.RouteDef]:
         return [
@@ -21,6 +24,7 @@ class Controls:
             web.post("/_fake/customers/{customer}/month", self.month),
             web.post("/_fake/customers/{customer}/settle", self.settle),
             web.get("/_fake/usage", self.usage),
+            web.post("/_fake/catch-up", self.catch_up),
         ]
 
     async def pay(self, request: web.Request) -> web.Response:
@@ -56,6 +60,11 @@ class Controls:
             for row in rows
         ]
         return web.json_response(rows)
+
+    async def catch_up(self, request: web.Request) -> web.Response:
+        """Minutes pass at once."""
+        self._catch_up()
+        return web.json_response({"now": self.fake.world.now_s()})
 
 
 def _owed(invoice: Object) -> bool:

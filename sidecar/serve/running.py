@@ -14,6 +14,7 @@ import uvloop
 
 from sidecar.app import App, Handed, Parent, take_over
 from sidecar.config import Configuration, Overrides
+from sidecar.core.clock import Clock
 from sidecar.core.errors import SidecarError
 from sidecar.core.policy import Snapshot
 from sidecar.serve import tuning
@@ -22,28 +23,29 @@ _WORKER = (sys.executable, "-P", "-m", "sidecar.serve.worker")
 _log = logging.getLogger("sidecar")
 
 
-def run(config: Path | None, overrides: Overrides, *, takeover: bool = False) -> int:
+def run(config: Path | None, overrides: Overrides, *, takeover: bool = False, clock: Clock | None = None) -> int:
     """Serves until SIGTERM or SIGINT; the exit code. ConfigError, SidecarError and OSError say why it cannot start.
 
-    ``takeover``: from the process that runs on the same data folder.
+    ``takeover``: from the process that runs on the same data folder. ``clock``: None is the machine's; workers always
+    have that one.
     """
     configuration = Configuration(config, overrides, os.environ)
     snapshot = configuration.load()
     tuning.begin("%(name)s")
     handed = take_over(snapshot) if takeover else None
-    return uvloop.run(_serve(snapshot, configuration, handed))
+    return uvloop.run(_serve(snapshot, configuration, handed, clock))
 
 
-async def _serve(snapshot: Snapshot, configuration: Configuration, handed: Handed | None) -> int:
+async def _serve(snapshot: Snapshot, configuration: Configuration, handed: Handed | None, clock: Clock | None) -> int:
     loop, stop = asyncio.get_running_loop(), asyncio.Event()
     for name in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(name, stop.set)
     more = {"handed": handed, "left": stop.set}
     several = snapshot.settings.workers > 1
     app = (
-        Parent(snapshot, _WORKER, None, configuration, **more)
+        Parent(snapshot, _WORKER, clock, configuration, **more)
         if several
-        else App(snapshot, None, configuration, **more)
+        else App(snapshot, clock, configuration, **more)
     )
     reloads: set[asyncio.Task[None]] = set()  # one at most that runs and one that waits for it
     loop.add_signal_handler(signal.SIGHUP, _reload, app, reloads)

@@ -1,6 +1,7 @@
 """`make demo` does what the README says: it is run, and its output read."""
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -32,8 +33,16 @@ def test_the_demo_shows_what_it_promises(tmp_path: Path) -> None:
         "X-Request-ID:",
         "402 POST",
         "read-only",
+        "demo_requests  value",
+        "demo_units  value",
     ):
         assert word in done.stdout
+    for event in ("demo_requests", "demo_units"):
+        found = re.search(rf"^{event} +(\d+) +(\d+)  the same$", done.stdout, re.MULTILINE)
+        assert found is not None, done.stdout
+        assert found[1] == found[2]
+        assert int(found[1]) >= 23
+    assert "DIFFERENT" not in done.stdout
     assert "Traceback" not in done.stdout + done.stderr
 
 
