@@ -9,10 +9,15 @@ from typing import Any
 
 import apsw
 
+from sidecar.billing.access import Keeper, Newcomers
+from sidecar.billing.access.inbox import Inbox
 from sidecar.billing.outbox import Assigner, Events, Rules, Sender
+from sidecar.billing.reconcile import Verifier
 from sidecar.billing.stripe import MeterEvents, MeterSums, StripeClient
+from sidecar.core.accounts import PaymentCounts
 from sidecar.core.billing_settings import StripeSettings
 from sidecar.core.clock import Clock, ManualClock
+from sidecar.core.policy import Snapshot
 from sidecar.storage import SqliteStore
 
 KEY = "sk_test_fake"
@@ -20,20 +25,49 @@ _FORK = multiprocessing.get_context("forkserver")
 _FORK.set_forkserver_preload(["tests.billing.mortal"])
 
 
-def start(path: Path, url: str, event_name: str, *, wall_ns: int, die_at: int = 0) -> Any:
+def start(path: Path, url: str, event_name: str, *, wall_ns: int, die_at: int = 0, looks: bool = False) -> Any:
     """The running process; it takes ``wall_ns`` for the time. ``die_at``: the SQL statement before which it kills
-    itself (SIGKILL), 0: none."""
-    process = _FORK.Process(target=_live, args=(str(path), url, event_name, wall_ns, die_at))
+    itself (SIGKILL), 0: none. ``looks``: whether it reads the payee's sums too, as before an invoice is final."""
+    process = _FORK.Process(target=_live, args=(str(path), url, event_name, wall_ns, die_at, looks))
     process.start()
     return process
 
 
-def _live(path: str, url: str, event_name: str, wall_ns: int, die_at: int) -> None:
-    """Assigns and sends what is due, once, and ends."""
+def start_inbox(path: Path, url: str, snapshot: Snapshot, *, wall_ns: int, die_at: int = 0) -> Any:
+    """As ``start``, a process that writes down what happened at Stripe and works it off."""
+    process = _FORK.Process(target=_follow, args=(str(path), url, snapshot, wall_ns, die_at))
+    process.start()
+    return process
+
+
+def _follow(path: str, url: str, snapshot: Snapshot, wall_ns: int, die_at: int) -> None:
     store = SqliteStore.open(Path(path))
     if die_at:
         _die_at(store, die_at)
-    asyncio.run(_report(store, url, event_name, ManualClock(wall_ns=wall_ns)))
+    asyncio.run(_round(store, url, snapshot, ManualClock(wall_ns=wall_ns)))
+    store.close()
+
+
+async def _round(store: SqliteStore, url: str, snapshot: Snapshot, clock: Clock) -> None:
+    client, counts = StripeClient(StripeSettings(KEY, api=url)), PaymentCounts()
+    keeper = Keeper(store, client, lambda: snapshot, clock, counts)
+    newcomers = Newcomers(store, client, keeper, lambda: snapshot, _no_key, clock, counts.faults)
+    try:
+        await Inbox(store, client, keeper, newcomers, lambda: snapshot, clock, counts).round()
+    finally:
+        await client.close()
+
+
+def _no_key(**_: Any) -> Any:
+    raise AssertionError("nobody asked for a key")
+
+
+def _live(path: str, url: str, event_name: str, wall_ns: int, die_at: int, looks: bool) -> None:
+    """Assigns and sends what is due, and verifies when it looks, once, and ends."""
+    store = SqliteStore.open(Path(path))
+    if die_at:
+        _die_at(store, die_at)
+    asyncio.run(_report(store, url, event_name, ManualClock(wall_ns=wall_ns), looks))
     store.close()
 
 
@@ -53,7 +87,7 @@ def _die_at(store: SqliteStore, number: int) -> None:
             thread.call(lambda connection: connection.set_exec_trace(trace))
 
 
-async def _report(store: SqliteStore, url: str, event_name: str, clock: Clock) -> None:
+async def _report(store: SqliteStore, url: str, event_name: str, clock: Clock, looks: bool) -> None:
     client = StripeClient(StripeSettings(KEY, api=url))
     sums = MeterSums(client, clock, sleep=_at_once)
     rules = Rules()
@@ -62,8 +96,22 @@ async def _report(store: SqliteStore, url: str, event_name: str, clock: Clock) -
         sender = Sender(store, MeterEvents(client), sums, clock, rules=rules, rate=1000, sleep=_at_once)
         while await sender.send():
             pass
+        if looks:
+            verifier = Verifier(store, sums, clock)
+            await _look(store, verifier, event_name)
+            while await sender.send():
+                pass
+            await _look(store, verifier, event_name)
     finally:
         await client.close()
+
+
+async def _look(store: SqliteStore, verifier: Verifier, event_name: str) -> None:
+    await verifier.verify()
+    account = await store.account("acme")
+    assert account is not None
+    for period in account.periods:
+        await verifier.look_again(event_name, account.customer, period)
 
 
 async def _at_once(seconds: float) -> None:

@@ -6,6 +6,7 @@ Who the tenant is stands in the session's metadata, which only the holder of the
 
 import re
 from collections.abc import Callable, Mapping, MutableMapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -88,12 +89,10 @@ class Newcomers:
             return "unknown", ""
         account = await self._store.account(name)
         if account is not None and account.customer != customer and account.status in _LIVE:
-            await self._tell("checkout.taken", name, session_id, customer)
+            await self._tell("checkout.taken", name, customer)
             return "taken", name
-        created = await self._make(name, customer, metadata)
+        await self._make(name, customer, metadata)
         await self._keeper.refresh(name, customer)
-        if created:
-            await self._tell("tenant.created", name, session_id, customer)
         return "ready", name
 
     async def first_key(self, session_id: str) -> Welcome:
@@ -137,21 +136,20 @@ class Newcomers:
         self._faults.pop("checkouts", None)
         return _map(found.to_dict() if hasattr(found, "to_dict") else None)
 
-    async def _make(self, name: str, customer: str, metadata: Mapping[str, Any]) -> bool:
+    async def _make(self, name: str, customer: str, metadata: Mapping[str, Any]) -> None:
         snapshot = self._snapshot()
         if name in snapshot.tenants or await self._store.tenant(name) is not None:
-            return False
+            return
         plan = snapshot.settings.billing.access.fallback_plan or str(metadata.get(PLAN) or "")
         if plan not in snapshot.plans:
             raise StripeFault(f"the checkout of {name} names no plan that is known; set its metadata {PLAN}")
         tenant = Tenant(name, plan, stripe_customer=customer, created_ns=self._clock.wall_ns())
-        try:
+        # Told first, under an id of its own: whoever dies here leaves it to the next one, who tells nobody twice.
+        await self._tell("tenant.created", name, customer)
+        with suppress(Conflict):
             await self._store.add_tenant(tenant, actor=ACTOR)
-        except Conflict:
-            return False
-        return True
 
-    async def _tell(self, kind: str, tenant: str, session_id: str, customer: str) -> None:
+    async def _tell(self, kind: str, tenant: str, customer: str) -> None:
         facts: dict[str, str | int] = {"tenant": tenant, "customer": customer}
         channels = self._snapshot().settings.billing.notices.channels
         id = f"{kind}:{tenant}:{customer}"
