@@ -60,9 +60,7 @@ class Town:
 
     def prepared(self) -> Path:
         """A copy of it, with a Stripe that has nothing yet."""
-        fake = self.server.fake = FakeStripe(self.clock)
-        fake.meter(EVENT)
-        fake.world.customers[CUSTOMER] = {"id": CUSTOMER}
+        self.forget()
         self.used = sum(USED)
         path = self.folder / f"{next(self._books)}.db"
         shutil.copy(self.folder / "template.db", path)
@@ -71,9 +69,16 @@ class Town:
     def open(self, path: Path) -> Books:
         return Books(path, periods=(PERIOD,), clock=self.clock)
 
-    async def run(self, path: Path, *, die_at: int = 0, request: int = 0, point: str = "") -> int:
+    def forget(self) -> None:
+        """Stripe took everything and has nothing of it."""
+        fake = self.server.fake = FakeStripe(self.clock)
+        fake.meter(EVENT)
+        fake.world.customers[CUSTOMER] = {"id": CUSTOMER}
+
+    async def run(self, path: Path, *, die_at: int = 0, request: int = 0, point: str = "", looks: bool = False) -> int:
         """A process until it ends: its exit code, -9 when it was killed."""
-        process = mortal.start(path, self.url, EVENT, wall_ns=self.clock.wall_ns(), die_at=die_at)
+        now_ns = self.clock.wall_ns()
+        process = mortal.start(path, self.url, EVENT, wall_ns=now_ns, die_at=die_at, looks=looks)
         if request:
             self.killer.aim(process.pid, request, point)
         await asyncio.to_thread(process.join, PATIENCE_S)
@@ -86,18 +91,25 @@ class Town:
         """The next processes, until nothing waits: the rows. The books agree."""
         for _ in range(10):
             assert await self.run(path) == 0
-            books = self.open(path)
-            rows = await books.rows()
-            books.end()
+            rows = await self.rows(path)
             if not any(row.state in OPEN_STATES for row in rows):
                 break
             self.clock.advance(300)
+        assert {row.state for row in rows} <= {"accepted", "verified"}
+        self.compare(rows)
+        return rows
+
+    async def rows(self, path: Path) -> list[OutboxRow]:
+        books = self.open(path)
+        rows = await books.rows()
+        books.end()
+        return rows
+
+    def compare(self, rows: list[OutboxRow]) -> None:
         now_ns, summary = self.clock.wall_ns(), self.server.fake.summary
         assert int(summary(EVENT, CUSTOMER, PERIOD.start_s, PERIOD.end_s, now_ns)) == self.used
-        assert {row.state for row in rows} <= {"accepted", "verified"}
         for row in rows:
             assert int(summary(EVENT, CUSTOMER, row.minute * 60, row.minute * 60 + 60, now_ns)) == row.value
-        return rows
 
 
 @pytest.fixture
@@ -129,6 +141,30 @@ async def test_killed_at_every_point_of_every_request(town: Town, point: str) ->
         if code == 0:
             break
     assert (len(rows), town.killer.killed) == (2, 2)
+
+
+@pytest.mark.parametrize("lost", [True, pytest.param(False, marks=pytest.mark.chaos)])
+async def test_killed_before_every_statement_of_verifying(town: Town, lost: bool) -> None:
+    """All that was accepted becomes verified and nothing is sent twice; what Stripe lost is sent again, once."""
+    reported = town.prepared()
+    assert await town.run(reported) == 0
+    town.clock.advance(7_200)
+    kept = town.server.fake
+    for number in itertools.count(1):
+        path = town.folder / f"verifying-{number}.db"
+        shutil.copy(reported, path)
+        town.server.fake = kept
+        if lost:
+            town.forget()
+        code = await town.run(path, die_at=number, looks=True)
+        town.clock.advance(300)
+        assert await town.run(path, looks=True) == 0
+        rows = await town.rows(path)
+        assert {row.state for row in rows} == {"verified"}
+        town.compare(rows)
+        if code == 0:
+            break
+    assert number > 10, "verifying is more statements than these"
 
 
 @pytest.mark.chaos
