@@ -104,6 +104,7 @@ def test_an_unpaid_invoice_makes_read_only_and_a_payment_opens_again(sidecar: Si
     stripe.do(lambda fake: fake.invoices.act(invoice["id"], "pay"))
     until(200, *write)
     assert sidecar.cli("stripe", "portal", "acme").stdout.startswith("http")
+    assert drift(sidecar) == 0
     assert sidecar.stop() == 0
     assert key not in sidecar.errors
     assert session not in sidecar.errors
@@ -114,7 +115,7 @@ def test_lost_webhooks_are_found_by_polling(
     make: Make, api: Api, stripe: Stripe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Nothing is ever delivered (gitpod-io/gitpod#18810); a tenant of the policies follows its customer all the same,
-    and falls back to a smaller plan."""
+    and falls back to a smaller plan. A price that is newer than Stripe's is a drift in the scrape."""
     monkeypatch.setenv("STRIPE_KEY", "sk_test_fake")
     monkeypatch.setenv("HOOK", SECRET)
     customer = stripe.do(lambda fake: fake.customer())
@@ -122,6 +123,7 @@ def test_lost_webhooks_are_found_by_polling(
     more = billing(stripe, "grace: 1s, fallback_plan: free").replace("webhook_secrets: ['${HOOK}'], ", "")
     sidecar = make(*write_config(tmp_path, api.url, policies, more))
     sidecar.cli("stripe", "apply")
+    write_config(tmp_path, api.url, policies.replace("0.01 USD", "0.02 USD"), more)
     key = sidecar.another_key("acme")
     sidecar.start()
     read = ("-i", "-H", f"X-API-Key: {key}", f"{sidecar.base}/echo")
@@ -132,6 +134,20 @@ def test_lost_webhooks_are_found_by_polling(
     stripe.do(lambda fake: fake.knobs.payments.update({customer: "fail"}))
     stripe.bill(sub["id"])
     limited_by(sidecar, read, "slow")
+    shown = sidecar.cli("stripe", "drift", code=1).stdout.splitlines()
+    differences = [line for line in shown if line[:2] in ("+ ", "~ ", "- ", "! ")]
+    assert differences
+    assert drift(sidecar) == len(differences)
+
+
+def drift(sidecar: Sidecar) -> int:
+    """As scraped, once it is known."""
+    line = re.compile(r"^sidecar_billing_catalogue_drift (\S+)$", re.MULTILINE)
+    end = time.monotonic() + PATIENCE_S
+    while (found := line.search(curl(f"{sidecar.admin}/metrics")[1])) is None:
+        assert time.monotonic() < end, sidecar.errors
+        time.sleep(0.1)
+    return int(float(found[1]))
 
 
 def limited_by(sidecar: Sidecar, read: tuple[str, ...], name: str) -> None:
