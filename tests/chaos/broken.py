@@ -25,7 +25,7 @@ from sidecar.app import parts
 from sidecar.cli.entry import main
 from sidecar.core.errors import StoreError
 from sidecar.core.ids import EventIds
-from sidecar.core.ports import Position
+from sidecar.core.ports import JournalSink, Position
 from sidecar.ledger import Journal
 from sidecar.storage import SqliteStore
 
@@ -67,6 +67,9 @@ class AmbiguousStore(SqliteStore):
     """The answer to the first batch is lost after its commit. What comes again is taken for new."""
 
     _failed = False
+
+    def sink(self, journal: int) -> JournalSink:
+        return self  # the journal of the only process: its batches come through ``append`` here
 
     async def append(self, records: Sequence[bytes], position: Position) -> int:
         if self._failed or not records:

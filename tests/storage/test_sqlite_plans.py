@@ -12,6 +12,8 @@ from hypothesis import strategies as st
 
 from sidecar.core.accounts import Account, Arrival, Notice
 from sidecar.core.billing import Parity, Period, Window
+from sidecar.core.credits import Book, Grant
+from sidecar.core.crossings import Crossing
 from sidecar.core.ports import PARTS, TIMES, Position, UsageQuery
 from sidecar.core.records import UsageRecord, encode_record
 from sidecar.storage import SqliteStore
@@ -167,6 +169,9 @@ async def test_a_copy_goes_on_where_it_was(tmp_path: Path) -> None:
         await store.receive(Arrival(str(n), "invoice.paid", "in_1", "{}", 1))
         await store.save_parity(Parity("t1", "cus_1", "m", PERIOD, str(n), 1, 1, 1, 1, 1, 1, False, 1))
         await store.assign(Window(f"t{n % 7}", "cus_1", n, n + 1, PERIOD), {"requests": "requests"}, at_ns=1)
+        await store.add_grant(Grant(f"t{n % 7}", str(n), 5, "USD", 1), actor="me")
+        await store.settle_credits(Book(f"t{n}", 1), {}, if_until=None)
+        await store.cross(Crossing(f"t{n}", "monthly", 0, 60, 80, 10, 8, 1), [])
     for name, table in TABLES.items():
         whole = await store.copy_rows(name, (), 1000)
         places = [table.columns.index(column) for column in table.key]
