@@ -6,7 +6,7 @@ import ssl
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
-from sidecar.core.clock import Clock
+from sidecar.core.clock import NS_PER_S, Clock
 from sidecar.core.errors import UpstreamError
 from sidecar.core.upstreams import Target
 from sidecar.http1 import ReplyMemory
@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 MAX_REPLY_FIELD: Final = 256 * 1024
 MAX_REPLY_FIELDS: Final = 400
 _WRITE_HIGH: Final = 256 * 1024
+# How long no connection is used twice after one said something unasked: a moment later it would have been the reply to
+# somebody's request, and what does it once (a reply split in two, a body behind HEAD) does it again.
+WARY_NS: Final = 60 * NS_PER_S
 _log = logging.getLogger("sidecar.upstream")
 
 
@@ -50,6 +53,7 @@ class TargetPool:
         "_clock",
         "_memory",
         "_streak",
+        "_wary_until_ns",
         "addresses",
         "authority",
         "breaker",
@@ -80,6 +84,7 @@ class TargetPool:
         self.breaker = BreakerState(pool.upstream.breaker, clock)
         self.healthy = True
         self._streak = 0  # checks in a row that speak against ``healthy``
+        self._wary_until_ns = 0
         self.up = True
         self.idle: list[tuple[UpstreamConnection, int]] = []  # a stack: the warmest connection goes first
         self.connections: set[UpstreamConnection] = set()
@@ -146,12 +151,14 @@ class TargetPool:
     # Connections
 
     def take(self) -> UpstreamConnection | None:
-        """An idle connection, or None."""
+        """An idle connection, or None. One on which something came unasked is closed instead (RFC 9112, 9.3)."""
         idle = self.idle
         while idle:
-            connection, _ = idle.pop()
+            connection, since_ns = idle.pop()
             if not connection.closed:
-                return connection
+                if not connection.stirs(self._clock.monotonic_ns() - since_ns):
+                    return connection
+                connection.close()
         return None
 
     async def open(self) -> UpstreamConnection:
@@ -228,6 +235,7 @@ class TargetPool:
             private=self.pool.private,
             on_idle=self._idle,
             on_lost=self._lost,
+            on_unasked=self._unasked,
             address=address,
         )
 
@@ -264,11 +272,29 @@ class TargetPool:
             connection.close()
 
     def _idle(self, connection: UpstreamConnection) -> None:
-        if self.pool.closing or not self.addresses.holds(connection.address):
+        now_ns = self._clock.monotonic_ns()
+        if self.pool.closing or now_ns < self._wary_until_ns or not self.addresses.holds(connection.address):
             connection.close()
             return
         if not self.pool.hand_to_waiter(connection):
-            self.idle.append((connection, self._clock.monotonic_ns()))
+            self.idle.append((connection, now_ns))
+
+    def _unasked(self, data: bytes) -> None:
+        """An idle connection said something. That it will close (408), or an empty line, is no reply to anybody."""
+        self.failures["unasked"] = self.failures.get("unasked", 0) + 1
+        if data[9:13] == b"408 " or not data.strip(b"\r\n"):
+            return
+        now_ns = self._clock.monotonic_ns()
+        if now_ns >= self._wary_until_ns:
+            name, wary_s = self.pool.upstream.name, WARY_NS // NS_PER_S
+            _log.warning(
+                "upstream %s: %s sends what nobody asked for; its connections are used once for %d s",
+                name,
+                self.target,
+                wary_s,
+            )
+        self._wary_until_ns = now_ns + WARY_NS
+        self.close_idle()
 
     def _lost(self, connection: UpstreamConnection) -> None:
         self.connections.discard(connection)
