@@ -225,10 +225,10 @@ class Lease(Window):
         return not self.flights and not self._slices and not self.returns and self.memory.idle(now) and share
 
     def _demand(self, now: int) -> int:
-        """Units to hold ahead: what is spent in half a life at the rate since the last call. ``take`` counts, so a
-        node that nobody calls asks for nothing."""
+        """Units to hold ahead: what is spent in a life at the rate since the last call, so that there is half a life
+        for the next slice to come. ``take`` counts, so a node that nobody calls asks for nothing."""
         took = max(1, now - self._asked_ns)
-        rate = self._spent * self.life_ns // (2 * took)
+        rate = self._spent * self.life_ns // took
         self._last = min(rate, _GROWTH * max(self._last, _FIRST_AHEAD), self.ceiling)
         self._ahead = 0 if self.exact else self._last
         self._spent = 0

@@ -162,5 +162,4 @@ class Channel(asyncio.Protocol):
         data = self._wire.pack(frame)
         if len(data) > MAX_FRAME:
             raise StoreError(f"{len(data)} bytes are too many for one frame of the link")
-        self._transport.write(_SIZE.pack(len(data)))
-        self._transport.write(data)
+        self._transport.write(_SIZE.pack(len(data)) + data)  # two writes would wake the other end twice
