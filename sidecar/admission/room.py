@@ -160,7 +160,7 @@ class Admission:
             return gate
         pay_url = snapshot.settings.billing.access.pay_url
         money = spend_rule(self._spends, principal, plan, route, snapshot.meters, pay_url)
-        return gate if money is None else SpendGate(gate, money, needed, self._clock)
+        return gate if money is None else SpendGate(gate, money, needed, self._clock, self._spends)
 
     async def explain(self, principal: Principal | None, route: Route, asker: Asker) -> Explanation:
         """What a request would be answered now, and how every policy stands that it meets; nothing is consumed.

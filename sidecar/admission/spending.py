@@ -4,6 +4,9 @@ An account (core.spend) is read from the ledger before a tenant's first call is 
 read again, behind the calls, whenever the tenant is seated anew: within 30 s, and within a second of a grant. So what
 other nodes let pass, and what became of calls, comes in by the ledger, which is the truth.
 
+An account is one tenant's under one set of terms: two plans of a tenant have one each, and what either uses counts in
+both. A call that meets an account before it was read (a reload changed the terms) waits for that.
+
 Bound: ``max_accounts`` (100,000; 2 kB each and their grants). When it is full the one that was longest without a seat
 makes room, unless a call of it is under way; it is read again when its tenant comes back.
 """
@@ -11,7 +14,8 @@ makes room, unless a call of it is under way; it is read again when its tenant c
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Mapping
-from typing import NamedTuple, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
+from weakref import WeakValueDictionary
 
 from sidecar.admission.gate import Demand, Gate, Pending, Ticket
 from sidecar.admission.refusals import PolicyUse, Refused
@@ -22,10 +26,12 @@ from sidecar.core.money import format_micros
 from sidecar.core.periods import period_bounds
 from sidecar.core.policy import Meter, Plan, Price, Route, SpendCap
 from sidecar.core.problems import problem
-from sidecar.core.spend import CAPPED, PASSES, Spend, SpendState, SpendTerms, SpendUse, spend_terms
+from sidecar.core.spend import CAPPED, PASSES, Spend, SpendState, SpendTerms, SpendUse, Used, spend_terms
 from sidecar.core.values import Principal
 
 SpendReader: TypeAlias = Callable[[str, SpendTerms], Awaitable[SpendState]]
+_LONG_AGO_NS = 60 * NS_PER_S  # seats are made anew within 30 s, so nobody was there for a while
+UNREADABLE = Refused(problem("store_unavailable", "What the account has left could not be read; try again."))
 log = logging.getLogger("sidecar.admission")
 
 
@@ -46,42 +52,59 @@ def wanted(plan: Plan, principal: Principal) -> _Wanted | None:
     return _Wanted(price, principal.billing_cycle, plan.spend_cap, plan.prepaid)
 
 
-class _Account:
-    __slots__ = ("asked", "reading", "spend", "stale")
+class Account:
+    """One tenant's money under one set of terms."""
 
-    def __init__(self, asked: _Wanted) -> None:
-        self.asked = asked
-        self.spend = Spend(spend_terms(*asked))
+    __slots__ = ("read_ns", "reading", "spend", "stale", "tenant")
+
+    def __init__(self, tenant: str, asked: _Wanted, used: Used) -> None:
+        self.tenant = tenant
+        self.spend = Spend(spend_terms(*asked), used)
         self.reading: asyncio.Task[None] | None = None
+        self.read_ns = 0  # when it was read last (monotonic)
         self.stale = False  # somebody asked for another reading while one was under way
 
 
 class Spends:
-    """All accounts, by tenant."""
+    """All accounts, by tenant and terms."""
 
     def __init__(self, clock: Clock, read: SpendReader, max_accounts: int = 100_000) -> None:
         self._clock = clock
         self._read = read
         self._max = max_accounts
-        self._accounts: dict[str, _Account] = {}
+        self._accounts: dict[tuple[str, _Wanted], Account] = {}
+        self._used: WeakValueDictionary[str, Used] = WeakValueDictionary()
 
     def __len__(self) -> int:
         return len(self._accounts)
 
-    def get(self, tenant: str, asked: _Wanted) -> Spend:
-        """The tenant's account, a new one when its terms have changed."""
-        return self._account(tenant, asked).spend
+    def get(self, tenant: str, asked: _Wanted) -> Account:
+        """The tenant's account under these terms."""
+        found = self._accounts.get((tenant, asked))
+        if found is None:
+            if len(self._accounts) >= self._max:
+                self._make_room()
+            used = self._used.get(tenant)
+            if used is None:
+                used = self._used[tenant] = Used()
+            found = self._accounts[tenant, asked] = Account(tenant, asked, used)
+        return found
 
     async def ready(self, tenant: str, asked: _Wanted) -> None:
-        """Reads the account; waits for it where nothing is known yet, and where calls are refused: a grant may have
+        """Reads the account; waits for it where too little is known, and where calls are refused: a grant may have
         come. StoreError then."""
-        account = self._account(tenant, asked)
-        self._accounts[tenant] = self._accounts.pop(tenant)  # the one seated last is the last to go
+        account = self.get(tenant, asked)
+        self._accounts[tenant, asked] = self._accounts.pop((tenant, asked))  # the one seated last is the last to go
+        await self.read(account)
+
+    async def read(self, account: Account) -> None:
+        """As ``ready``, for an account that somebody has."""
         for _ in range(2):
             under_way = account.reading is not None
             account.stale = under_way  # that one may have begun before what it is asked for
-            reading = account.reading or self._begin(tenant, account)
-            if account.spend.ready and not account.spend.refused:
+            reading = account.reading or self._begin(account)
+            known = account.spend.ready and self._clock.monotonic_ns() - account.read_ns < _LONG_AGO_NS
+            if known and not account.spend.refused:
                 return
             await asyncio.shield(reading)
             if not under_way:
@@ -94,43 +117,35 @@ class Spends:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
 
-    def _account(self, tenant: str, asked: _Wanted) -> _Account:
-        found = self._accounts.get(tenant)
-        if found is not None and found.asked == asked:
-            return found
-        if found is None and len(self._accounts) >= self._max:
-            self._make_room()
-        made = self._accounts[tenant] = _Account(asked)
-        return made
-
     def _make_room(self) -> None:
-        for tenant, account in self._accounts.items():
+        for key, account in self._accounts.items():
             if account.reading is None and not account.spend.busy:
-                del self._accounts[tenant]
+                del self._accounts[key]
                 return
         raise StoreError(f"the table of accounts in money is full ({self._max}, all in use)")
 
-    def _begin(self, tenant: str, account: _Account) -> asyncio.Task[None]:
-        account.reading = asyncio.get_running_loop().create_task(self._load(tenant, account))
-        account.reading.add_done_callback(lambda task: self._done(tenant, account, task))
+    def _begin(self, account: Account) -> asyncio.Task[None]:
+        account.reading = asyncio.get_running_loop().create_task(self._load(account))
+        account.reading.add_done_callback(lambda task: self._done(account, task))
         return account.reading
 
-    def _done(self, tenant: str, account: _Account, task: asyncio.Task[None]) -> None:
+    def _done(self, account: Account, task: asyncio.Task[None]) -> None:
         account.reading = None
         if task.cancelled():
             return
         error = task.exception()  # whoever waits raises it; the next seat tries again
         if error is not None:
-            log.warning("what %s has left could not be read: %s", tenant, error)
+            log.warning("what %s has left could not be read: %s", account.tenant, error)
         if account.stale:
             account.stale = False
-            self._begin(tenant, account)
+            self._begin(account)
 
-    async def _load(self, tenant: str, account: _Account) -> None:
+    async def _load(self, account: Account) -> None:
         spend = account.spend
-        before = list(spend.settled)
-        state = await self._read(tenant, spend.terms)
+        before, began = spend.settled, self._clock.monotonic_ns()
+        state = await self._read(account.tenant, spend.terms)
         spend.take(state, [now - then for now, then in zip(spend.settled, before, strict=True)])
+        account.read_ns = began
 
 
 class SpendRule(NamedTuple):
@@ -138,6 +153,7 @@ class SpendRule(NamedTuple):
     fit; ``use`` holds estimates of the others too. ``open_ended``: it may use more. ``asks`` False: the route stays
     open, and is counted."""
 
+    account: Account
     use: SpendUse
     known: list[int]
     open_ended: bool
@@ -153,10 +169,10 @@ def spend_rule(
     asked = wanted(plan, principal)
     if asked is None:
         return None
-    spend = spends.get(principal.tenant, asked)
-    estimates = {quota.meter: quota.estimate or 0 for quota in plan.quotas}
+    account = spends.get(principal.tenant, asked)
+    estimates = estimates_of(plan, route)
     known, held, open_ended = [], [], False
-    for name in spend.terms.tariff.meters:
+    for name in account.spend.terms.tariff.meters:
         meter = meters[name]
         counts = meter.routes is None or route.name in meter.routes
         known.append({"requests": 1, "units": route.units}.get(meter.count, 0) if counts else 0)
@@ -165,23 +181,36 @@ def spend_rule(
         open_ended = open_ended or unsure
     if not open_ended and not any(known):
         return None
-    return SpendRule(SpendUse(spend, held), known, open_ended, route.budget == "ask", plan.spend_cap, pay_url)
+    asks = route.budget == "ask"
+    return SpendRule(account, SpendUse(account.spend, held), known, open_ended, asks, plan.spend_cap, pay_url)
+
+
+def estimates_of(plan: Plan, route: Route) -> dict[str, int]:
+    """What a call at the route holds of meters that are known only at its end: as the route says, else the largest that
+    a quota of the plan says."""
+    found: dict[str, int] = {}
+    for quota in plan.quotas:
+        found[quota.meter] = max(found.get(quota.meter, 0), quota.estimate or 0)
+    return found | dict(route.estimates or ())
 
 
 class SpendGate(Gate):
     """Asks the account first, which takes nothing; what ``inner`` lets pass is then held of it."""
 
-    __slots__ = ("_rule", "_upgrade", "inner")
+    __slots__ = ("_rule", "_spends", "_upgrade", "inner")
 
-    def __init__(self, inner: Gate, rule: SpendRule, demand: Demand, clock: Clock) -> None:
+    def __init__(self, inner: Gate, rule: SpendRule, demand: Demand, clock: Clock, spends: Spends) -> None:
         super().__init__(Demand(demand.route, demand.plan), clock, inner._buckets, inner._quota_book, inner._tally)
         self.inner = inner
         self._rule = rule
+        self._spends = spends
         self._upgrade = demand.upgrade
 
     def admit(self, method: str, ip: str, header: HeaderOf) -> Ticket | Refused | Pending:
         rule = self._rule
         if rule.asks:
+            if not rule.use.spend.ready:
+                return Unread(self, method, ip, header)
             verdict = rule.use.spend.verdict(rule.known, rule.open_ended, self._wall_ns())
             if verdict != PASSES:
                 return self._refuse_for(verdict)
@@ -220,6 +249,10 @@ class SpendGate(Gate):
         rule.use.begin()
         decided.spend = rule.use
         return decided
+
+    async def read(self) -> None:
+        """StoreError."""
+        await self._spends.read(self._rule.account)
 
     def _refuse_for(self, verdict: int) -> Refused:
         name = "spend_cap" if verdict == CAPPED else "credits"
@@ -265,3 +298,21 @@ class SpendPending(Pending):
 
     async def wait(self) -> Ticket | Refused:
         return self._gate.after(await self._inner.wait())
+
+
+class Unread(Pending):
+    """A decision for which an account must be read first."""
+
+    __slots__ = ("_asked", "_gate")
+
+    def __init__(self, gate: SpendGate, *asked: Any) -> None:
+        self._gate = gate
+        self._asked = asked
+
+    async def wait(self) -> Ticket | Refused:
+        try:
+            await self._gate.read()
+        except StoreError:
+            return UNREADABLE
+        decided = self._gate.admit(*self._asked)
+        return await decided.wait() if isinstance(decided, Pending) else decided

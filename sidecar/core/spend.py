@@ -8,7 +8,7 @@ The running period of the price is the tenant's billing period. Where it ends, t
 begins or ends, the account is turned: what was used up to there is burned, and the ceilings are reckoned anew.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from sidecar.core.credits import FOREVER, NS_PER_MINUTE, Burned, Grant, Step, burn
@@ -66,10 +66,36 @@ class Standing:
     until_ns: int = field(default=0)
 
 
+class Used:
+    """What calls of one tenant hold of meters now, and what they have used since the process began, under whichever
+    plan: the ledger knows tenants and meters, so every account of a tenant counts all of it. ``changes`` counts."""
+
+    __slots__ = ("__weakref__", "changes", "held", "settled")
+
+    def __init__(self) -> None:
+        self.held: dict[str, int] = {}
+        self.settled: dict[str, int] = {}
+        self.changes = 0
+
+    def hold(self, meters: Sequence[str], units: Sequence[int]) -> None:
+        held = self.held
+        for meter, more in zip(meters, units, strict=True):
+            held[meter] = held.get(meter, 0) + more
+        self.changes += 1
+
+    def settle(self, values: Mapping[str, int]) -> None:
+        settled = self.settled
+        for meter, value in values.items():
+            settled[meter] = settled.get(meter, 0) + value
+        self.changes += 1
+
+
 class Spend:
-    """``ready`` is False until a state was taken."""
+    """``ready`` is False until a state was taken; until then nobody may ask whether a call passes. ``used``: of the
+    tenant, None for one of its own."""
 
     __slots__ = (
+        "_base",
         "_burned_micros",
         "_cap_base",
         "_cap_before",
@@ -79,22 +105,22 @@ class Spend:
         "_credit_ceiling",
         "_end_ns",
         "_grants",
-        "_held",
+        "_seen",
+        "_since",
         "_until_ns",
         "cost",
         "ready",
         "refused",
-        "settled",
         "terms",
-        "totals",
+        "used",
     )
 
-    def __init__(self, terms: SpendTerms) -> None:
+    def __init__(self, terms: SpendTerms, used: Used | None = None) -> None:
         self.terms = terms
-        count = len(terms.tariff.meters)
-        self.totals = [0] * count
-        self._held = [0] * count
-        self.settled = [0] * count  # since the process began, for whoever reads the ledger meanwhile
+        self.used = Used() if used is None else used
+        self._base = [0] * len(terms.tariff.meters)  # totals of the running period when ``settled`` was ``_since``
+        self._since = self.settled
+        self._seen = -1  # ``used.changes`` when ``cost`` was counted
         self.cost = 0
         self.ready = False
         self.refused = False  # a call was, by what was known since the last state
@@ -111,7 +137,8 @@ class Spend:
         """Begins from what the ledger says. ``meanwhile``: what was settled here since it was asked, which it may or
         may not have: counted, so that no budget is exceeded; the next reading is exact."""
         terms = self.terms
-        self.totals = [total + more for total, more in zip(state.totals, meanwhile, strict=True)]
+        self._base = [total + more for total, more in zip(state.totals, meanwhile, strict=True)]
+        self._since = self.settled
         self._end_ns = period_bounds(terms.cycle, state.at_ns)[1]
         self._grants = list(state.grants)
         self._burned_micros = terms.tariff.micros(list(state.totals))
@@ -129,9 +156,8 @@ class Spend:
         What is known has to fit. What is not lets a call pass as long as anything is left, so that an estimate never
         locks anybody out (BerriAI/litellm#38647). A call that costs nothing passes (#10973).
         """
-        if wall_ns >= self._until_ns:
-            self._turn(wall_ns)
-        cost = self.terms.tariff.cost([a + b + c for a, b, c in zip(self.totals, self._held, known, strict=True)])
+        self._look(wall_ns)
+        cost = self.terms.tariff.cost([a + b for a, b in zip(self._counted(), known, strict=True)])
         if cost > self.cost and cost > self._ceiling:
             self.refused = True
             return CAPPED if cost > self._cap_ceiling else SPENT
@@ -142,22 +168,27 @@ class Spend:
 
     def hold(self, known: list[int]) -> None:
         """A call began."""
-        held = self._held
-        for index, units in enumerate(known):
-            held[index] += units
-        self._count()
+        self.used.hold(self.terms.tariff.meters, known)
 
     def settle(self, known: list[int], values: list[int]) -> None:
         """It ended."""
-        for index, units in enumerate(known):
-            self._held[index] -= units
-            self.totals[index] += values[index]
-            self.settled[index] += values[index]
-        self._count()
+        meters = self.terms.tariff.meters
+        self.used.hold(meters, [-units for units in known])
+        self.used.settle(dict(zip(meters, values, strict=True)))
+
+    @property
+    def settled(self) -> list[int]:
+        """Since the process began, for whoever reads the ledger meanwhile."""
+        settled = self.used.settled
+        return [settled.get(meter, 0) for meter in self.terms.tariff.meters]
+
+    @property
+    def totals(self) -> list[int]:
+        """Of the meters in the price's running period, as far as calls have ended."""
+        return [base + now - then for base, now, then in zip(self._base, self.settled, self._since, strict=True)]
 
     def standing(self, wall_ns: int) -> Standing:
-        if wall_ns >= self._until_ns:
-            self._turn(wall_ns)
+        self._look(wall_ns)
         terms = self.terms
         spent = max(0, self._cap_before + self.cost - self._cap_base) // terms.tariff.den
         left = max(0, self._credit_ceiling - self.cost) // terms.tariff.den if terms.prepaid else None
@@ -166,26 +197,39 @@ class Spend:
     @property
     def busy(self) -> bool:
         """Whether calls are under way."""
-        return any(self._held)
+        return any(self.used.held.values())
+
+    def _counted(self) -> list[int]:
+        held = self.used.held
+        return [total + held.get(meter, 0) for total, meter in zip(self.totals, self.terms.tariff.meters, strict=True)]
+
+    def _look(self, wall_ns: int) -> None:
+        if not self.ready:
+            raise RuntimeError("the account was not read yet")
+        if wall_ns >= self._until_ns:
+            self._turn(wall_ns)
+        if self._seen != self.used.changes:
+            self._count()
 
     def _count(self) -> None:
-        self.cost = self.terms.tariff.cost([a + b for a, b in zip(self.totals, self._held, strict=True)])
+        self._seen = self.used.changes
+        self.cost = self.terms.tariff.cost(self._counted())
 
     def _turn(self, wall_ns: int) -> None:
         """Up to ``wall_ns``, one end after the other."""
         terms = self.terms
         while wall_ns >= self._until_ns:
-            at = self._until_ns
-            micros = terms.tariff.micros(self.totals)
+            at, totals = self._until_ns, self.totals
+            micros = terms.tariff.micros(totals)
             minute = at // NS_PER_MINUTE
             burned = burn(self._grants, [Step(minute - 1, minute, micros - self._burned_micros)])
             self._grants = _after(self._grants, burned)
             self._burned_micros = micros
             if at >= self._end_ns:
                 if terms.cap is not None:
-                    self._cap_before += terms.tariff.cost(self.totals) - self._cap_base
+                    self._cap_before += terms.tariff.cost(totals) - self._cap_base
                     self._cap_base = 0
-                self.totals = [0] * len(self.totals)
+                self._base, self._since = [0] * len(totals), self.settled
                 self._burned_micros = 0
                 self._end_ns = period_bounds(terms.cycle, at)[1]
             if terms.cap is not None and at >= self._cap_end_ns:
@@ -221,16 +265,19 @@ def _after(grants: list[Grant], burned: Burned) -> list[Grant]:
 class SpendUse:
     """What one route's calls hold of an account, in units of the meters; made once."""
 
-    __slots__ = ("known", "spend")
+    __slots__ = ("_back", "known", "spend")
 
     def __init__(self, spend: Spend, known: list[int]) -> None:
         self.spend = spend
         self.known = known
+        self._back = [-units for units in known]
 
     def begin(self) -> None:
         """A call passed."""
         self.spend.hold(self.known)
 
     def end(self, values: Mapping[str, int]) -> None:
-        """It ended; ``values`` of the meters by name, nothing of those that are not in it."""
-        self.spend.settle(self.known, [values.get(meter, 0) for meter in self.spend.terms.tariff.meters])
+        """It ended; ``values`` of all meters by name, nothing of those that are not in it."""
+        used = self.spend.used
+        used.hold(self.spend.terms.tariff.meters, self._back)
+        used.settle(values)

@@ -7,10 +7,12 @@ from typing import Any
 
 import pytest
 
-from sidecar.admission import Admission, Asker, Gate, Refused, Ticket
+from sidecar.admission import Admission, Asker, Gate, Pending, Refused, Ticket
+from sidecar.core import spend
 from sidecar.core.credits import Grant
 from sidecar.core.errors import StoreError
 from sidecar.core.money import Money
+from sidecar.core.periods import period_bounds
 from sidecar.core.policy import Limit, MeterPrice, Plan, Price, Quota, Route, Snapshot, SpendCap
 from sidecar.core.spend import SpendState, SpendTerms
 from sidecar.core.values import Override, Overrides, Principal, SpendCapOverride
@@ -249,3 +251,71 @@ async def test_a_reload_with_another_cap_holds_at_once(bank: Bank) -> None:
     more = replace(CAPPED, spend_cap=SpendCap(Money(Fraction("0.40"), "USD"), "month"))
     bank.room.load(Snapshot(meters=METERS, plans={"p": more}))
     assert bank.calls(await seated(bank), 5) == 1
+
+
+async def test_a_routes_own_estimate_is_held_before_a_quotas(bank: Bank) -> None:
+    """``estimates`` of a route says what its calls hold, whether or not a quota says something else."""
+    bank.load(replace(PREPAID, price=PRICE, quotas=(Quota("q", "bytes", 10**9, "day", estimate=1),)))
+    bank.give(2_000_000)
+    other = Route("other", "/other", "api")
+    gate = await seated(bank, route=replace(other, estimates=(("bytes", 15),)))
+    first = bank.ticket(gate)
+    assert bank.passes(gate), "1.50 USD are held, 0.50 USD are left"
+    assert bank.refusal(gate).problem.code == "credits_exhausted"
+    first.settle({})
+    bank.load(replace(PREPAID, price=PRICE))  # and without any quota
+    bank.give(1_000_000, tenant="beta")
+    gate = await seated(bank, Principal("beta", "k", "p"), route=replace(other, estimates=(("bytes", 15),)))
+    assert bank.passes(gate)
+    assert bank.refusal(gate).problem.code == "credits_exhausted"
+
+
+async def test_two_plans_of_one_tenant_are_two_accounts_of_the_same_use(bank: Bank) -> None:
+    """A token names a plan: each plan has its price and its cap, and what either uses counts in both."""
+    dear = Price(PRICE.base, (replace(PRICE.meters[0], amount=Money(Fraction("0.20"), "USD")),))
+    bank.load(CAPPED, replace(CAPPED, name="q", price=dear, spend_cap=SpendCap(Money(Fraction(1), "USD"))))
+    cheap, other = await seated(bank), await seated(bank, Principal("acme", "k", "q"))
+    assert bank.calls(cheap, 1) == 1
+    assert bank.calls(other, 1) == 1
+    assert bank.calls(cheap, 9) == 1, "one and one, and the third: 0.30 USD"
+    held = bank.ticket(other)
+    assert bank.calls(other, 9) == 1, "four and one: 1.00 USD"
+    held.settle({"paid": 1})
+    spends = bank.room._spends
+    assert spends is not None
+    assert (len(spends), bank.calls(cheap, 1), bank.calls(other, 1)) == (2, 0, 0)
+
+
+async def test_an_account_that_was_not_read_is_not_walked_through_and_makes_the_call_wait(
+    bank: Bank, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It began at 1970 and walked through every hour since."""
+    walked: list[int] = []
+
+    def bounds(cycle: str, wall_ns: int) -> tuple[int, int]:
+        walked.append(wall_ns)
+        return period_bounds(cycle, wall_ns)
+
+    monkeypatch.setattr(spend, "period_bounds", bounds)
+    seat = await bank.room.seat(Principal("acme", "k", "p"))
+    hourly = replace(CAPPED, spend_cap=SpendCap(Money(Fraction("0.20"), "USD"), "hour"))
+    bank.room.load(Snapshot(meters=METERS, plans={"p": hourly}))  # the seat stays, its account is another one
+    bank.used["acme"] = 1
+    waits = seat.gate(SEARCH).admit("GET", "192.0.2.1", lambda name: None)
+    assert isinstance(waits, Pending)
+    bank.ledger.down = True
+    refused = await waits.wait()
+    assert isinstance(refused, Refused)
+    assert (refused.problem.status, refused.problem.code) == (503, "store_unavailable")
+    bank.ledger.down = False
+    again = seat.gate(SEARCH).admit("GET", "192.0.2.1", lambda name: None)
+    assert isinstance(again, Pending)
+    passed = await again.wait()
+    assert isinstance(passed, Ticket)
+    passed.release()
+    assert len(walked) < 10
+    walked.clear()
+    bank.clock.advance(500 * 86_400)  # nobody was there: its account is read before it is asked
+    await seated(bank)
+    bank.ticket(await seated(bank))
+    assert len(walked) < 20

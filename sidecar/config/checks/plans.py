@@ -174,6 +174,9 @@ def _check_estimates(plan: Plan, meters: Mapping[str, Meter], reading: Reading) 
 def _check_route_estimates(snapshot: Snapshot, meters: set[str], reading: Reading) -> None:
     """Field bug 21, for estimates: one that no quota holds says nothing."""
     held = {quota.meter for plan in snapshot.plans.values() for quota in plan.quotas if quota.overage == "block"}
+    for plan in snapshot.plans.values():
+        if plan.price is not None and (plan.prepaid or plan.spend_cap is not None):
+            held |= {price.meter for price in plan.price.meters}
     for route in snapshot.routes:
         for name, _ in route.estimates or ():
             meter = snapshot.meters.get(name)
@@ -182,7 +185,10 @@ def _check_route_estimates(snapshot: Snapshot, meters: set[str], reading: Readin
             elif meter is not None and meter.count in _KNOWN:
                 reading.blame(route, "estimates", _known_before(meter))
             elif meter is not None and name not in held:
-                message = f"no quota with overage: block counts the meter {quoted(name)}; write one, or remove this"
+                message = (
+                    f"no quota with overage: block, and no budget in money, counts the meter {quoted(name)}; "
+                    "write one, or remove this"
+                )
                 reading.blame(route, "estimates", message)
 
 
