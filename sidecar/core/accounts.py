@@ -1,12 +1,17 @@
 """A paying tenant's account, as the payee has it, and what follows from it."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 from sidecar.core.billing import Bill, Period
 from sidecar.core.periods import Cycle, cycle_between
 from sidecar.core.values import AccessState, Tenant
+
+# A subscription in one of these states has no further period.
+ENDED = ("canceled", "incomplete_expired")
+US_PER_S = 1_000_000
+MOST_PERIODS = 24  # of an account, the newest; before the oldest of so many there may have been another
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +36,37 @@ class Account:
     ends_s: int | None = None
     periods: tuple[Period, ...] = ()
     read_ns: int = 0
+
+    def minutes(self) -> Iterator[tuple[Period, range]]:
+        """Each period with the Unix minutes whose usage is asked for in it: those that it touches and no earlier one
+        has. So the minute in which one ends and the next begins belongs to the first. A period without a whole minute,
+        in which an event could stand, leaves its minutes to the next one."""
+        known = len(self.periods) < MOST_PERIODS
+        taken = 0 if known or not self.periods else -(-self.periods[0].start_s // 60)
+        for period in self.periods:
+            begin, end = max(period.start_s // 60, taken), -(-period.end_s // 60)
+            if not period.stamps and period is not self.periods[-1]:
+                end = begin
+            taken = max(begin, end)
+            yield period, range(begin, taken)
+
+    def minutes_of(self, period: Period) -> range:
+        """Those of one of ``periods``; of another one those that it touches."""
+        touched = range(period.start_s // 60, -(-period.end_s // 60))
+        return next((minutes for one, minutes in self.minutes() if one == period), touched)
+
+    def free_spans(self, begin: int, end: int) -> Iterator[tuple[int, int]]:
+        """[since_us, until_us) of those parts of the Unix minutes [begin, end) in which no subscription ran, where one
+        begins or ends: before the first period, between two, behind the last one of a subscription that ended."""
+        edges = {edge // 60 for period in self.periods for edge in (period.start_s, period.end_s)}
+        for minute in sorted(edge for edge in edges if begin <= edge < end):
+            at_s, until_s = minute * 60, minute * 60 + 60
+            for period in self.periods:
+                if at_s < min(period.start_s, until_s):
+                    yield at_s * US_PER_S, min(period.start_s, until_s) * US_PER_S
+                at_s = max(at_s, period.end_s)
+            if at_s < until_s and self.status in ENDED:
+                yield at_s * US_PER_S, until_s * US_PER_S
 
 
 @dataclass(frozen=True, slots=True)

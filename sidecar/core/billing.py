@@ -28,21 +28,11 @@ OPEN_STATES = ("pending", "sent")
 class Period:
     """A billing period as the payee has it, [start_s, end_s) in Unix seconds, on any second.
 
-    For usage it begins and ends on whole minutes: the minute in which it ends still belongs to it wholly.
+    Which minutes of usage belong to it is told by its account (``Account.minutes``): it depends on its neighbours.
     """
 
     start_s: int
     end_s: int
-
-    @property
-    def first_minute(self) -> int:
-        """The first Unix minute whose usage belongs here."""
-        return -(-self.start_s // 60)
-
-    @property
-    def end_minute(self) -> int:
-        """The first Unix minute whose usage does not."""
-        return -(-self.end_s // 60)
 
     @property
     def stamps(self) -> range:
@@ -52,10 +42,11 @@ class Period:
 
 @dataclass(frozen=True, slots=True)
 class Window:
-    """Usage to be asked for together: [begin, end) in Unix minutes, wholly within one period.
+    """Usage to be asked for together: [begin, end) in Unix minutes, all of them of one period.
 
-    ``hourly``: the events' meter keeps the newest total per hour (a set) instead of adding: then the window is one
-    whole hour, the row holds the hour's whole total and its stamp is the half hour.
+    ``free``: [since_us, until_us) in Unix microseconds, each within one minute: what ended there is asked of nobody,
+    for no subscription ran then. ``hourly``: the events' meter keeps the newest total per hour (a set) instead of
+    adding: then the window is one whole hour, the row holds the hour's whole total and its stamp is the half hour.
     """
 
     tenant: str
@@ -64,6 +55,7 @@ class Window:
     end: int
     period: Period
     hourly: bool = False
+    free: tuple[tuple[int, int], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

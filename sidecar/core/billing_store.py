@@ -72,20 +72,27 @@ class Outbox(Protocol):
         self, window: Window, events: Mapping[str, str], *, at_ns: int, state: str = "pending", note: str = ""
     ) -> list[OutboxRow]:
         """In one transaction: for each meter of ``events`` (meter to event name) what the ledger holds of the window's
-        minutes beyond what was assigned of them becomes one new row (none when that is 0), the minutes count as
-        assigned, and the window's marks go. The stamp is the first minute of ``window.period.stamps`` that no row of
-        the event name and customer has: from ``window.begin`` on, then from the period's beginning. Conflict when none
-        is left or the window begins before the floor. Identifiers: ``<instance>:<first 8 hex of sha256 of the event
-        name>:<customer>:<minute>``, hourly ones with ``:v<version>`` behind; an hourly row holds the hour's whole
-        total and supersedes its predecessors that were never attempted."""
+        minutes beyond what was assigned of them or is excused becomes one new row (none when that is 0), the minutes
+        count as assigned, and the window's marks go. The stamp is the first minute of ``window.period.stamps`` that no
+        row of the event name and customer has: from ``window.begin`` on, then from the period's beginning. Conflict
+        when none is left or the window begins before the floor. Identifiers: ``<instance>:<first 8 hex of sha256 of
+        the event name>:<customer>:<minute>``, hourly ones with ``:v<version>`` behind; an hourly row holds the hour's
+        whole total and supersedes its predecessors that were never attempted.
+
+        What ended in ``window.free`` is **excused**, by the single entries of that minute. Where these do not add up to
+        the minute's sum (they are kept for a time only) nothing more of the minute is asked for."""
         ...
 
     async def assigned(self, tenant: str, meter: str, *, begin: int, end: int) -> int:
         """The sum of what was assigned of these minutes."""
         ...
 
+    async def excused(self, tenant: str, meter: str, *, begin: int, end: int) -> int:
+        """The sum of what is asked of nobody in these minutes."""
+        ...
+
     async def unassigned_minutes(self, tenant: str, meter: str, *, begin: int, end: int) -> dict[int, tuple[int, int]]:
-        """Minute to (in the ledger, assigned), only of minutes where the two differ."""
+        """Minute to (in the ledger and not excused, assigned), only of minutes where the two differ."""
         ...
 
     async def due(self, *, at_ns: int, limit: int) -> list[OutboxRow]:
@@ -136,7 +143,7 @@ class Outbox(Protocol):
 
     async def forget_billed(self, *, before: int, at_most: int) -> int:
         """Raises the floor to the Unix minute ``before`` and deletes at most ``at_most`` of what lies wholly before it:
-        verified, superseded and dropped rows, assigned minutes, marks, parities. How many."""
+        verified, superseded and dropped rows, assigned and excused minutes, marks, parities. How many."""
         ...
 
     async def save_parity(self, parity: Parity) -> None:

@@ -31,6 +31,7 @@ _SUMMED = {
     "accounts": ("since_ns", "until_ns", "read_ns"),
     "marks": ("minute",),
     "assigned_minutes": ("minute", "value"),
+    "excused_minutes": ("minute", "value"),
     "outbox": ("id", "minute", "version", "value", "attempts", "next_ns"),
     "parities": ("ledger", "assigned", "accepted", "verified", "payee", "billed", "at_ns"),
     "arrivals": ("attempts", "at_ns", "finished_ns"),

@@ -4,6 +4,18 @@ import hashlib
 
 from sidecar.core.billing import Window
 
+# How long before a minute the calls that ended in it are looked for, one after the other until they are all there.
+REACHES_US = (300_000_000, 3_600_000_000, 86_400_000_000)
+MINUTE_US = 60_000_000
+
+
+def free_minutes(window: Window) -> dict[int, list[tuple[int, int]]]:
+    """The window's minutes that are free in part, to these parts."""
+    found: dict[int, list[tuple[int, int]]] = {}
+    for since_us, until_us in window.free:
+        found.setdefault(since_us // MINUTE_US, []).append((since_us, until_us))
+    return found
+
 
 def half_hour(window: Window) -> int:
     """The minute in which every total of an hourly window is stamped."""

@@ -39,7 +39,7 @@ class Books:
         self.events = events or Events(added={"tokens": EVENT})
         self.periods = periods
         self.path = path
-        self.used: dict[tuple[str, str], dict[int, int]] = {}
+        self.used: dict[tuple[str, str], list[tuple[int, int]]] = {}  # (when it ended, Unix microseconds; how much)
         self._numbers = itertools.count(1)
         self.customers: dict[str, str] = {}
         for event_name in self.events.added.values():
@@ -80,15 +80,23 @@ class Books:
         await self.store.save_account(account, actor="test", at_ns=self.clock.wall_ns())
 
     async def use(
-        self, tokens: int, tenant: str = "acme", *, ago_s: int = 0, meter: str = "tokens", sandbox: bool = False
+        self,
+        tokens: int,
+        tenant: str = "acme",
+        *,
+        ago_s: int = 0,
+        took_us: int = 5,
+        meter: str = "tokens",
+        sandbox: bool = False,
     ) -> None:
+        """``ago_s``: when the call began."""
         at_s = self.now_s - ago_s
-        record = used(next(self._numbers), at_s, tenant=tenant, sandbox=sandbox, **{meter: tokens})
+        what = {meter: tokens}
+        record = used(next(self._numbers), at_s, tenant=tenant, sandbox=sandbox, took_us=took_us, **what)
         position = await self.store.position()
         await self.store.append([record], Position(position.segment + 1, 16))
         if not sandbox:
-            minutes = self.used.setdefault((tenant, meter), {})
-            minutes[at_s // 60] = minutes.get(at_s // 60, 0) + tokens
+            self.used.setdefault((tenant, meter), []).append((at_s * 1_000_000 + took_us, tokens))
 
     async def round(self) -> None:
         """What the process does every now and then; it may die in it, and another one begins."""
@@ -123,12 +131,13 @@ class Books:
         return [int(summary(event, customer, p.start_s, p.end_s, far_ns)) for p in periods or self.periods]
 
     def served(self, tenant: str = "acme", periods: Iterable[Period] | None = None, meter: str = "tokens") -> list[int]:
-        """What was used in the minutes of each period."""
-        used = self.used.get((tenant, meter), {})
-        return [
-            sum(tokens for minute, tokens in used.items() if p.first_minute <= minute < p.end_minute)
-            for p in periods or self.periods
-        ]
+        """What was used in any of the periods, each call in the first one that its minute touches."""
+        found = dict.fromkeys(periods or self.periods, 0)
+        for ended_us, tokens in self.used.get((tenant, meter), []):
+            touched = [p for p in found if p.start_s // 60 <= ended_us // 60_000_000 < -(-p.end_s // 60)]
+            if any(p.start_s * 10**6 <= ended_us < p.end_s * 10**6 for p in touched):
+                found[touched[0]] += tokens
+        return list(found.values())
 
 
 async def _at_once(seconds: float) -> None:

@@ -3,8 +3,11 @@
 from sidecar.core.records import UsageRecord, encode_record
 
 
-def used(number: int, at_s: int, *, tenant: str = "acme", sandbox: bool = False, **meters: int) -> bytes:
-    """``number`` makes its event id; ``meters``: what the call used."""
+def used(
+    number: int, at_s: int, *, tenant: str = "acme", sandbox: bool = False, took_us: int = 5, **meters: int
+) -> bytes:
+    """``number`` makes its event id; ``at_s``: when it began, ``took_us``: how long it took; ``meters``: what it
+    used."""
     record = UsageRecord(
         event_id=f"0193a5f0-0000-7000-8000-{number:012x}",
         started_us=at_s * 1_000_000,
@@ -20,7 +23,7 @@ def used(number: int, at_s: int, *, tenant: str = "acme", sandbox: bool = False,
         cost=1,
         bytes_in=1,
         bytes_out=1,
-        total_us=5,
+        total_us=took_us,
         upstream_us=1,
         first_byte_us=1,
         meters=meters,

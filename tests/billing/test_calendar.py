@@ -80,12 +80,14 @@ async def agreed(world: World, period: Period) -> Any:
     indirect=["world"],
 )
 async def test_months_of_every_length(world: World, days: tuple[int, ...]) -> None:
-    """Used in the first minute, in the middle, and in the last half minute of each."""
+    """Used in the first seconds, in the middle, and in the last half minute of each. The first minute of a month that
+    follows another one belongs to that."""
     await world.subscribe()
     for number, length in enumerate(days, start=1):
         period = await newest(world)
         assert period.end_s - period.start_s == length * 86_400
-        for tokens, moment in ((number, period.start_s + 60), (10, period.start_s + 10**6), (100, period.end_s - 30)):
+        begin_s = period.start_s + (5 if number == 1 else 60)
+        for tokens, moment in ((number, begin_s), (10, period.start_s + 10**6), (100, period.end_s - 30)):
             await use(world, tokens, at_s=max(moment, world.now_s))
             await world.pass_time(600, 300) if tokens != 100 else None
         await end_of(world, period)

@@ -112,6 +112,60 @@ async def test_a_window_asked_for_again_gives_nothing_and_late_usage_a_row_of_it
     assert await books.assigned("acme", "tokens", begin=200, end=201) == 12
 
 
+FREE = ((200 * MINUTE, 200 * MINUTE + 20_000_000), (200 * MINUTE + 50_000_000, 201 * MINUTE))
+
+
+async def ended(books: Books, second: int, tokens: int, took_s: int = 5, **changes: object) -> None:
+    """A call that ended so many seconds after minute 200 began."""
+    at_us = 200 * MINUTE + (second - took_s) * 1_000_000
+    await use(books, 200, tokens, started_us=at_us, total_us=took_s * 1_000_000, **changes)
+
+
+async def test_what_ended_while_no_subscription_ran_is_asked_of_nobody(books: Books) -> None:
+    await with_account(books)
+    for second, tokens in ((0, 1), (19, 2), (20, 30), (49, 400), (50, 5_000), (59, 60_000)):
+        await ended(books, second, tokens)
+    await ended(books, 30, 700_000, took_s=7_200)
+    await ended(books, 19, 9_000_000, sandbox=True)
+    await ended(books, 19, 9_000_000, tenant="other")
+    await use(books, 202, 8)
+    window = dataclasses.replace(WINDOW, free=FREE)
+    (row,) = await books.assign(window, EVENTS, at_ns=9)
+    assert row.value == 700_438
+    assert await books.excused("acme", "tokens", begin=200, end=205) == 65_003
+    assert await books.assigned("acme", "tokens", begin=200, end=205) == 700_438
+    assert await books.unassigned_minutes("acme", "tokens", begin=200, end=205) == {}
+    await ended(books, 1, 4)
+    await ended(books, 40, 50)
+    assert await books.unassigned_minutes("acme", "tokens", begin=200, end=205) == {200: (700_484, 700_430)}
+    (late,) = await books.assign(window, EVENTS, at_ns=9)
+    assert (late.value, await books.excused("acme", "tokens", begin=200, end=201)) == (50, 65_007)
+
+
+async def test_where_the_single_entries_are_gone_nothing_more_of_the_minute_is_asked_for(books: Books) -> None:
+    await with_account(books)
+    await ended(books, 19, 2)
+    await ended(books, 30, 30)
+    window = dataclasses.replace(WINDOW, free=FREE)
+    assert [row.value for row in await books.assign(window, EVENTS, at_ns=9)] == [30]
+    while await books.forget_events(before_us=10**18, at_most=1_000):
+        pass
+    await ended(books, 31, 400)
+    assert await books.assign(window, EVENTS, at_ns=9) == []
+    assert await books.excused("acme", "tokens", begin=200, end=201) == 402
+    assert await books.unassigned_minutes("acme", "tokens", begin=200, end=205) == {}
+
+
+async def test_what_was_assigned_before_the_minute_was_found_free_stays(books: Books) -> None:
+    await with_account(books)
+    await ended(books, 19, 2)
+    assert [row.value for row in await books.assign(WINDOW, EVENTS, at_ns=9)] == [2]
+    assert await books.assign(dataclasses.replace(WINDOW, free=FREE), EVENTS, at_ns=9) == []
+    assert await books.excused("acme", "tokens", begin=200, end=201) == 0
+    await books.forget_billed(before=201, at_most=100)
+    assert await books.assigned("acme", "tokens", begin=200, end=201) == 0
+
+
 async def test_test_keys_are_never_asked_for(books: Books) -> None:
     await use(books, 200, 50, sandbox=True)
     assert await books.assign(WINDOW, EVENTS, at_ns=9) == []

@@ -136,8 +136,10 @@ async def with_accounts(store: SqliteStore) -> None:
 async def bill(store: SqliteStore) -> None:
     """Rows for each tenant's first hours, in several states; the rest is marked and not assigned."""
     begin = FIRST // MINUTE
+    free = tuple((minute * MINUTE, minute * MINUTE + MINUTE // 2) for minute in range(begin, begin + 600, 30))
     for number, name in enumerate(TENANTS):
-        for row in await store.assign(Window(name, "cus_1", begin, begin + 600 + number, PERIOD), EVENTS, at_ns=5):
+        window = Window(name, "cus_1", begin, begin + 600 + number, PERIOD, free=free)
+        for row in await store.assign(window, EVENTS, at_ns=5):
             await store.attempt(row.id, at_ns=6)
             await store.settle(row.id, ("sent", "verified", "held")[row.id % 3], at_ns=7, note="nul\x00")
         parity = Parity(name, "cus_1", "tokens", PERIOD, "in_1", 1, 2, 3, 4, 5, number or None, number > 1, 9)
@@ -176,6 +178,7 @@ async def answers(store: SqliteStore | PostgresStore) -> dict[str, Any]:
         "arrivals": await store.arrivals(at_ns=10**9, limit=1000),
         "notices": await store.due_notices(at_ns=10**9, limit=1000),
         "left": [await store.unassigned_minutes(name, meter, **MINUTES) for name in TENANTS for meter in EVENTS],
+        "excused": [await store.excused(name, meter, **MINUTES) for name in TENANTS for meter in EVENTS],
         "assigned": [await store.assigned(name, meter, **MINUTES) for name in TENANTS for meter in EVENTS],
     }
     for by in GROUPS:

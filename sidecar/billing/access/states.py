@@ -19,14 +19,13 @@ moment the debt was first seen here, so that a tenant whose debt became known la
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
-from sidecar.core.accounts import Account, Notice
+from sidecar.core.accounts import MOST_PERIODS, Account, Notice
 from sidecar.core.billing import Period
 from sidecar.core.billing_settings import DAY_NS, AccessPolicy
 from sidecar.core.clock import NS_PER_S
 from sidecar.core.values import AccessState
 
 WARN_S = 3 * 86_400  # before a trial ends, as Stripe does
-MOST_PERIODS = 24  # the newest are kept
 _GOOD = frozenset({"", "trialing", "active"})
 _OWING = frozenset({"past_due", "unpaid"})
 _ENDED = frozenset({"paused", "canceled"})

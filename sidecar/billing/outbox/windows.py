@@ -1,17 +1,16 @@
 """Which minutes of a tenant's usage are asked for together: pure functions of marks, the account and the time.
 
-A minute of usage belongs to the period that it lies in. A period is **open** until the payee's invoice for it becomes
-final; usage that becomes known later than that is late: it is held for a person, or carried into the open period.
+A minute of usage belongs to the period that it lies in, at its edges as ``Account.minutes`` says. A period is **open**
+until the payee's invoice for it becomes final; usage that becomes known later than that is late: it is held for a
+person, or carried into the open period.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from sidecar.core.accounts import Account
+from sidecar.core.accounts import ENDED, Account
 from sidecar.core.billing import Period, Window
 
-# A subscription in one of these has no further period.
-ENDED = ("canceled", "incomplete_expired")
 # The invoice is read by the payee some time before it is final; usage has to be there by then.
 MARGIN_S = 600
 
@@ -81,7 +80,7 @@ def divide_hours(account: Account, minutes: Sequence[int], now_s: int, terms: Te
     shares = []
     for hour in sorted({minute // 60 for minute in minutes}):
         begin, end = hour * 60, hour * 60 + 60
-        periods = [p for p in account.periods if p.first_minute < end and p.end_minute > begin]
+        periods = [p for p, owned in account.minutes() if owned.start < end and owned.stop > begin]
         whole = [p for p in periods if p.start_s <= begin * 60 and end * 60 <= p.end_s]
         if whole:
             window = Window(account.tenant, account.customer, begin, end, whole[0], hourly=True)
@@ -96,35 +95,32 @@ def divide_hours(account: Account, minutes: Sequence[int], now_s: int, terms: Te
 
 
 def _share(account: Account, period: Period, begin: int, end: int, now_s: int, terms: Terms) -> Share:
-    window = Window(account.tenant, account.customer, begin, end, period)
+    free = tuple(account.free_spans(begin, end))
+    window = Window(account.tenant, account.customer, begin, end, period, free=free)
     if is_open(period, now_s, terms) and len(period.stamps):
         return Share(window)
     current = account.periods[-1]
     if terms.carry and is_open(current, now_s, terms):
-        carried = Window(account.tenant, account.customer, begin, end, current)
-        return Share(carried, note=f"carried from the period that ended at {period.end_s}")
+        return Share(replace(window, period=current), note=f"carried from the period that ended at {period.end_s}")
     return Share(window, "held", "its period was invoiced before this was known")
 
 
 def _by_period(account: Account, minutes: Sequence[int]) -> list[tuple[Period | None, list[int]]]:
     """Minutes of no period stand by themselves for each gap."""
     found: list[tuple[Period | None, list[int]]] = []
+    known = list(account.minutes())
     for minute in minutes:
-        period = next((p for p in account.periods if p.first_minute <= minute < p.end_minute), None)
-        if found and found[-1][0] is period and (period is not None or _same_gap(account, found[-1][1][-1], minute)):
+        period = next((p for p, owned in known if minute in owned), None)
+        same = bool(found) and found[-1][0] is period
+        if same and (period is not None or not any(found[-1][1][-1] < owned.start <= minute for _, owned in known)):
             found[-1][1].append(minute)
         else:
             found.append((period, [minute]))
     return found
 
 
-def _same_gap(account: Account, earlier: int, later: int) -> bool:
-    return not any(earlier < period.first_minute <= later for period in account.periods)
-
-
 def _never_billed(account: Account, minute: int) -> bool:
     """Before the first period, between two subscriptions, or behind the last of one that ended. A later period may
     still come for what lies behind the last one: then it waits."""
-    if not account.periods:
-        return account.status in ENDED
-    return minute < account.periods[-1].first_minute or account.status in ENDED
+    known = list(account.minutes())
+    return account.status in ENDED or (bool(known) and minute < known[-1][1].start)

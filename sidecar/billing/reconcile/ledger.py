@@ -19,10 +19,10 @@ async def heal_ledger(store: BillingStore, meters: Iterable[str], now_ns: int, *
     after, healed = "", 0
     while page := await store.accounts(after=after, limit=_PAGE):
         for account in page:
-            for period in account.periods[-_PERIODS:]:
-                end = min(period.end_minute, before)
-                for meter in names if period.first_minute < end else ():
-                    minutes = await store.unassigned_minutes(account.tenant, meter, begin=period.first_minute, end=end)
+            for _, owned in list(account.minutes())[-_PERIODS:]:
+                end = min(owned.stop, before)
+                for meter in names if owned.start < end else ():
+                    minutes = await store.unassigned_minutes(account.tenant, meter, begin=owned.start, end=end)
                     lacking = [minute for minute, (held, taken) in minutes.items() if held > taken]
                     if lacking:
                         healed += await store.mark(account.tenant, begin=min(lacking), end=max(lacking) + 1)

@@ -121,10 +121,11 @@ class Reporter:
     async def line(self, account: Account, meter: str, event_name: str, period: Period, now_s: int) -> Line:
         """Usage of the last half hour may be unassigned yet: that is no difference."""
         tenant, customer = account.tenant, account.customer
-        end = max(period.first_minute, min(period.end_minute, now_s // 60 - 30))
+        owned = account.minutes_of(period)
+        end = max(owned.start, min(owned.stop, now_s // 60 - 30))
         of_states = {state: await self._of_state(customer, event_name, period, state) for state in _STATES}
-        settled = await self._held(tenant, meter, period, end)
-        ledger, assigned = await self._held(tenant, meter, period, period.end_minute)
+        settled = await self._held(tenant, meter, owned.start, end)
+        ledger, assigned = await self._held(tenant, meter, owned.start, owned.stop)
         found: list[Difference] = []
         if settled[0] != settled[1]:
             kind = "unassigned" if settled[0] > settled[1] else "overassigned"
@@ -149,11 +150,12 @@ class Reporter:
             differences=(*found, *told),
         )
 
-    async def _held(self, tenant: str, meter: str, period: Period, end: int) -> tuple[int, int]:
-        begin = period.first_minute
+    async def _held(self, tenant: str, meter: str, begin: int, end: int) -> tuple[int, int]:
+        """What the ledger holds of these minutes that somebody is asked for, and what was assigned of them."""
         since_us, until_us = begin * 60_000_000, end * 60_000_000
         ledger = await self._store.meter_total(tenant, meter, since_us=since_us, until_us=until_us, sandbox=False)
-        return ledger, await self._store.assigned(tenant, meter, begin=begin, end=end)
+        excused = await self._store.excused(tenant, meter, begin=begin, end=end)
+        return ledger - excused, await self._store.assigned(tenant, meter, begin=begin, end=end)
 
     async def _of_state(self, customer: str, event_name: str, period: Period, state: str) -> int:
         stamps = period.stamps
@@ -196,7 +198,8 @@ class Reporter:
 def _stray_kind(row: OutboxRow, account: Account, period: Period) -> str:
     if row.customer != account.customer:
         return "wrong_customer"
-    inside = period.first_minute <= row.begin and row.end <= period.end_minute
+    owned = account.minutes_of(period)
+    inside = owned.start <= row.begin and row.end <= owned.stop
     return "" if inside or row.hourly else "wrong_period"
 
 

@@ -15,10 +15,11 @@ from sidecar.storage.billing_values import WAITING
 from sidecar.storage.postgres import outbox, tenants
 from sidecar.storage.postgres.connection import Connection
 from sidecar.storage.postgres.texts import shown, stored
-from sidecar.storage.stamps import half_hour, identifier, stretches
+from sidecar.storage.stamps import MINUTE_US, REACHES_US, free_minutes, half_hour, identifier, stretches
 
 _folder = files(__package__) / "queries"
 _TAKE = (_folder / "assign_minutes.sql").read_text("utf-8")
+_PARTS = (_folder / "minute_parts.sql").read_text("utf-8")
 _FREE = (_folder / "free_stamp.sql").read_text("utf-8")
 _LOCK = "SELECT pg_advisory_xact_lock(hashtextextended($1::text, 0))"
 # FOR SHARE: the floor stays where it is until the rows are there (forget_billed changes the row).
@@ -51,10 +52,18 @@ _ASSIGNED = """
     SELECT coalesce(sum(value), 0)::bigint FROM sidecar.assigned_minutes
     WHERE tenant = $1 AND meter = $2 AND minute >= $3 AND minute < $4
 """
+_EXCUSED = """
+    SELECT coalesce(sum(value), 0)::bigint FROM sidecar.excused_minutes
+    WHERE tenant = $1 AND meter = $2 AND minute >= $3 AND minute < $4
+"""
+_EXCUSE_NOT = "DELETE FROM sidecar.excused_minutes WHERE tenant = $1 AND meter = $2 AND minute = $3"
 _UNASSIGNED = """
     SELECT minute, sum(used)::bigint, sum(taken)::bigint FROM (
         SELECT minute, value AS used, 0 AS taken FROM sidecar.meters_by_minute
         WHERE tenant = $1 AND meter = $2 AND minute >= $3 AND minute < $4 AND sandbox = 0
+        UNION ALL
+        SELECT minute, -value, 0 FROM sidecar.excused_minutes
+        WHERE tenant = $1 AND meter = $2 AND minute >= $3 AND minute < $4
         UNION ALL
         SELECT minute, 0, value FROM sidecar.assigned_minutes
         WHERE tenant = $1 AND meter = $2 AND minute >= $3 AND minute < $4
@@ -90,6 +99,8 @@ async def assign(
     await unmark(connection, window.tenant, window.begin, window.end)
     made = []
     for meter, event_name in events.items():
+        for free, spans in free_minutes(window).items():
+            await _excuse(connection, window.tenant, meter, free, spans)
         value = await _take(connection, window, meter)
         if value:
             version, minute = await _place(connection, window, event_name, floor)
@@ -123,6 +134,22 @@ async def _alone(connection: Connection, tenant: str, customer: str) -> tuple[st
     return str(name), int(floor)
 
 
+async def _excuse(connection: Connection, tenant: str, meter: str, minute: int, spans: list[tuple[int, int]]) -> None:
+    key = stored(tenant), stored(meter), minute
+    since, until = [list(edges) for edges in zip(*spans, strict=True)]
+    for reach_us in REACHES_US:
+        row = await connection.fetchrow(_PARTS, *key, minute * MINUTE_US - reach_us, since, until)
+        used, taken, known, free = map(int, row)
+        if known == used:
+            break
+    else:
+        free = used
+    value = min(free, used - taken)
+    await connection.execute(_EXCUSE_NOT, *key)
+    if value > 0:
+        await connection.execute("INSERT INTO sidecar.excused_minutes VALUES ($1, $2, $3, $4)", *key, value)
+
+
 async def _take(connection: Connection, window: Window, meter: str) -> int:
     """The row's value; what it stands for counts as assigned."""
     beyond = int(await connection.fetchval(_TAKE, stored(window.tenant), stored(meter), window.begin, window.end))
@@ -148,6 +175,10 @@ async def _place(connection: Connection, window: Window, event_name: str, floor:
 
 async def assigned(connection: Connection, tenant: str, meter: str, begin: int, end: int) -> int:
     return int(await connection.fetchval(_ASSIGNED, stored(tenant), stored(meter), begin, end))
+
+
+async def excused(connection: Connection, tenant: str, meter: str, begin: int, end: int) -> int:
+    return int(await connection.fetchval(_EXCUSED, stored(tenant), stored(meter), begin, end))
 
 
 async def unassigned_minutes(

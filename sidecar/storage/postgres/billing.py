@@ -112,6 +112,9 @@ class PostgresBilling(ABC):
     async def assigned(self, tenant: str, meter: str, *, begin: int, end: int) -> int:
         return await self._read(self._reports, READER, tenant, assigning.assigned, tenant, meter, begin, end)
 
+    async def excused(self, tenant: str, meter: str, *, begin: int, end: int) -> int:
+        return await self._read(self._reports, READER, tenant, assigning.excused, tenant, meter, begin, end)
+
     async def unassigned_minutes(self, tenant: str, meter: str, *, begin: int, end: int) -> dict[int, tuple[int, int]]:
         return await self._read(self._reports, READER, tenant, assigning.unassigned_minutes, tenant, meter, begin, end)
 

@@ -56,6 +56,7 @@ _FORGET = [
     for table, condition in (
         ("outbox", "state IN ('verified', 'superseded', 'dropped') AND minute < $1 AND end_minute <= $1"),
         ("assigned_minutes", "minute < $1"),
+        ("excused_minutes", "minute < $1"),
         ("marks", "minute < $1"),
         ("parities", "final AND period_end_s <= $1 * 60"),
     )

@@ -1,6 +1,7 @@
 """Usage becomes rows of the outbox: plain functions of a connection."""
 
 import base64
+import json
 import secrets
 from collections.abc import Mapping
 
@@ -11,17 +12,35 @@ from sidecar.core.errors import Conflict
 from sidecar.storage.billing_values import WAITING
 from sidecar.storage.sqlite import outbox, tenants
 from sidecar.storage.sqlite.connection import transaction
-from sidecar.storage.stamps import half_hour, identifier, stretches
+from sidecar.storage.stamps import MINUTE_US, REACHES_US, free_minutes, half_hour, identifier, stretches
 
 _USED = (
     "SELECT minute, sum(value) AS value FROM meters_by_minute"
     " WHERE tenant = :tenant AND meter = :meter AND minute >= :begin AND minute < :end AND sandbox = 0 GROUP BY minute"
 )
 _BEYOND = f"""
-    SELECT used.minute, used.value - coalesce(assigned_minutes.value, 0)
-    FROM ({_USED}) AS used LEFT JOIN assigned_minutes
-    ON assigned_minutes.tenant = :tenant AND assigned_minutes.meter = :meter AND assigned_minutes.minute = used.minute
-    WHERE used.value > coalesce(assigned_minutes.value, 0)
+    SELECT used.minute, used.value - coalesce(assigned.value, 0) - coalesce(excused.value, 0) AS beyond
+    FROM ({_USED}) AS used
+    LEFT JOIN assigned_minutes AS assigned
+    ON assigned.tenant = :tenant AND assigned.meter = :meter AND assigned.minute = used.minute
+    LEFT JOIN excused_minutes AS excused
+    ON excused.tenant = :tenant AND excused.meter = :meter AND excused.minute = used.minute
+    WHERE beyond > 0
+"""  # noqa: S608 - a fixed text
+# Of one minute: its sum, what was assigned of it, what its single entries add up to, and those that ended in :spans.
+_PARTS = f"""
+    SELECT
+        (SELECT coalesce(sum(value), 0) FROM ({_USED})),
+        (SELECT coalesce(sum(value), 0) FROM assigned_minutes
+            WHERE tenant = :tenant AND meter = :meter AND minute = :begin),
+        coalesce(sum(meter.value), 0),
+        coalesce(sum(meter.value) FILTER (WHERE EXISTS (
+            SELECT 1 FROM json_each(:spans) AS span
+            WHERE started_us + total_us >= span.value ->> 0 AND started_us + total_us < span.value ->> 1
+        )), 0)
+    FROM entries, json_each(entries.meters) AS meter
+    WHERE tenant = :tenant AND started_us >= :since_us AND started_us < :end * 60000000
+        AND (started_us + total_us) / 60000000 = :begin AND sandbox = 0 AND meter.key = :meter
 """  # noqa: S608 - a fixed text
 # Marks of the grouped batch: usage of live keys, tenants with an account, not before the floor.
 MARK_BATCH = """
@@ -70,6 +89,8 @@ def assign(
             raise Conflict(f"usage of {window.tenant} before minute {floor} was billed and forgotten")
         made = []
         for meter, event_name in events.items():
+            for free, spans in free_minutes(window).items():
+                _excuse(connection, window.tenant, meter, free, spans)
             value = _take(connection, window, meter)
             if value:
                 version, minute = _place(connection, window, event_name, floor)
@@ -97,6 +118,24 @@ def carry(connection: apsw.Connection, row_id: int, period: Period, at_ns: int, 
         outbox.replace(connection, row_id, f"carried into row {new_id}", at_ns)
         tenants.audit(connection, at_ns, "billing", "outbox.carried", old.tenant, row=str(row_id), note=note)
         return outbox.row(connection, new_id)
+
+
+def _excuse(connection: apsw.Connection, tenant: str, meter: str, minute: int, spans: list[tuple[int, int]]) -> None:
+    bound: dict[str, str | int] = {"tenant": tenant, "meter": meter, "begin": minute, "end": minute + 1}
+    bound["spans"] = json.dumps(spans)
+    for reach_us in REACHES_US:
+        bound["since_us"] = minute * MINUTE_US - reach_us
+        used, taken, known, free = connection.execute(_PARTS, bound).get
+        if known == used:
+            break
+    else:
+        free = used
+    value = min(free, used - taken)
+    connection.execute(
+        "DELETE FROM excused_minutes WHERE tenant = ? AND meter = ? AND minute = ?", (tenant, meter, minute)
+    )
+    if value > 0:
+        connection.execute("INSERT INTO excused_minutes VALUES (?, ?, ?, ?)", (tenant, meter, minute, value))
 
 
 def _take(connection: apsw.Connection, window: Window, meter: str) -> int:
@@ -145,12 +184,23 @@ def assigned(connection: apsw.Connection, tenant: str, meter: str, begin: int, e
     return int(connection.execute(sql, (tenant, meter, begin, end)).get)
 
 
+def excused(connection: apsw.Connection, tenant: str, meter: str, begin: int, end: int) -> int:
+    sql = (
+        "SELECT coalesce(sum(value), 0) FROM excused_minutes"
+        " WHERE tenant = ? AND meter = ? AND minute >= ? AND minute < ?"
+    )
+    return int(connection.execute(sql, (tenant, meter, begin, end)).get)
+
+
 def unassigned_minutes(
     connection: apsw.Connection, tenant: str, meter: str, begin: int, end: int
 ) -> dict[int, tuple[int, int]]:
     sql = f"""
         SELECT minute, sum(used), sum(taken) FROM (
             SELECT minute, value AS used, 0 AS taken FROM ({_USED})
+            UNION ALL
+            SELECT minute, -value, 0 FROM excused_minutes
+            WHERE tenant = :tenant AND meter = :meter AND minute >= :begin AND minute < :end
             UNION ALL
             SELECT minute, 0, value FROM assigned_minutes
             WHERE tenant = :tenant AND meter = :meter AND minute >= :begin AND minute < :end

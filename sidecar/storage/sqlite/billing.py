@@ -88,6 +88,9 @@ class SqliteBilling(ABC):
     async def assigned(self, tenant: str, meter: str, *, begin: int, end: int) -> int:
         return await self._reports.run(assigning.assigned, tenant, meter, begin, end)
 
+    async def excused(self, tenant: str, meter: str, *, begin: int, end: int) -> int:
+        return await self._reports.run(assigning.excused, tenant, meter, begin, end)
+
     async def unassigned_minutes(self, tenant: str, meter: str, *, begin: int, end: int) -> dict[int, tuple[int, int]]:
         return await self._reports.run(assigning.unassigned_minutes, tenant, meter, begin, end)
 

@@ -19,6 +19,8 @@ _FORGET = (
     " AND minute < :before AND end_minute <= :before ORDER BY id LIMIT :at_most)",
     "DELETE FROM assigned_minutes WHERE (tenant, meter, minute) IN (SELECT tenant, meter, minute FROM assigned_minutes"
     " WHERE minute < :before LIMIT :at_most)",
+    "DELETE FROM excused_minutes WHERE (tenant, meter, minute) IN (SELECT tenant, meter, minute FROM excused_minutes"
+    " WHERE minute < :before LIMIT :at_most)",
     "DELETE FROM marks WHERE (tenant, minute) IN (SELECT tenant, minute FROM marks WHERE minute < :before"
     " LIMIT :at_most)",
     "DELETE FROM parities WHERE (tenant, meter, period_start_s, period_end_s, invoice) IN (SELECT tenant, meter,"

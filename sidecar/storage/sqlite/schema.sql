@@ -194,6 +194,14 @@ CREATE TABLE entries (
 
 CREATE INDEX entries_by_tenant ON entries (tenant, started_us);
 
+CREATE TABLE excused_minutes (
+    tenant TEXT NOT NULL,
+    meter  TEXT NOT NULL,
+    minute INTEGER NOT NULL,
+    value  INTEGER NOT NULL CHECK (value > 0),
+    PRIMARY KEY (tenant, meter, minute)
+) STRICT, WITHOUT ROWID;
+
 CREATE TABLE journal_positions (
     journal INTEGER PRIMARY KEY,
     segment INTEGER NOT NULL,

@@ -54,6 +54,7 @@ TABLES: Mapping[str, Table] = {
     ),
     "marks": _table("tenant minute", "tenant minute"),
     "assigned_minutes": _table("tenant meter minute value", "tenant meter minute"),
+    "excused_minutes": _table("tenant meter minute value", "tenant meter minute"),
     "outbox": _table(
         "id tenant customer meter event_name begin_minute end_minute period_start_s period_end_s minute version value"
         " identifier state created_ns first_attempt_ns attempts round next_ns http request_id note settled_ns"

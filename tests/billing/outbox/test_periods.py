@@ -198,15 +198,19 @@ def test_a_division_takes_each_minute_once_into_the_period_it_lies_in(
     periods = tuple(Period(start, end) for start, end in itertools.pairwise(cuts))
     account = Account("acme", "cus_1", status=status, periods=periods)
     division = divide(account, minutes, now_s=200 * 60, terms=Terms())
+
+    def touching(minute: int) -> list[Period]:
+        return [p for p in periods if p.start_s // 60 <= minute < -(-p.end_s // 60)]
+
     for share in division.shares:
         window = share.window
         inside = [m for m in minutes if window.begin <= m < window.end]
         assert inside[0] == window.begin
         assert inside[-1] == window.end - 1
-        assert all(window.period.first_minute <= m < window.period.end_minute for m in inside)
+        assert all(m in account.minutes_of(window.period) for m in inside)
+        assert window.period in touching(inside[0]), "in the first one that has a whole minute"
     ranges = [(s.window.begin, s.window.end) for s in division.shares] + list(division.unbilled)
     for minute in minutes:
-        known = any(p.first_minute <= minute < p.end_minute for p in periods)
         covering = [r for r in ranges if r[0] <= minute < r[1]]
-        waits = minute >= periods[-1].end_minute and status == "active"
-        assert len(covering) == (0 if waits else 1), (minute, known)
+        waits = minute * 60 >= periods[-1].end_s and status == "active"
+        assert len(covering) == (0 if waits else 1), minute

@@ -36,6 +36,7 @@ async def filled(store: PostgresStore) -> PostgresStore:
     now_us = time.time_ns() // 1000  # in a partition; the others are in the default one
     batch = [encode_record(record(tenant=name, key_id=f"k{n}", units=n)) for n, name in enumerate(NAMES)]
     batch += [encode_record(record(tenant=name, units=1000, started_us=now_us)) for name in NAMES]
+    batch += [encode_record(record(tenant=name, started_us=50 * MINUTE, units=0)) for name in NAMES]
     for number, name in enumerate(NAMES):
         told = [Notice(f"n{number}", "email", "access.grace", name, {}, 1)]
         await store.save_account(Account(name, "cus_1", until_ns=1), actor="me", at_ns=1, notices=told)
@@ -46,6 +47,8 @@ async def filled(store: PostgresStore) -> PostgresStore:
     for number, name in enumerate(NAMES):  # all have one customer, so that their stamps are in each other's way
         (row,) = await store.assign(Window(name, "cus_1", 100, 101, PERIOD), {"tokens": "tokens"}, at_ns=1)
         assert row.minute == 100 + number
+        free = Window(name, "cus_1", 50, 51, PERIOD, free=((50 * MINUTE, 51 * MINUTE),))
+        assert await store.assign(free, {"tokens": "tokens"}, at_ns=1) == []
         await store.save_parity(Parity(name, "cus_1", "tokens", PERIOD, "in_1", number, 1, 1, 1, 1, 1, False, 1))
         await store.add_grant(Grant(name, "in_1", 5, "USD", 1), actor="me")
         assert await store.settle_credits(Book(name, 1), {"in_1": 1}, if_until=None)
@@ -200,9 +203,9 @@ async def test_every_question_of_the_store_is_answered_for_its_tenant_alone(fill
         assert [key.id for key in await filled.keys(name)] == [f"k{number}"]
         page = await filled.events(tenant=name, after=None, limit=1000, **everything)
         assert {event.tenant for event in page.events} == {name}
-        assert [event.units for event in page.events] == [number, 1000]
+        assert [event.units for event in page.events] == [0, number, 1000]
         assert (await filled.usage(name, **everything)).totals.units == number + 1000
-        assert await filled.meter_total(name, "requests", sandbox=False, **everything) == 2
+        assert await filled.meter_total(name, "requests", sandbox=False, **everything) == 3
         account = await filled.account(name)
         assert account is not None
         assert account.tenant == name
@@ -210,6 +213,7 @@ async def test_every_question_of_the_store_is_answered_for_its_tenant_alone(fill
         assert await filled.rows(RowQuery(tenant=name, since=101 + number)) == []
         assert [(parity.tenant, parity.ledger) for parity in await filled.parities(tenant=name)] == [(name, number)]
         assert await filled.assigned(name, "tokens", begin=0, end=10**8) == 7
+        assert await filled.excused(name, "tokens", begin=0, end=10**8) == 7
         left = await filled.unassigned_minutes(name, "tokens", begin=0, end=10**8)
         assert list(left.values()) == [(7, 0)]
 
@@ -220,6 +224,7 @@ async def test_every_question_of_the_store_is_answered_for_its_tenant_alone(fill
     assert {event.tenant for event in everybody.events} == set(NAMES)
     assert await filled.account("nobody") is None
     assert await filled.assigned("nobody", "tokens", begin=0, end=10**8) == 0
+    assert await filled.excused("nobody", "tokens", begin=0, end=10**8) == 0
     assert {row.tenant for row in await filled.rows(RowQuery())} == set(NAMES)
     assert {account.tenant for account in await filled.accounts()} == set(NAMES)
     assert {account.tenant for account in await filled.accounts_due(at_ns=1, limit=99)} == set(NAMES)

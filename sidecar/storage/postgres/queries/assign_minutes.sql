@@ -1,4 +1,5 @@
--- What the ledger holds of the meter $2 in the minutes [$3, $4) beyond what was assigned of them counts as assigned now;
+-- What the ledger holds of the meter $2 in the minutes [$3, $4) beyond what was assigned of them or is excused counts as assigned
+-- now;
 -- the sum of it. Live keys only.
 WITH used AS (
     SELECT minute, sum(value)::bigint AS value FROM sidecar.meters_by_minute
@@ -8,8 +9,13 @@ WITH used AS (
 beyond AS (
     SELECT minute, used.value - coalesce(taken.value, 0) AS value
     FROM used LEFT JOIN (
-        SELECT minute, value FROM sidecar.assigned_minutes
-        WHERE tenant = $1 AND meter = $2 AND minute >= $3 AND minute < $4
+        SELECT minute, sum(value)::bigint AS value FROM (
+            SELECT minute, value FROM sidecar.assigned_minutes
+            WHERE tenant = $1 AND meter = $2 AND minute >= $3 AND minute < $4
+            UNION ALL
+            SELECT minute, value FROM sidecar.excused_minutes
+            WHERE tenant = $1 AND meter = $2 AND minute >= $3 AND minute < $4
+        ) AS either GROUP BY minute
     ) AS taken USING (minute)
     WHERE used.value > coalesce(taken.value, 0)
 ),
