@@ -10,7 +10,7 @@ event counts by its own timestamp; a graduated price has an invoice line per tie
 
 Not modelled: taxes, discounts, prorations, credit grants, alerts, currencies beside the price's, payment methods and
 intents, invoice items, schedules, test clocks, Connect, the meter event stream, ``expand`` beyond ``tiers``, parameters
-that a call does not know (those the OpenAPI check of the tests refuses). Lists of v2 events have one page.
+that a call does not know (those the OpenAPI check of the tests refuses).
 """
 
 from demo.fakestripe.model import KEY, FakeStripe

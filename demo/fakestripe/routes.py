@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from demo.fakestripe.model import FakeStripe
 
 Route = Callable[..., Object]
+EVENTS_KEPT_S = 30 * 86_400  # "List events, going back up to 30 days"
 ID = r"/([^/]+)"
 
 
@@ -54,6 +55,10 @@ def _event_v2(fake: FakeStripe, params: Object) -> Object:
         fake.knobs.asynchronous = kept
     stamps: dict[str, Any] = {name: _rfc3339(event[name]) for name in ("created", "timestamp")}
     return {**event, "object": "v2.billing.meter_event", **stamps}
+
+
+def _unix(stamp: str) -> int:
+    return int(datetime.fromisoformat(stamp).timestamp())
 
 
 def _rfc3339(at_s: int) -> str:
@@ -102,16 +107,32 @@ def _billing(fake: FakeStripe) -> list[tuple[str, str, str, Route]]:
 def _events(fake: FakeStripe) -> list[tuple[str, str, str, Route]]:
     events = fake.world.events
 
-    def listed(params: Object) -> Object:
+    def chosen(kind: str, params: Object, read: Callable[[Any], int]) -> list[Object]:
+        """Of the last 30 days; ``read``: a time of this kind as Unix seconds."""
         kinds = params.get("types") or ([params["type"]] if "type" in params else None)
-        since = (params.get("created") or {}).get("gte", 0)
-        rows = [e for e in events.values() if e["object"] == "event" and e["created"] >= int(since)]
-        return page([e for e in rows if not kinds or e["type"] in kinds], params, "/v1/events")
+        span = {name: read(value) for name, value in (params.get("created") or {}).items()}
+        first = max(span.get("gte", 0), fake.world.now_s() - EVENTS_KEPT_S)
+        return [
+            event
+            for event in events.values()
+            if event["object"] == kind
+            and first <= read(event["created"]) < span.get("lt", first + 2 * EVENTS_KEPT_S)
+            and (not kinds or event["type"] in kinds)
+        ]
+
+    def listed(params: Object) -> Object:
+        return page(chosen("event", params, int), params, "/v1/events")
 
     def listed_v2(params: Object) -> Object:
-        rows = [e for e in events.values() if e["object"] == "v2.core.event"]
+        """Pages by a token, which here is the id that a page begins with."""
+        rows = chosen("v2.core.event", params, _unix)[::-1]
         limit = int(params.get("limit", 20))
-        return {"data": rows[::-1][:limit], "next_page_url": None, "previous_page_url": None}
+        if not 1 <= limit <= 100 or len(params.get("types") or []) > 20:
+            raise Refusal(400, "limit is between 1 and 100, and there are at most 20 types", param="limit")
+        ids = [row["id"] for row in rows]
+        at = ids.index(params["page"]) if params.get("page") in ids else 0
+        following = f"/v2/core/events?limit={limit}&page={ids[at + limit]}" if at + limit < len(ids) else None
+        return {"data": rows[at : at + limit], "next_page_url": following, "previous_page_url": None}
 
     return [
         ("GET", "/v1/events", "event", listed),

@@ -35,6 +35,7 @@ _SUMMED = {
     "outbox": ("id", "minute", "version", "value", "attempts", "next_ns"),
     "parities": ("ledger", "assigned", "accepted", "verified", "payee", "billed", "at_ns"),
     "arrivals": ("attempts", "at_ns", "finished_ns"),
+    "cursors": ("at_s",),
     "claims": ("at_ns",),
     "notices": ("attempts", "at_ns", "done_ns"),
     "credit_grants": ("amount", "granted_ns", "priority", "expires_ns", "revoked_ns", "burned"),

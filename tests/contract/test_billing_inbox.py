@@ -44,6 +44,14 @@ async def test_the_twentieth_attempt_is_the_last(books: Books) -> None:
     assert await books.arrivals(at_ns=10**18, limit=9) == []
 
 
+async def test_a_cursor_stays_where_it_was_moved_to(books: Books) -> None:
+    assert await books.cursor("events") is None
+    for at_s in (5, 9, 7):
+        await books.move_cursor("events", at_s)
+    await books.move_cursor("others", 1)
+    assert (await books.cursor("events"), await books.cursor("others")) == (7, 1)
+
+
 async def test_something_is_claimed_once_until_it_is_given_back(books: Books) -> None:
     assert await books.claim("first key of cs_1", "acme", at_ns=1)
     assert not await books.claim("first key of cs_1", "acme", at_ns=2)

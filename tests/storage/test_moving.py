@@ -120,6 +120,7 @@ async def with_accounts(store: SqliteStore) -> None:
         periods = (PERIOD,) * number
         account = Account(name, "cus_1", plan="pro" if number else None, until_ns=number or None, periods=periods)
         await store.save_account(account, actor="me", at_ns=1, notices=notices)
+        await store.move_cursor(f"events of {number}", number)
         await store.claim(f"first key of {number}", name, at_ns=number)
         await store.receive(Arrival(f"evt_{number}", "invoice.paid", "in_1", '{"a": "\\u0000"}', number))
         grant = Grant(name, f"in_{number}", 10**6, "USD", number, expires_ns=number or None, note="nul\x00")
@@ -258,6 +259,7 @@ async def test_billing_goes_on_where_it_was(tmp_path: Path, database: Database) 
     assert {row.identifier[:9] for row in (*known, *rows)} == {f"{name}:"}
     with pytest.raises(Conflict, match=f"before minute {begin - 5} "):
         await store.assign(Window("acme", "cus_1", begin - 6, begin, PERIOD), EVENTS, at_ns=9)
+    assert await store.cursor("events of 1") == 1
     assert not await store.claim("first key of 1", "acme", at_ns=9)
     assert not await store.receive(Arrival("evt_1", "invoice.paid", "in_1", "{}", 9))
     assert await store.notify([Notice("n1", "email", "access.grace", "acme", {}, 9)]) == 0

@@ -3,11 +3,12 @@
 import logging
 from collections.abc import Callable
 
+from sidecar.billing.access.events import TYPES, EventPoll
 from sidecar.billing.access.keeper import Keeper, PaymentStore
 from sidecar.billing.access.newcomers import SESSION, Newcomers
-from sidecar.billing.access.webhooks import arrival_of, hint
+from sidecar.billing.access.webhooks import hint
 from sidecar.billing.reconcile.rejections import REPORTS, Rejections
-from sidecar.billing.stripe import StripeClient, StripeFault, listed
+from sidecar.billing.stripe import StripeClient, StripeFault
 from sidecar.core.accounts import Arrival, PaymentCounts
 from sidecar.core.clock import NS_PER_S, Clock
 from sidecar.core.errors import SidecarError
@@ -15,28 +16,11 @@ from sidecar.core.policy import Snapshot
 
 BATCH = 50  # arrivals or steps in a round: about five seconds of readings
 SWEPT = 20  # accounts in a round of a sweep, so that it holds up nothing
-READ_EVENTS = "Events: Read"
 EVENTS_S = (10, 60)  # how often events are polled for: without webhooks, with them
-OVERLAP_S = 120  # an event may be listed a little after its time
+BLIND_S = 3600  # without a list of events everybody is read again so often
 SWEEP_S = 6 * 3600  # every account is read again
 WAIT_NS = (5 * NS_PER_S, 3600 * NS_PER_S)  # before an arrival is tried again: the first time, the longest
-MISSED_S = 3 * 86_400  # what happened while nobody ran is listed from so long ago on, as long as Stripe tries
-MOST_SEEN = 10_000  # ids of polled events that need not be written again
-# What may change an account. Every change of a subscription has an event of its own; of invoices two are read besides.
-TYPES = (
-    "checkout.session.completed",
-    "checkout.session.async_payment_succeeded",
-    "customer.deleted",
-    "customer.subscription.created",
-    "customer.subscription.updated",
-    "customer.subscription.deleted",
-    "customer.subscription.paused",
-    "customer.subscription.resumed",
-    "customer.subscription.pending_update_applied",
-    "customer.subscription.pending_update_expired",
-    "invoice.paid",
-    "invoice.payment_failed",
-)
+MOST_DUE = 10_000  # accounts whose step has come, and those that wait with one
 log = logging.getLogger("sidecar.billing")
 
 
@@ -61,10 +45,9 @@ class Inbox:
         self._snapshot = snapshot
         self._clock = clock
         self._counts = counts
-        self._since_s = clock.wall_ns() // NS_PER_S - MISSED_S
+        self._poll = EventPoll(store, client, clock, counts)
         self._next_events_ns = self._next_sweep_ns = 0
         self._swept: str | None = None  # the last tenant of a sweep that is under way
-        self._seen: dict[str, None] = {}
         self._not_before: dict[str, int] = {}
 
     async def round(self) -> None:
@@ -73,8 +56,8 @@ class Inbox:
         if now >= self._next_events_ns:
             stripe = self._snapshot().settings.billing.stripe
             hooked = stripe is not None and bool(stripe.webhook_secrets)
-            self._next_events_ns = now + EVENTS_S[hooked] * NS_PER_S
-            await self.poll_events()
+            more = await self.poll_events()
+            self._next_events_ns = now if more else now + EVENTS_S[hooked] * NS_PER_S
         await self.work_off()
         await self.take_steps()
         if now >= self._next_sweep_ns:
@@ -115,40 +98,24 @@ class Inbox:
     async def take_steps(self) -> None:
         """Grace, read-only and suspension that have come."""
         now = self._clock.wall_ns()
-        due = await self._store.accounts_due(at_ns=now, limit=MOST_SEEN)
+        due = await self._store.accounts_due(at_ns=now, limit=MOST_DUE)
         for account in [one for one in due if self._not_before.get(one.tenant, 0) <= now][:BATCH]:
             try:
                 await self._keeper.step(account)
                 self._not_before.pop(account.tenant, None)
             except StripeFault as error:
-                if len(self._not_before) >= MOST_SEEN:
+                if len(self._not_before) >= MOST_DUE:
                     self._not_before.clear()
                 self._not_before[account.tenant] = now + 60 * NS_PER_S
                 log.warning("%s keeps its access: %s", account.tenant, error)
 
-    async def poll_events(self) -> None:
-        """What Stripe lists and no webhook brought. Every kind once in the store, by its id."""
-        params = {"created": {"gte": self._since_s - OVERLAP_S}, "types": list(TYPES)}
-        now_s = self._clock.wall_ns() // NS_PER_S
-        try:
-            found = await listed(self._client, self._client.v1.events.list_async, params, READ_EVENTS)
-        except StripeFault as error:
-            self._counts.failures += 1
-            self._counts.faults["events"] = str(error)
-            log.warning("Stripe's events cannot be listed: %s", error)
-            if now_s - self._since_s > 3600:  # then reading everybody again is the cheaper way
-                self._since_s, self._next_sweep_ns = now_s, 0
-            return
-        self._counts.faults.pop("events", None)
-        for event in reversed(found):
-            id, kind = event.get("id"), event.get("type")
-            if isinstance(id, str) and isinstance(kind, str) and id not in self._seen:
-                if await self._store.receive(arrival_of(event, self._clock.wall_ns())):
-                    self._count("polled")
-                self._seen[id] = None
-        while len(self._seen) > MOST_SEEN:
-            del self._seen[next(iter(self._seen))]
-        self._since_s = now_s
+    async def poll_events(self) -> bool:
+        """What Stripe lists and no webhook brought; whether there is more. Where it could not be listed for an hour
+        everybody is read again: that is the cheaper way, and what is listed later is read all the same."""
+        more = await self._poll.poll()
+        if self._poll.blind(BLIND_S):
+            self._next_sweep_ns = 0
+        return more
 
     async def sweep(self) -> None:
         """Reads the next few of everybody again: what was lost everywhere is found here."""

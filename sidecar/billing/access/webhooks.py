@@ -63,10 +63,14 @@ def _check_signature(text: str, signature: str, secrets: Sequence[str], now_ns: 
 def _arrival(event: Any, now_ns: int) -> Arrival:
     if not isinstance(event, dict) or event.get("object") not in ("event", "v2.core.event"):
         raise Malformed("not_an_event", "the body is no event of Stripe")
-    id, kind = event.get("id"), event.get("type")
-    if not _is(_ID, id) or not _is(_TYPE, kind):
+    if not is_event(event):
         raise Malformed("not_an_event", "the event has no id or no type")
     return arrival_of(event, now_ns)
+
+
+def is_event(event: dict[str, Any]) -> bool:
+    """Whether it has an id and a type that can be kept."""
+    return _is(_ID, event.get("id")) and _is(_TYPE, event.get("type"))
 
 
 def arrival_of(event: dict[str, Any], now_ns: int) -> Arrival:

@@ -5,7 +5,7 @@ from sidecar.billing.replies import retry_after, server_time
 from sidecar.billing.stripe.client import API_VERSION, StripeClient
 from sidecar.billing.stripe.faults import StripeFault, ask
 from sidecar.billing.stripe.invoices import InvoiceLines
-from sidecar.billing.stripe.listing import listed
+from sidecar.billing.stripe.listing import TooMany, listed, listed_v2
 from sidecar.billing.stripe.meters import StripeMeter, check, differences, read_meters
 from sidecar.billing.stripe.selftest import Finding, SelfTest
 from sidecar.billing.stripe.sink import CUSTOMER_KEY, VALUE_KEY, MeterEvents
@@ -24,10 +24,12 @@ __all__ = [
     "StripeClient",
     "StripeFault",
     "StripeMeter",
+    "TooMany",
     "ask",
     "check",
     "differences",
     "listed",
+    "listed_v2",
     "read_meters",
     "retry_after",
     "server_time",

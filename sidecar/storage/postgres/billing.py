@@ -179,6 +179,12 @@ class PostgresBilling(ABC):
     async def postpone(self, arrival_id: str, *, next_ns: int, note: str = "") -> None:
         await self._change(self._billing, inbox.postpone, arrival_id, next_ns, note)
 
+    async def cursor(self, what: str) -> int | None:
+        return await self._read(self._billing, OPERATOR, None, inbox.cursor, what)
+
+    async def move_cursor(self, what: str, at_s: int) -> None:
+        await self._change(self._billing, inbox.move_cursor, what, at_s)
+
     async def claim(self, what: str, tenant: str, *, at_ns: int) -> bool:
         return await self._change(self._billing, inbox.claim, what, tenant, at_ns)
 

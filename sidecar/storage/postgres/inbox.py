@@ -34,6 +34,7 @@ _POSTPONE = """
         finished_ns = CASE WHEN attempts + 1 >= $3 THEN $1::bigint END
     WHERE id = $4 AND finished_ns IS NULL
 """
+_MOVE = "INSERT INTO sidecar.cursors VALUES ($1, $2) ON CONFLICT (what) DO UPDATE SET at_s = excluded.at_s"
 _CLAIM = "INSERT INTO sidecar.claims VALUES ($1, $2, $3) ON CONFLICT (what) DO NOTHING RETURNING true"
 _NOTIFY = """
     INSERT INTO sidecar.notices (id, channel, kind, tenant, facts, at_ns, next_ns)
@@ -86,6 +87,15 @@ async def finish(connection: Connection, arrival_id: str, at_ns: int, note: str)
 
 async def postpone(connection: Connection, arrival_id: str, next_ns: int, note: str) -> None:
     await connection.execute(_POSTPONE, next_ns, stored(note), ATTEMPTS, stored(arrival_id))
+
+
+async def cursor(connection: Connection, what: str) -> int | None:
+    found = await connection.fetchval("SELECT at_s FROM sidecar.cursors WHERE what = $1", stored(what))
+    return None if found is None else int(found)
+
+
+async def move_cursor(connection: Connection, what: str, at_s: int) -> None:
+    await connection.execute(_MOVE, stored(what), at_s)
 
 
 async def claim(connection: Connection, what: str, tenant: str, at_ns: int) -> bool:

@@ -33,6 +33,7 @@ _HOLDERS = (
         "outbox",
         "parities",
         "arrivals",
+        "cursors",
         "claims",
         "notices",
     ),

@@ -151,6 +151,12 @@ class SqliteBilling(ABC):
     async def postpone(self, arrival_id: str, *, next_ns: int, note: str = "") -> None:
         await self._writing.run(inbox.postpone, arrival_id, next_ns, note)
 
+    async def cursor(self, what: str) -> int | None:
+        return await self._lookups.run(inbox.cursor, what)
+
+    async def move_cursor(self, what: str, at_s: int) -> None:
+        await self._writing.run(inbox.move_cursor, what, at_s)
+
     async def claim(self, what: str, tenant: str, *, at_ns: int) -> bool:
         return await self._writing.run(inbox.claim, what, tenant, at_ns)
 

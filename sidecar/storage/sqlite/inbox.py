@@ -54,6 +54,16 @@ def postpone(connection: apsw.Connection, arrival_id: str, next_ns: int, note: s
     connection.execute(sql, (next_ns, note, ATTEMPTS, arrival_id))
 
 
+def cursor(connection: apsw.Connection, what: str) -> int | None:
+    found = connection.execute("SELECT at_s FROM cursors WHERE what = ?", (what,)).fetchone()
+    return None if found is None else int(found[0])
+
+
+def move_cursor(connection: apsw.Connection, what: str, at_s: int) -> None:
+    sql = "INSERT INTO cursors VALUES (?, ?) ON CONFLICT DO UPDATE SET at_s = excluded.at_s"
+    connection.execute(sql, (what, at_s))
+
+
 def claim(connection: apsw.Connection, what: str, tenant: str, at_ns: int) -> bool:
     connection.execute("INSERT INTO claims VALUES (?, ?, ?) ON CONFLICT DO NOTHING", (what, tenant, at_ns))
     return bool(connection.changes())

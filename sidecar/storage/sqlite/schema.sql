@@ -170,6 +170,11 @@ CREATE TABLE crossings (
 
 CREATE INDEX crossings_by_end ON crossings (end_s);
 
+CREATE TABLE cursors (
+    what TEXT NOT NULL PRIMARY KEY,
+    at_s INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
+
 CREATE TABLE entries (
     seq           INTEGER PRIMARY KEY AUTOINCREMENT,
     event_id      BLOB NOT NULL UNIQUE CHECK (length(event_id) = 16),

@@ -67,6 +67,7 @@ TABLES: Mapping[str, Table] = {
         "tenant meter period_start_s period_end_s invoice",
     ),
     "arrivals": _table("seq id type object_id payload at_ns attempts next_ns finished_ns note", "seq"),
+    "cursors": _table("what at_s", "what"),
     "claims": _table("what tenant at_ns", "what"),
     "notices": _table("seq id channel kind tenant facts at_ns attempts next_ns done_ns note", "seq"),
     "credit_grants": _table(

@@ -23,7 +23,7 @@ NAMES = [
     "a\0b", "a\u0001b", "acme', 'acme-1", "$1", "sidecar.tenant", "a\\", "NULL", "{acme}", "ácme",
 ]  # fmt: skip
 OPERATORS_OWN = {"audit_log", "journal_positions", "rejected_records", "moves", "entries_default"}
-OPERATORS_OWN |= {"books", "leads", "arrivals", "claims", "notices"}
+OPERATORS_OWN |= {"books", "leads", "arrivals", "claims", "cursors", "notices"}
 PERIOD = Period(0, 10**10)
 NO_TENANT = {"migrations", "keys_version"}
 
@@ -40,6 +40,7 @@ async def filled(store: PostgresStore) -> PostgresStore:
     for number, name in enumerate(NAMES):
         told = [Notice(f"n{number}", "email", "access.grace", name, {}, 1)]
         await store.save_account(Account(name, "cus_1", until_ns=1), actor="me", at_ns=1, notices=told)
+        await store.move_cursor(f"events of {number}", number)
         await store.claim(f"first key of {number}", name, at_ns=1)
     await store.lead("outbox", "node", ttl_ns=1, at_ns=1)
     await store.receive(Arrival("evt_1", "invoice.paid", "in_1", "{}", 1))
