@@ -170,12 +170,20 @@ class Lane:
             del self.per_ip[ip]
         else:
             self.per_ip[ip] -= 1
-        if self.closing and not self.connections:
+        self._settle()
+
+    def tunnel_left(self, tunnel: Any) -> None:
+        """Both sides of a tunnel ended."""
+        self.tunnels.discard(tunnel)
+        self._settle()
+
+    def _settle(self) -> None:
+        if self.closing and not (self.connections or self.tunnels):
             self._quiet.set()
 
     async def quiet(self) -> None:
-        """Waits until no connection is left; only while ``closing``."""
-        if self.connections:
+        """Waits until no connection is left, nor the far side of a tunnel; only while ``closing``."""
+        if self.connections or self.tunnels:
             await self._quiet.wait()
 
     def reading(self) -> LaneReading:

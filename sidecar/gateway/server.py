@@ -1,8 +1,10 @@
 """aiohttp's runner hosts the lane: its sites own the sockets, its clean-up is the drain."""
 
 import asyncio
+import contextlib
 import socket
 import ssl
+from typing import Final
 
 from aiohttp import web
 
@@ -11,6 +13,8 @@ from sidecar.gateway.arrivals import ArrivalSite
 from sidecar.gateway.client import ClientConnection
 from sidecar.gateway.http2 import Http2Connection
 from sidecar.gateway.lane import Lane
+
+_GOODBYE_S: Final = 1.0  # after the drain time, for WebSockets that are still open
 
 
 class Negotiated(asyncio.Protocol):
@@ -47,13 +51,11 @@ class LaneServer:
     async def shutdown(self, limit_s: float | None = None) -> None:
         """Waits for replies under way, at most as long as the rules in force say, then aborts what is left."""
         lane = self._lane
-        try:
+        with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(lane.rules.snapshot.settings.drain_ns / NS_PER_S):
                 await lane.quiet()
-        except TimeoutError:
-            pass
-        for tunnel in list(lane.tunnels):
-            tunnel.go_away()
+        if lane.tunnels:
+            await self._part()
         for connection in list(lane.connections):
             connection.transport.abort()
         for exchange in list(lane.abandoned):
@@ -62,6 +64,17 @@ class LaneServer:
         for task in list(lane.tasks):
             task.cancel()
         await asyncio.gather(*lane.tasks, return_exceptions=True)
+
+    async def _part(self) -> None:
+        """WebSockets are told that we go, and have a moment to say goodbye themselves."""
+        lane = self._lane
+        for tunnel in list(lane.tunnels):
+            tunnel.go_away()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_GOODBYE_S):
+                await lane.quiet()
+        for tunnel in list(lane.tunnels):
+            tunnel.end()
 
 
 class LaneRunner(web.BaseRunner):

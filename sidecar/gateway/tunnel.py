@@ -6,6 +6,7 @@ shutdown; the usage record is journalled before the client's side is closed.
 """
 
 import asyncio
+import os
 from typing import TYPE_CHECKING, Final
 
 from sidecar.core.clock import NS_PER_S
@@ -35,23 +36,24 @@ class Side(asyncio.Protocol):
     """One end's protocol while the tunnel stands; ``other`` is the end that its bytes go to."""
 
     def __init__(
-        self, tunnel: "Tunnel", owner: asyncio.Protocol, transport: asyncio.Transport, *, stalled: bool, frames: bool
+        self, tunnel: "Tunnel", owner: asyncio.Protocol, transport: asyncio.Transport, *, stalled: bool
     ) -> None:
         self.transport = transport
         self.stalled = stalled  # takes no more bytes for now
         self.lost = False
+        self.told = False  # a close of ours stands behind what went from here to the other side
         self.moved = False  # since the tunnel last looked
         self.size = 0  # bytes that came from here
         self.messages = 0
         self.other = self  # until begin
         self._tunnel = tunnel
         self._owner = owner
-        self.frames = MessageCounter() if frames else None
+        self.frames = MessageCounter()
 
     def data_received(self, data: bytes) -> None:
         if self._tunnel.over:
             return
-        if self._tunnel.barred:
+        if self._tunnel.parting:
             self._tunnel.rest_of_frame(self, data)
         else:
             self.take(data)
@@ -60,8 +62,7 @@ class Side(asyncio.Protocol):
         """Counts and passes on."""
         self.moved = True
         self.size += len(data)
-        if self.frames is not None:
-            self.messages += self.frames.feed(data)
+        self.messages += self.frames.feed(data)
         self.other.transport.write(data)
 
     def eof_received(self) -> bool:
@@ -89,7 +90,8 @@ class Side(asyncio.Protocol):
 class Tunnel:
     """The two sides of one call's WebSocket. ``over``: recorded, and nothing more is passed on.
 
-    The upstream's frames are followed, so that a close of ours never stands in the middle of one of theirs.
+    Frames are followed, so that a close of ours never stands in the middle of one of theirs. ``parting``: the code of
+    the close that both get behind the frames under way; 0 while the tunnel stands.
     """
 
     def __init__(
@@ -100,15 +102,15 @@ class Tunnel:
         connection: UpstreamConnection,
         plan: RoutePlan,
     ) -> None:
-        count = plan.meters.counts_messages
         self.over = False
-        self.barred = b""  # why the caller may no longer, while the rest of a frame is waited for
-        self._barred_ns = 0
+        self.parting = 0
+        self._reason = b""
+        self._parting_ns = 0
         self._lane = lane
         self._call = call
         self._client = client
-        self._near = Side(self, client, client.transport, stalled=client.stalled, frames=count)
-        self._far = Side(self, connection, connection.transport, stalled=connection.stalled, frames=True)
+        self._near = Side(self, client, client.transport, stalled=client.stalled)
+        self._far = Side(self, connection, connection.transport, stalled=connection.stalled)
         self._near.other, self._far.other = self._far, self._near
         self._silence_ns = plan.pool.upstream.tunnel_timeout_ns
         self._rest_ns = min(plan.pool.upstream.idle_timeout_ns, self._silence_ns)
@@ -150,7 +152,7 @@ class Tunnel:
         """A side's connection is gone."""
         self.end()
         if self._near.lost and self._far.lost:
-            self._lane.tunnels.discard(self)
+            self._lane.tunnel_left(self)
 
     def sweep(self, now_ns: int) -> None:
         """Ends what was silent for too long; looks whether the caller's key still stands."""
@@ -166,8 +168,8 @@ class Tunnel:
         elif now_ns - self._since_ns >= self._silence_ns:
             self.end()
             return
-        if self.barred:
-            if now_ns - self._barred_ns >= _REST_NS:
+        if self.parting:
+            if now_ns - self._parting_ns >= _REST_NS:
                 self.end()
             return
         found = self._call.found
@@ -181,34 +183,38 @@ class Tunnel:
 
     def bar(self, why: bytes) -> None:
         """The caller may no longer: nothing more goes up, and behind the frame under way the client is told."""
-        if self.over or self.barred:
-            return
-        self.barred = why
-        self._barred_ns = self._lane.monotonic_ns()
-        self.rest_of_frame(self._far, b"")
-
-    def rest_of_frame(self, side: Side, data: bytes) -> None:
-        """What still comes while barred: of the upstream's up to the end of its frame, of the client's nothing."""
-        far, at = self._far, 0
-        if side is not far:
-            return
-        assert far.frames is not None
-        while (step := far.frames.step) and at < len(data):
-            far.take(data[at : at + step])
-            at += step
-        if not step:
-            self._leave(_POLICY, self.barred)
+        self._part(_POLICY, why)
 
     def go_away(self) -> None:
-        """The process ends."""
-        if not self.over and self._far.frames is not None and not self._far.frames.step:
-            self._leave(_GOING_AWAY, b"")
-        self.end()
+        """The process ends: both sides are told behind the frames under way."""
+        self._part(_GOING_AWAY, b"")
 
-    def _leave(self, code: int, reason: bytes) -> None:
-        if not self._near.lost:
-            self._near.transport.write(close_frame(code, reason))
-        self.end()
+    def _part(self, code: int, reason: bytes) -> None:
+        if self.over or self.parting:
+            return
+        self.parting, self._reason = code, reason
+        self._parting_ns = self._lane.monotonic_ns()
+        for side in (self._near, self._far):
+            self.rest_of_frame(side, b"")
+
+    def rest_of_frame(self, side: Side, data: bytes) -> None:
+        """What still comes while parting passes up to the end of its frame; then the other side is told."""
+        near, far, frames, at = self._near, self._far, side.frames, 0
+        barred = self.parting == _POLICY
+        if self.over or side.told or (barred and side is near and frames.step):
+            return  # a caller who may no longer ends no frame either: the upstream sees its connection end
+        while (step := frames.step) and at < len(data):
+            side.take(data[at : at + step])
+            at += step
+        if step:
+            return
+        side.told = True
+        ended = side.other.lost or (side is near and self._client.half_closed)  # nothing can stand behind an end
+        if not ended:
+            mask = os.urandom(4) if side is near else b""
+            side.other.transport.write(close_frame(self.parting, self._reason, mask))
+        if far.told and (near.told or barred):
+            self.end()
 
     def _judge(self, account: Account) -> None:
         why = _BARRED.get(account.principal.state)
@@ -223,7 +229,11 @@ class Tunnel:
         self._since_ns = self._lane.monotonic_ns()
         self._count()
         recorded = self._call.tunnel_over()
-        self._far.transport.close()
+        far = self._far.transport
+        if self._near.told and far.can_write_eof() and not far.is_closing():
+            far.write_eof()  # it answers a close of ours with its own, which must not meet a reset
+        else:
+            far.close()
         if not recorded:
             self._near.transport.abort()
         elif self._lane.switches.sync and not self._near.lost:
@@ -242,7 +252,7 @@ class Tunnel:
         if self._client.end_tunnel(stalled=self._near.stalled):
             self._near.lost = True
             if self._far.lost:
-                self._lane.tunnels.discard(self)
+                self._lane.tunnel_left(self)
 
     async def _check(self, found: Found) -> None:
         try:

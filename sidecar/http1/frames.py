@@ -10,9 +10,14 @@ _MASKED: Final = 0x80
 _LONGEST: Final = (1 << 63) - 1
 
 
-def close_frame(code: int, reason: bytes) -> bytes:
-    """An unmasked close, as a server sends it (RFC 6455, 5.5.1); ``reason`` has at most 123 bytes."""
-    return bytes((0x88, 2 + len(reason))) + code.to_bytes(2, "big") + reason
+def close_frame(code: int, reason: bytes, mask: bytes = b"") -> bytes:
+    """A close as a server sends it (RFC 6455, 5.5.1), or with a ``mask`` of four bytes as a client does (5.3);
+    ``reason`` has at most 123 bytes."""
+    payload = code.to_bytes(2, "big") + reason
+    if not mask:
+        return bytes((0x88, len(payload))) + payload
+    masked = bytes(byte ^ mask[at % 4] for at, byte in enumerate(payload))
+    return bytes((0x88, _MASKED | len(payload))) + mask + masked
 
 
 class MessageCounter:

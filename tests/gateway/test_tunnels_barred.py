@@ -46,8 +46,15 @@ async def end(rig: Rig, key_id: str, how: str) -> None:
         rig.app._resolver.forget_key(key_id)
 
 
-def close(reason: bytes) -> bytes:
-    return b"\x88" + bytes([2 + len(reason)]) + b"\x03\xf0" + reason
+def close(reason: bytes, code: bytes = b"\x03\xf0") -> bytes:
+    return b"\x88" + bytes([2 + len(reason)]) + code + reason
+
+
+def unmasked(frame: bytes) -> bytes:
+    """What a client sends, as a server would (RFC 6455, 5.3); shorter than 126 bytes."""
+    assert frame[1] & 0x80
+    mask, payload = frame[2:6], frame[6:]
+    return bytes([frame[0], frame[1] & 0x7F]) + bytes(byte ^ mask[at % 4] for at, byte in enumerate(payload))
 
 
 @pytest.mark.parametrize("how", REASONS)
@@ -59,7 +66,7 @@ async def test_the_client_is_told_why(rig: Rig, how: str) -> None:
     await end(rig, key_id, how)
     rig.advance(1.1)
     assert await ends.client.rest() == close(REASONS[how])
-    assert await ends.wire.rest() == b""
+    assert unmasked(await ends.wire.rest()) == close(REASONS[how])
     entry = await rig.only_entry()
     assert (entry.status, entry.outcome, entry.bytes_out, entry.tenant) == (101, "ok", 4, "globex")
 
@@ -101,8 +108,19 @@ async def test_a_frame_under_way_is_finished_first(rig: Rig, before: bytes, afte
     ends.client.send(b"\x81\x80\x00\x00\x00\x00")
     ends.wire.send(after + b"\x81\x05later")
     assert await ends.client.rest() == after + close(b"key_revoked")
-    assert await ends.wire.rest() == b""
+    assert unmasked(await ends.wire.rest()) == close(b"key_revoked")
     assert (await rig.only_entry()).bytes_in == 0
+
+
+async def test_a_frame_of_a_caller_who_may_no_longer_is_not_finished(rig: Rig) -> None:
+    """The upstream sees the connection end in its middle, and no close in it."""
+    ends, key_id = await ends_of(rig)
+    ends.client.send(b"\x81\x85\x00\x00\x00\x00he")
+    await ends.wire.read(8)
+    await end(rig, key_id, "revoked")
+    rig.advance(1.1)
+    assert await ends.client.rest() == close(b"key_revoked")
+    assert await ends.wire.rest() == b""
 
 
 async def test_a_frame_that_never_ends_is_not_waited_for(rig: Rig, upstream: CruelUpstream) -> None:
