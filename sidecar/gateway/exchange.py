@@ -174,6 +174,8 @@ class Exchange(Relay):
         if connection is None:
             self._lane.spawn(self._guarded(self._connect(self.plan, target, fresh)))
         else:
+            if target is not None and not target.up:
+                target.probe = connection
             self.target = target
             self._send(connection)
 

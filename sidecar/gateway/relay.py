@@ -142,7 +142,7 @@ class Relay(Call):
 
     def failed(self, error: UpstreamError, *, replayable: bool) -> None:
         """The upstream's side ended without a whole reply."""
-        self.connection = None
+        connection, self.connection = self.connection, None
         if self.gone:
             self.record(
                 b"upstream_failed", charge=False
@@ -150,18 +150,18 @@ class Relay(Call):
             self.phase = OVER
             self._lane.abandoned.discard(self)
             if self.target is not None:
-                self.target.failed(error.kind)
+                self.target.failed(error.kind, connection)
             return
         if replayable and self._may_retry():
             # A kept-alive connection that died unread is a race, not a failure (RFC 9110, 9.2.2): the same usage event.
             self._retried = True
             self.phase = OPEN
             if self.target is not None:
-                self.target.let_go()  # the retry may be the probe
+                self.target.let_go(connection)  # the retry may be the probe
             self.forward(fresh=True)
             return
         if self.target is not None:
-            self.target.failed(error.kind)
+            self.target.failed(error.kind, connection)
         self.upstream_failed(error)
 
     def _may_retry(self) -> bool:
@@ -219,7 +219,7 @@ class Relay(Call):
         if connection is not None:
             connection.abandon()
         if self.target is not None:
-            self.target.let_go()
+            self.target.let_go(connection)
         self.record(b"client_gone", charge=charge)
         self.phase = OVER
 

@@ -47,11 +47,12 @@ class BreakerState:
         self._probing = True
         return True
 
-    def failed(self, *, may_open: bool = True) -> None:
-        """A connection could not be made, or the reply did not come or was not HTTP. ``may_open``: whether a target
-        that still gets calls may be left alone."""
+    def failed(self, *, probe: bool = False, may_open: bool = True) -> None:
+        """A connection could not be made, or the reply did not come or was not HTTP. ``probe``: for the request that
+        was let through; others may still be under way from before. ``may_open``: whether a target that still gets calls
+        may be left alone."""
         self._failures += 1
-        if self._probing or (self.closed and may_open and self._failures >= self._settings.failures):
+        if (probe and self._probing) or (self.closed and may_open and self._failures >= self._settings.failures):
             self._open()
 
     def _open(self) -> None:

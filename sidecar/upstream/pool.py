@@ -93,11 +93,15 @@ class UpstreamPool:
             if target is None:
                 self.room_made()  # whoever else waits would wait for nothing
                 raise UpstreamError("open", f"upstream {self.upstream.name} is not available")
+            probe = not target.up  # nobody else is sent to one that is down
             if not fresh and (connection := target.take()) is not None:
+                target.probe = connection if probe else target.probe
                 return target, connection
             if not target.full:
                 try:
-                    return target, await target.open()
+                    connection = await target.open(probe=probe)
+                    target.probe = connection if probe else target.probe
+                    return target, connection
                 except UpstreamError:
                     tried.append(target)
                     target = self._other(tried)
@@ -105,7 +109,8 @@ class UpstreamPool:
                         raise
                     target.retried("connect")
                     continue
-            target.let_go()  # no probe while it waits
+            if probe:
+                target.breaker.let_go()  # no probe while it waits
             if fresh and target.idle:
                 target.idle.pop(0)[0].close()  # makes room for it
                 target = None

@@ -44,7 +44,8 @@ class TargetReading:
 
 
 class TargetPool:
-    """The connections of one target. ``up``: it gets requests; the pool is told when that changes.
+    """The connections of one target. ``up``: it gets requests; the pool is told when that changes. ``probe``: the
+    connection of the last request that went here while it was down; calls from before are no probes.
 
     ``retries``: attempts made here because the one before failed elsewhere (``connect``) or was a race (``race``).
     """
@@ -63,6 +64,7 @@ class TargetPool:
         "idle",
         "opening",
         "pool",
+        "probe",
         "replies",
         "retries",
         "server_name",
@@ -86,6 +88,7 @@ class TargetPool:
         self._streak = 0  # checks in a row that speak against ``healthy``
         self._wary_until_ns = 0
         self.up = True
+        self.probe: UpstreamConnection | None = None
         self.idle: list[tuple[UpstreamConnection, int]] = []  # a stack: the warmest connection goes first
         self.connections: set[UpstreamConnection] = set()
         self.opening = 0
@@ -116,15 +119,22 @@ class TargetPool:
         if not self.up:
             self._judge()
 
-    def failed(self, kind: str) -> None:
-        """Counts a failure and tells the breaker."""
+    def failed(self, kind: str, connection: UpstreamConnection | None = None, *, probe: bool = False) -> None:
+        """Counts a failure and tells the breaker; ``connection`` is the one that the request went on."""
         self.failures[kind] = self.failures.get(kind, 0) + 1
-        self.breaker.failed(may_open=self.pool.may_leave_alone())
+        self.breaker.failed(probe=probe or self._takes_probe(connection), may_open=self.pool.may_leave_alone())
         self._judge()
 
-    def let_go(self) -> None:
-        """A request ended without an answer either way; if it was the probe, another may go."""
-        self.breaker.let_go()
+    def let_go(self, connection: UpstreamConnection | None) -> None:
+        """The request on ``connection`` ended without an answer either way; if it was the probe, another may go."""
+        if self._takes_probe(connection):
+            self.breaker.let_go()
+
+    def _takes_probe(self, connection: UpstreamConnection | None) -> bool:
+        if connection is None or connection is not self.probe:
+            return False
+        self.probe = None
+        return True
 
     def mark(self, *, healthy: bool) -> None:
         """What an active check found; it counts when enough in a row agree."""
@@ -161,20 +171,21 @@ class TargetPool:
                 connection.close()
         return None
 
-    async def open(self) -> UpstreamConnection:
-        """A new connection. UpstreamError when it cannot be made."""
+    async def open(self, *, probe: bool = False) -> UpstreamConnection:
+        """A new connection, for the probe or another request. UpstreamError when it cannot be made."""
         self.opening += 1
         connection: UpstreamConnection | None = None
         try:
             connection = await self._connect()
         except TimeoutError:
             late = UpstreamError("connect_timeout", f"no connection to {self.target} in time")
-            raise self._unreached(late) from None
+            raise self._unreached(late, probe) from None
         except OSError as error:
             reason = error.strerror or type(error).__name__
-            raise self._unreached(UpstreamError("connect", f"no connection to {self.target}: {reason}")) from None
+            refused = UpstreamError("connect", f"no connection to {self.target}: {reason}")
+            raise self._unreached(refused, probe) from None
         except UpstreamError as error:
-            raise self._unreached(error) from None
+            raise self._unreached(error, probe) from None
         finally:
             self.opening -= 1
             if connection is None:
@@ -186,11 +197,11 @@ class TargetPool:
             self.connections.add(connection)
         return connection
 
-    def _unreached(self, error: UpstreamError) -> UpstreamError:
+    def _unreached(self, error: UpstreamError, probe: bool) -> UpstreamError:
         """Counts it, and tells the operator once for each time the target goes away: callers do not get the detail."""
         if not self.breaker.failing:
             _log.warning("upstream %s: %s", self.pool.upstream.name, error.detail)
-        self.failed(error.kind)
+        self.failed(error.kind, probe=probe)
         return error
 
     async def _connect(self) -> UpstreamConnection:
@@ -241,7 +252,7 @@ class TargetPool:
 
     def put_back(self, connection: UpstreamConnection) -> None:
         """Returns a connection that was acquired and not used."""
-        self.let_go()
+        self.let_go(connection)
         self._idle(connection)
 
     def sweep(self, now_ns: int) -> None:

@@ -44,7 +44,7 @@ def test_a_failed_probe_opens_it_again_for_twice_as_long() -> None:
         assert not breaker.ready
         clock.advance(0.1)
         assert breaker.allows()
-        breaker.failed()
+        breaker.failed(probe=True)
 
 
 def test_a_target_that_flaps_is_left_alone_longer_and_one_that_held_is_forgiven() -> None:
@@ -76,3 +76,15 @@ def test_a_probe_whose_client_left_frees_its_place() -> None:
     assert breaker.allows()
     breaker.let_go()
     assert breaker.allows()
+
+
+def test_what_fails_beside_the_probe_does_not_decide_for_it() -> None:
+    """A call from before the breaker opened ends late: the probe is still under way, and nobody else may go."""
+    clock = ManualClock()
+    breaker = opened(clock)
+    clock.advance(10)
+    assert breaker.allows()
+    breaker.failed()
+    assert (breaker.word, breaker.allows()) == ("half_open", False)
+    breaker.succeeded()
+    assert breaker.closed
