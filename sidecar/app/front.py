@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import logging
 import socket
+from abc import abstractmethod
 from collections.abc import Awaitable, Callable, Iterable
 from typing import Any
 
@@ -171,7 +172,7 @@ class Front(Process):
     async def _listen(self, settings: Settings, sockets: Group) -> None:
         self._lane_runner = LaneRunner(self._lane)
         await self._lane_runner.setup()
-        self._rooms.push_async_callback(self._lane_runner.cleanup)
+        self._rooms.push_async_callback(self._stop_serving)
         self._tls = None if settings.tls is None else settings.tls.context()
         for sock in sockets:
             await self._site(adopted(sock.fileno())).start()
@@ -179,11 +180,32 @@ class Front(Process):
     def _site(self, sock: socket.socket) -> web.BaseSite:
         return self._lane_runner.site(sock, self._tls, backlog=BACKLOG)
 
+    async def _stop_serving(self) -> None:
+        """Whoever has come is served, and told that we close; then the drain."""
+        if self._lane_runner.sites:
+            assert self._lane_runner.server is not None
+            self._lane_runner.server.pre_shutdown()
+            await self._last_ones()
+            await self._close_sites()
+        await self._lane_runner.cleanup()
+
+    @abstractmethod
+    async def _last_ones(self) -> None:
+        """Returns when nobody waits in the sockets any more, so that they may be closed."""
+
+    @abstractmethod
+    def _drop_sockets(self) -> None:
+        """Closes what this process holds of the sockets themselves."""
+
+    async def _close_sites(self) -> None:
+        for site in list(self._lane_runner.sites):
+            await site.stop()
+        self._drop_sockets()
+
     async def _stop_accepting(self) -> None:
         """Nobody is turned away: what waits in the sockets is for whoever holds them too. Calls that are short end."""
         self._draining = True
-        for site in list(self._lane_runner.sites):
-            await site.stop()
+        await self._close_sites()
         assert self._lane_runner.server is not None
         self._lane_runner.server.pre_shutdown()
         with contextlib.suppress(TimeoutError):

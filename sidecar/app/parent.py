@@ -19,7 +19,7 @@ from sidecar.app.office import Office
 from sidecar.app.pages import PAGES
 from sidecar.app.parts import journal_folder
 from sidecar.app.readings import LaneReadings, LaneSources
-from sidecar.app.sockets import close_all, place_of
+from sidecar.app.sockets import close_all, place_of, shut_out
 from sidecar.app.wires import WIRE, packed
 from sidecar.billing import teller
 from sidecar.config import Configuration
@@ -130,6 +130,8 @@ class Parent(Office):
         self._rooms.callback(path.unlink, missing_ok=True)  # before a successor makes its own
 
     async def _dismiss(self) -> None:
+        if not self._released:
+            await shut_out(self._groups)
         close_all(self._groups)
         if not self._released:
             await self._crew.stop(self.snapshot.settings.drain_ns / NS_PER_S)

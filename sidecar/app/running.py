@@ -5,7 +5,7 @@ from typing import Any
 from sidecar.app.front import Front
 from sidecar.app.office import Office
 from sidecar.app.parts import close_store
-from sidecar.app.sockets import place_of
+from sidecar.app.sockets import close_all, place_of, shut_out
 from sidecar.app.spending import SpendReading
 from sidecar.billing import teller
 from sidecar.config import Configuration
@@ -47,6 +47,12 @@ class App(Front, Office):
         await self._listen(settings, [sock for group in self._groups for sock in group])
         self._background(self._adopting())
         self._open_door()
+
+    async def _last_ones(self) -> None:
+        await shut_out(self._groups)
+
+    def _drop_sockets(self) -> None:
+        close_all(self._groups)
 
     async def release(self) -> None:
         self._draining = self._released = True

@@ -3,12 +3,20 @@
 The parent holds all of them for as long as it runs, so no connection that waits in one is lost when a worker ends.
 """
 
+import asyncio
+import contextlib
+import ctypes
 import errno
 import os
 import socket
-from typing import Any, TypeAlias
+import struct
+from typing import Any, Final, TypeAlias
 
 BACKLOG = 1024
+HANDSHAKES_S: Final = 0.1  # from a client's SYN until its connection waits to be accepted
+# Classic BPF (socket(7), linux/filter.h): byte 13 of a TCP segment, its flags; SYN is dropped, everything else taken.
+_NO_SYN: Final = ((0x30, 0, 0, 13), (0x54, 0, 0, 0x02), (0x15, 0, 1, 0), (0x06, 0, 0, 0xFFFFFFFF), (0x06, 0, 0, 0))
+_SO_ATTACH_FILTER: Final = 26
 Group: TypeAlias = list[socket.socket]  # one socket per address of the host
 _Address: TypeAlias = tuple[int, tuple[Any, ...]]
 
@@ -71,6 +79,19 @@ def place_of(group: Group) -> str:
     """The ``host:port`` that the group is bound to."""
     host, port = group[0].getsockname()[:2]
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+async def shut_out(groups: list[Group]) -> None:
+    """Nobody new comes any more, and whoever has come is accepted: to be closed when this returns. A close resets what
+    waits in a socket, though its client takes it for connected; a client whose SYN is dropped sends it again a second
+    later, and is refused then, or let in by whoever listens instead. For the last holder of the sockets alone."""
+    code = b"".join(struct.pack("HBBI", *line) for line in _NO_SYN)
+    held = ctypes.create_string_buffer(code)
+    for sock in (sock for group in groups for sock in group):
+        with contextlib.suppress(OSError):  # not Linux, or forbidden: then the moment below is all there is
+            filtered = struct.pack("HL", len(_NO_SYN), ctypes.addressof(held))
+            sock.setsockopt(socket.SOL_SOCKET, _SO_ATTACH_FILTER, filtered)
+    await asyncio.sleep(HANDSHAKES_S)
 
 
 def close_all(groups: list[Group]) -> None:

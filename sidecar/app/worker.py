@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from sidecar.app.journals import own_share
 from sidecar.app.pages import PAGES, Pages
 from sidecar.app.parts import open_journal, open_limits, shipper_of
 from sidecar.app.readings import LaneReadings
-from sidecar.app.sockets import adopted
+from sidecar.app.sockets import HANDSHAKES_S, adopted
 from sidecar.app.spending import SpendReading
 from sidecar.app.wires import WIRE, unpacked
 from sidecar.core.crossings import Crossing
@@ -112,6 +113,15 @@ class Worker(Front):
         if slot not in self._slots:
             for site in self._sites.pop(slot, []):
                 await site.stop()
+
+    async def _last_ones(self) -> None:
+        # The parent shuts newcomers out before it says so; where both get the signal at once, it does so meanwhile.
+        await asyncio.sleep(2 * HANDSHAKES_S)
+
+    def _drop_sockets(self) -> None:
+        fds, self._groups = self._groups, []
+        for fd in (fd for group in fds for fd in group):
+            os.close(fd)
 
     async def leave(self) -> None:
         """Another parent takes over, with workers of its own: what has ended is shipped, what has not may still end."""

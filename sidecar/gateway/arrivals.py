@@ -28,6 +28,8 @@ from sidecar.gateway.preamble import (
 )
 
 _TOLD_NS: Final = 10 * NS_PER_S  # between two lines in the log about what proxies get wrong
+_LAST_NS: Final = NS_PER_S  # for a client that connected before it could know that we close
+_AT_ONCE: Final = 100  # connections accepted in one turn of the loop
 _PAUSE_S: Final = 1.0  # after the machine has no more sockets to give, as asyncio does
 _log = logging.getLogger(__name__)
 
@@ -38,6 +40,7 @@ class Arrival:
     """A connection until its protocol has it. To the lane it is one more connection: counted, swept and ended."""
 
     def __init__(self, lane: Lane, ip: str) -> None:
+        self._lane = lane
         self.current = None
         self.deadline_ns = lane.monotonic_ns() + lane.rules.bounds.header_timeout_ns
         self.transport = self
@@ -49,8 +52,9 @@ class Arrival:
         self.abort()
 
     def drain(self) -> None:
-        """The process ends: it has asked for nothing yet."""
-        self.abort()
+        """The process ends: what was on its way is still answered."""
+        if self.deadline_ns:
+            self.deadline_ns = min(self.deadline_ns, self._lane.monotonic_ns() + _LAST_NS)
 
     def abort(self) -> None:
         """Ends it at once."""
@@ -70,7 +74,8 @@ class Arrivals:
         self._told_ns = -_TOLD_NS
         self._here: set[Arrival] = set()
         self._tasks: set[asyncio.Task[None]] = set()  # one per arrival, to the end of its handshake
-        self._accepting = asyncio.get_running_loop().create_task(self._accept())
+        self._later: asyncio.TimerHandle | None = None
+        self._listen()
 
     @property
     def sockets(self) -> tuple[socket.socket, ...]:
@@ -78,21 +83,30 @@ class Arrivals:
         return (self._sock,)
 
     def close(self) -> None:
-        """Accepts no more; what is served goes on."""
-        self._accepting.cancel()
-        for task in self._tasks:
-            task.cancel()
+        """Accepts no more; what is served goes on, and so does what has not said yet whose it is."""
+        if self._later is not None:
+            self._later.cancel()
+        if self._sock.fileno() >= 0:
+            asyncio.get_running_loop().remove_reader(self._sock)
         self._sock.close()
 
-    async def _accept(self) -> None:
+    def _listen(self) -> None:
+        asyncio.get_running_loop().add_reader(self._sock, self._accept)
+
+    def _accept(self) -> None:
+        # Not by sock_accept, which forgets what it has accepted when it is cancelled in that very moment.
         loop = asyncio.get_running_loop()
-        while True:
+        for _ in range(_AT_ONCE):
             try:
-                sock, address = await loop.sock_accept(self._sock)
+                sock, address = self._sock.accept()
+            except (BlockingIOError, InterruptedError, ConnectionAbortedError):
+                return
             except OSError as error:
                 _log.error("no connection can be accepted: %s", error.strerror)
-                await asyncio.sleep(_PAUSE_S)
-                continue
+                loop.remove_reader(self._sock)
+                self._later = loop.call_later(_PAUSE_S, self._listen)
+                return
+            sock.setblocking(False)
             arrival = Arrival(self._lane, address[0])
             if not self._lane.entered(arrival, arrival.ip):
                 self._lane.left(arrival, arrival.ip)

@@ -82,7 +82,8 @@ class ClientConnection(asyncio.Protocol):
             self.transport.abort()
             return
         self.transport.set_write_buffer_limits(high=bounds.buffer)
-        self.deadline_ns = lane.monotonic_ns() + bounds.header_timeout_ns
+        wait_ns = _LAST_NS if lane.closing else bounds.header_timeout_ns
+        self.deadline_ns = lane.monotonic_ns() + wait_ns
 
     def data_received(self, data: bytes) -> None:
         if self._rules is not self._lane.rules:
