@@ -6,27 +6,58 @@ is used comes back (up to W/60 early for a window); seconds are rounded up. Conc
 ``concurrent-requests`` and neither ``w`` nor ``t``.
 """
 
+from collections.abc import Sequence
+from typing import Final
+
 from sidecar.core.clock import NS_PER_S
+from sidecar.core.digits import PADDED, PLAIN, THOUSAND
 from sidecar.core.policy import Concurrency, Limit, Quota
 
+_NUMBER: Final = "\0"  # where one goes; no name holds it, see _string
 _MAX_INTEGER = 999_999_999_999_999  # RFC 9651, 3.3.1
 
 
-def announcement(limits: tuple[Limit, ...], concurrency: tuple[Concurrency, ...], quotas: tuple[Quota, ...]) -> bytes:
-    """A ``%`` template of both field lines, each ended by CRLF; empty when there is no policy.
+class Announcement:
+    """Both field lines of one gate, each ended by CRLF; empty when there is no policy.
 
-    Its arguments, in order: each quota's ``w``; each limit's ``r`` and ``t``; each concurrency's ``r``; each quota's
-    ``r`` and ``t``.
+    Formatting seven numbers takes as long as deciding about them, and from one reply to the next most digits stay: each
+    number is kept as a text of its thousands and one of the rest, and only what changed is written anew.
     """
-    policy = [f"{_string(x.name)};q={_integer(x.limit)};w={-(-x.window_ns // NS_PER_S)}" for x in limits]
-    policy += [f'{_string(x.name)};q={_integer(x.limit)};qu="concurrent-requests"' for x in concurrency]
-    policy += [f"{_string(x.name)};q={_integer(x.limit)};w=%d" for x in quotas]
-    now = [f"{_string(x.name)};r=%d;t=%d" for x in limits]
-    now += [f"{_string(x.name)};r=%d" for x in concurrency]
-    now += [f"{_string(x.name)};r=%d;t=%d" for x in quotas]
-    if not policy:
-        return b""
-    return f"RateLimit-Policy: {', '.join(policy)}\r\nRateLimit: {', '.join(now)}\r\n".encode("ascii")
+
+    __slots__ = ("_last", "_pieces", "_thousands")
+
+    def __init__(self, limits: Sequence[Limit], concurrency: Sequence[Concurrency], quotas: Sequence[Quota]) -> None:
+        policy = [f"{_string(x.name)};q={_integer(x.limit)};w={-(-x.window_ns // NS_PER_S)}" for x in limits]
+        policy += [f'{_string(x.name)};q={_integer(x.limit)};qu="concurrent-requests"' for x in concurrency]
+        policy += [f"{_string(x.name)};q={_integer(x.limit)};w={_NUMBER}" for x in quotas]
+        now = [f"{_string(x.name)};r={_NUMBER};t={_NUMBER}" for x in limits]
+        now += [f"{_string(x.name)};r={_NUMBER}" for x in concurrency]
+        now += [f"{_string(x.name)};r={_NUMBER};t={_NUMBER}" for x in quotas]
+        text = f"RateLimit-Policy: {', '.join(policy)}\r\nRateLimit: {', '.join(now)}\r\n" if policy else ""
+        first, *literals = text.encode("ascii").split(_NUMBER.encode())
+        self._pieces = [first]  # then for each number its thousands, its rest, and what stands behind it
+        for literal in literals:
+            self._pieces += [b"", PLAIN[0], literal]
+        self._last = [0] * len(literals)
+        self._thousands = [0] * len(literals)
+
+    def filled(self, values: list[int]) -> bytes:
+        """``values``, none below 0: each quota's ``w``; each limit's ``r`` and ``t``; each concurrency's ``r``; each
+        quota's ``r`` and ``t``."""
+        pieces, last, known = self._pieces, self._last, self._thousands
+        place = 1
+        for i in range(len(last)):
+            value = values[i]
+            if value != last[i]:
+                last[i] = value
+                thousands = value // THOUSAND
+                if thousands != known[i]:
+                    known[i] = thousands
+                    pieces[place] = b"%d" % thousands if thousands else b""
+                rest = value - thousands * THOUSAND
+                pieces[place + 1] = PADDED[rest] if thousands else PLAIN[rest]
+            place += 3
+        return b"".join(pieces)
 
 
 def pairs(lines: bytes) -> tuple[tuple[str, str], ...]:
@@ -40,6 +71,6 @@ def _integer(value: int) -> int:
 
 
 def _string(text: str) -> str:
-    """A structured-field string, with ``%`` doubled for the template; what it cannot hold becomes ``?``."""
+    """A structured-field string; what it cannot hold becomes ``?``."""
     plain = "".join(c if " " <= c <= "~" else "?" for c in text)
-    return '"' + plain.replace("\\", "\\\\").replace('"', '\\"').replace("%", "%%") + '"'
+    return '"' + plain.replace("\\", "\\\\").replace('"', '\\"') + '"'

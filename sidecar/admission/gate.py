@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
 from sidecar.admission.buckets import Buckets, Slots
-from sidecar.admission.fields import announcement, pairs
+from sidecar.admission.fields import Announcement, pairs
 from sidecar.admission.quotas import Hold, Period, QuotaRule, Quotas, settle
 from sidecar.admission.refusals import PolicyUse, Refused, Violation, exceeded, seconds
 from sidecar.admission.scopes import HeaderOf, Key, fill, is_bounded, is_dynamic, overflow
@@ -157,7 +157,7 @@ class Gate:
         self._dynamic = any(is_dynamic(rule.policy.scope) for rule in (*demand.limits, *demand.concurrency))
         self._windows: tuple[Window, ...] | None = None  # None: to be looked up
         self._slots: tuple[Slots, ...] = ()
-        self._headers = announcement(
+        self._headers = Announcement(
             tuple(rule.policy for rule in demand.limits if isinstance(rule.policy, Limit)),
             tuple(rule.policy for rule in demand.concurrency if isinstance(rule.policy, Concurrency)),
             tuple(rule.quota for rule in demand.quotas),
@@ -275,7 +275,7 @@ class Gate:
             left = rule.limit - period.used
             add(left if left > 0 else 0)
             add((period.end_ns - wall + _ALMOST_S) // NS_PER_S)
-        return self._headers % tuple(values)
+        return self._headers.filled(values)
 
     def _bind(self, now: int, ip: str, header: HeaderOf) -> _Bound:
         """Every counter of this gate, none of them retired."""

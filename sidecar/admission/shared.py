@@ -194,7 +194,7 @@ class SharedGate(Gate):
             period = rule.counter.current
             add(max(0, rule.limit - period.used))
             add((period.end_ns - wall + _ALMOST_S) // NS_PER_S)
-        return self._headers % tuple(values)
+        return self._headers.filled(values)
 
     def _policies(self, short: Sequence[Lease], now: int, ip: str, header: HeaderOf) -> list[tuple[Lease, Limit]]:
         windows = self._windows

@@ -26,9 +26,10 @@ JSON text without the process decoding a single event. Positions, not names, car
 18    meters           object of meter name to integer value
 ====  ===============  ===============================================================================
 
-An intent ends after the method (position 8), unless its route bills calls whose end is never known: then it has all
-positions, and so has a progress record. A call that never got its done record becomes one with the outcome
-``indeterminate``: with the values of its newest record where that has them, else with all of them zero.
+An intent is the text of positions 1 to 8 alone, which a done record repeats, without brackets and kind; unless its
+route bills calls whose end is never known: then it has all positions, and so has a progress record. A call that never
+got its done record becomes one with the outcome ``indeterminate``: with the values of its newest record where that has
+them, else with all of them zero.
 A meter that could not be read from a reply leaves its name with ``?`` behind it and the value 1: an anomaly, counted
 beside the meters and never priced. So do marks: ``_blind?`` was admitted while the store of limits did not answer, and
 ``_shadow.NAME?`` would have been refused by the policy NAME, which is in shadow mode.
@@ -38,20 +39,18 @@ import json
 from dataclasses import dataclass, field
 from typing import Any, Final
 
+from sidecar.core.digits import PADDED, PLAIN, THOUSAND
+
 OUTCOMES = ("ok", "client_gone", "upstream_failed", "indeterminate")
 ANOMALY = "?"  # behind a meter's name; no meter's name holds it
 SHADOW: Final = "_shadow."  # before a policy's name; no meter's name begins like that
 BLIND_MARK: Final = b',"_blind?":1'
-INTENT: Final = b"i"
-PROGRESS: Final = b"p"
-DONE: Final = b"d"
-# Texts of numbers: formatting eight of them takes as long as all else of a record. A thousand, because a greater table
-# would be looked up in memory that no cache holds: what takes time differs with each call.
-_US_PER_S: Final = 1_000_000
+INTENT: Final = b'["i",'
+PROGRESS: Final = b'["p",'
+DONE: Final = b'["d",'
+# Texts of numbers: formatting eight of them takes as long as all else of a record.
 _NUMBERS: Final = [b",%d" % number for number in range(1000)]
-_PLAIN: Final = [b"%d" % number for number in range(1000)]
-_PADDED: Final = [b"%03d" % number for number in range(1000)]
-_latest: Final = [0]  # the second of the last call, and its text
+_latest: Final = [0]  # the millisecond of the last call, and its text
 _latest_text: Final = [b"0"]
 
 
@@ -115,25 +114,13 @@ def caller_fragment(principal: bytes, route: bytes) -> bytes:
 
 
 def call_head(event_id: bytes, started_us: int, caller: bytes, method: bytes) -> bytes:
-    """Positions 1 to 8, which all records of a call have in common; ``caller`` is a ``caller_fragment``."""
-    if started_us < _US_PER_S:
+    """Positions 1 to 8, which all records of a call have in common: its intent. ``caller`` is a ``caller_fragment``."""
+    if started_us < THOUSAND:
         return b'"%b",%d%b%b' % (event_id, started_us, caller, method)
-    seconds, rest = started_us // _US_PER_S, started_us % _US_PER_S
-    if _latest[0] != seconds:
-        _latest[0], _latest_text[0] = seconds, b"%d" % seconds
-    return b'"%b",%b%b%b%b%b' % (
-        event_id,
-        _latest_text[0],
-        _PADDED[rest // 1000],
-        _PADDED[rest % 1000],
-        caller,
-        method,
-    )
-
-
-def intent_of(head: bytes) -> bytes:
-    """An intent record."""
-    return b'["i",%b]' % head
+    ms = started_us // THOUSAND
+    if _latest[0] != ms:
+        _latest[0], _latest_text[0] = ms, b"%d" % ms
+    return b'"%b",%b%b%b%b' % (event_id, _latest_text[0], PADDED[started_us % THOUSAND], caller, method)
 
 
 def record_of(
@@ -151,7 +138,7 @@ def record_of(
     kind: bytes = DONE,
 ) -> bytes:
     """As ``encode_call``, from the call's head."""
-    return b'["%b",%b%b,"%b"%b%b%b%b%b%b%b%b%b%b%b,%b]' % (
+    return b'%b%b%b,"%b"%b%b%b%b%b%b%b%b%b%b%b,%b]' % (
         kind,
         head,
         _text(status),
@@ -183,13 +170,13 @@ def _thousands(number: int) -> bytes:
 
 def _rest(number: int) -> bytes:
     if number >= 1000:
-        return _PADDED[number % 1000]
-    return _PLAIN[number] if number >= 0 else b""
+        return PADDED[number % 1000]
+    return PLAIN[number] if number >= 0 else b""
 
 
 def encode_intent(event_id: bytes, started_us: int, principal: bytes, route: bytes, method: bytes) -> bytes:
     """An intent record; the last three arguments are fragments."""
-    return intent_of(call_head(event_id, started_us, caller_fragment(principal, route), method))
+    return call_head(event_id, started_us, caller_fragment(principal, route), method)
 
 
 def encode_call(
@@ -278,11 +265,11 @@ def is_done(payload: bytes) -> bool:
 
 def event_id_of(payload: bytes) -> bytes:
     """The 36 bytes of the event id of any kind of record, without decoding the rest."""
-    return payload[6:42]
+    return payload[1:37] if payload.startswith(b'"') else payload[6:42]
 
 
 def _array(payload: bytes) -> list[Any]:
-    row = json.loads(payload)
+    row = json.loads(b'["i",%b]' % payload if payload.startswith(b'"') else payload)
     if not isinstance(row, list):
         raise ValueError("a record is a JSON array")
     return row

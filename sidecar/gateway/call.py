@@ -9,7 +9,6 @@ from sidecar.core.records import (
     INTENT,
     PROGRESS,
     call_head,
-    intent_of,
     marked,
     meters_fragment,
     record_of,
@@ -85,7 +84,7 @@ class Call:
         fragment = _METHODS.get(method) or text_fragment(method.decode("latin-1"))
         self._head = call_head(self.event_id, self._wall_us, passage.caller, fragment)
         if passage.assumed is None:
-            return intent_of(self._head)
+            return self._head
         assert self.ticket is not None
         cost = self._rules.costs.cost(0, 0, 0)
         return self._encoded(INTENT, _UNKNOWN, self.ticket.units, cost, 0, 0, passage.assumed)

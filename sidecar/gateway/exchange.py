@@ -113,7 +113,7 @@ class Exchange(Relay):
             if not rules.key_in_query and found.kind != "certificate":  # the block is shared by connections
                 head.kept = found
         self.found = found
-        account = self._lane.resolver.cached(found.secret)
+        account = self._lane.resolver.cached(found)
         if account is None:
             self._lane.spawn(self._guarded(self._resolve(found, plan)))
         else:

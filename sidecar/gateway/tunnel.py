@@ -175,7 +175,7 @@ class Tunnel:
         found = self._call.found
         if found is not None and now_ns - self._checked_ns >= _CHECK_NS:
             self._checked_ns = now_ns
-            account = self._lane.resolver.cached(found.secret)
+            account = self._lane.resolver.cached(found)
             if account is None:
                 self._lane.spawn(self._check(found))
             else:

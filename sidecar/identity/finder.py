@@ -24,6 +24,7 @@ class Found:
     also: tuple[str, ...] = ()
     names: tuple[str, ...] = ()  # of a certificate, and when it ends (Unix nanoseconds)
     ends_ns: int = 0
+    fingerprint: bytes = field(default=b"", repr=False)  # the resolver's, once it has looked
 
 
 class Finder:

@@ -86,11 +86,13 @@ class Resolver(Generic[T]):
         self._generation = 0
         self._version: int | None = None
 
-    def cached(self, secret: bytes) -> T | None:
+    def cached(self, found: Found) -> T | None:
         """The seat when this credential was resolved less than ``cache_ns`` ago and has not ended; no I/O."""
-        if len(secret) > MAX_TOKEN_BYTES:  # never resolved, and a header may have 64 KiB to be hashed here
-            return None
-        fingerprint = blake2b(self._salt + secret, digest_size=16).digest()
+        fingerprint = found.fingerprint
+        if not fingerprint:  # else it was here before: clients repeat their header block
+            if len(found.secret) > MAX_TOKEN_BYTES:  # never resolved, and a header may have 64 KiB to be hashed here
+                return None
+            fingerprint = found.fingerprint = self._fingerprint(found.secret)
         entry = self._seats.young.get(fingerprint) or self._seats.from_old(fingerprint)
         if entry is None:
             return None
@@ -104,7 +106,7 @@ class Resolver(Generic[T]):
         ``token_invalid``, ``token_expired``, ``certificate_unknown``, ``certificate_expired``, ``tenant_unknown``,
         ``too_many_failures``, or what ``seat`` refuses);
         StoreError when the store or an issuer's key set is not to be had."""
-        fingerprint = blake2b(self._salt + found.secret[: MAX_TOKEN_BYTES + 1], digest_size=16).digest()
+        fingerprint = found.fingerprint = self._fingerprint(found.secret[: MAX_TOKEN_BYTES + 1])
         wait_s = self._throttle.wait_s(ip)
         if wait_s and not self._seats.knows(fingerprint):
             detail = f"Too many failed attempts from this address. Try again in {wait_s} s."
@@ -117,6 +119,9 @@ class Resolver(Generic[T]):
             if refusal.reason in _GUESSES:
                 self._throttle.failed(ip)
             raise
+
+    def _fingerprint(self, secret: bytes) -> bytes:
+        return blake2b(self._salt + secret, digest_size=16).digest()
 
     def forget_key(self, key_id: str) -> None:
         """The key changed here: what is cached for it, and what is under way, no longer counts."""

@@ -6,7 +6,7 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sidecar.admission.fields import announcement
+from sidecar.admission.fields import Announcement
 from sidecar.core.policy import Concurrency, Limit, Plan, Quota
 from sidecar.core.values import Principal
 
@@ -74,10 +74,26 @@ async def test_fields_are_present_right_and_moving(desk: Any) -> None:
 
 @given(st.text(max_size=30))
 def test_any_name_makes_a_valid_field(name: str) -> None:
-    lines = announcement((Limit(name, 10**18, 1_500_000_000),), (), ()) % (1, 2)
+    lines = Announcement((Limit(name, 10**18, 1_500_000_000),), (), ()).filled([1, 2])
     (parameters,) = parse(lines)["RateLimit-Policy"].values()
     assert parameters == {"q": 999_999_999_999_999, "w": 2}
 
 
+_NUMBERS = st.one_of(
+    st.integers(0, 1100), st.sampled_from([999_999, 10**6, 10**6 + 1, 10**12 - 1]), st.integers(0, 10**15)
+)
+
+
+@given(st.lists(st.tuples(_NUMBERS, _NUMBERS, _NUMBERS), min_size=1, max_size=20))
+def test_the_numbers_are_the_last_ones_given_whatever_was_there_before(rounds: list[tuple[int, int, int]]) -> None:
+    fields = Announcement((), (), (Quota("monthly", "requests", 10_000, "month"),))
+    for span, left, reset in rounds:
+        lines = fields.filled([span, left, reset]).decode()
+        assert lines.splitlines() == [
+            f'RateLimit-Policy: "monthly";q=10000;w={span}',
+            f'RateLimit: "monthly";r={left};t={reset}',
+        ]
+
+
 def test_no_policy_no_field() -> None:
-    assert announcement((), (), ()) % () == b""
+    assert Announcement((), (), ()).filled([]) == b""

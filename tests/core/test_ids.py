@@ -24,3 +24,16 @@ def test_sorted_unique_and_version_7(walls: list[int]) -> None:
 
 def test_two_processes_differ() -> None:
     assert EventIds().next(0) != EventIds().next(0)
+
+
+def test_ids_of_one_millisecond_stay_sorted_past_the_end_of_a_table() -> None:
+    ids = EventIds()
+    texts = [ids.next(1_796_000_000_000_000_000 + (i % 1000)) for i in range(10_000)]
+    assert texts == sorted(set(texts))
+    assert len({text[:13] for text in texts}) == 1
+
+
+def test_a_wall_clock_that_goes_back_is_followed() -> None:
+    ids = EventIds()
+    for ms in (5, 6, 5, 4, 6):
+        assert uuid.UUID(ids.next(ms * 1_000_000 + 999_999).decode()).int >> 80 == ms

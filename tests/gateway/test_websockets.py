@@ -259,7 +259,7 @@ async def test_a_tunnel_says_how_far_it_is(rig: Rig) -> None:
     ends.client.send(b"\x81\x80\x00\x00\x00\x00")
     await ends.wire.read(6)
     rig.advance(4)
-    assert [row[:4] for row in rig.open_records()] == [b'["i"']
+    assert [row[:1] for row in rig.open_records()] == [b'"']
     rig.advance(2)
     (row,) = rig.open_records()
     found = indeterminate(row)

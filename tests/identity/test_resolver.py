@@ -67,18 +67,31 @@ async def test_a_principal_has_its_tenants_billing_period_and_overrides(shop: Sh
     assert (resolved.billing_cycle, resolved.overrides) == ("month:1:0:31:5400:UTC", overrides)
 
 
+async def test_what_one_resolver_made_of_a_credential_means_nothing_to_another(shop: Shop) -> None:
+    credential = found(shop.sell())
+    old, new = make(shop), make(shop)
+    await old.resolve(credential, IP)
+    assert old.cached(credential) is not None
+    assert credential.fingerprint
+    assert str(credential.fingerprint) not in repr(credential)
+    assert new.cached(credential) is None
+    await new.resolve(credential, IP)
+    assert new.cached(credential) is not None
+    assert old.cached(credential) is None  # asked again, it has to look
+
+
 async def test_a_key_becomes_its_principal_and_is_cached_for_thirty_seconds(shop: Shop) -> None:
     shop.store.by_name["acme"] = Tenant("acme", "pro", AccessState.GRACE)
     key = shop.sell(scopes=("read", "write"), sandbox=True)
     resolver = make(shop)
-    secret = key.text.encode()
-    assert resolver.cached(secret) is None
+    credential = found(key)
+    assert resolver.cached(credential) is None
     expected = Principal("acme", key.id, "pro", AccessState.GRACE, True, frozenset({"read", "write"}), None)
     assert await resolver.resolve(found(key), IP) == expected
     shop.clock.advance(29.999)
-    assert resolver.cached(secret) == expected
+    assert resolver.cached(credential) == expected
     shop.clock.advance(0.001)
-    assert resolver.cached(secret) is None
+    assert resolver.cached(credential) is None
     assert shop.store.key_reads == 1
     assert await resolver.resolve(found(key), IP) == expected
     assert shop.store.key_reads == 2
@@ -89,7 +102,7 @@ async def test_the_cache_never_lives_longer_than_thirty_seconds(shop: Shop) -> N
     resolver = make(shop, identity=Identity(ApiKeySettings(cache_ns=10**15)))
     await resolver.resolve(found(key), IP)
     shop.clock.advance(30)
-    assert resolver.cached(key.text.encode()) is None
+    assert resolver.cached(found(key)) is None
 
 
 async def test_a_key_ends_at_its_very_nanosecond_cached_or_not(shop: Shop) -> None:
@@ -97,9 +110,9 @@ async def test_a_key_ends_at_its_very_nanosecond_cached_or_not(shop: Shop) -> No
     resolver = make(shop)
     await resolver.resolve(found(key), IP)
     shop.clock.advance(9.999999999)
-    assert resolver.cached(key.text.encode()) is not None
+    assert resolver.cached(found(key)) is not None
     shop.clock.advance(0.000000001)
-    assert resolver.cached(key.text.encode()) is None
+    assert resolver.cached(found(key)) is None
     assert await refused(resolver, found(key)) == "key_expired"
 
 
@@ -108,7 +121,7 @@ async def test_a_wall_clock_that_jumps_past_the_end_ends_a_cached_key(shop: Shop
     resolver = make(shop)
     await resolver.resolve(found(key), IP)
     shop.clock.jump_wall(3600)
-    assert resolver.cached(key.text.encode()) is None
+    assert resolver.cached(found(key)) is None
 
 
 async def test_each_kind_of_refusal(shop: Shop) -> None:
@@ -213,7 +226,7 @@ async def test_a_key_revoked_while_its_look_up_is_under_way_is_not_cached_after_
     shop.store.gate.set()
     await early
     assert await late == "key_revoked"
-    assert resolver.cached(key.text.encode()) is None
+    assert resolver.cached(found(key)) is None
     assert await refused(resolver, found(key)) == "key_revoked"
 
 
@@ -223,10 +236,10 @@ async def test_forgetting_one_key_leaves_the_others(shop: Shop) -> None:
     for key in (gone, stays):
         await resolver.resolve(found(key), IP)
     resolver.forget_key(gone.id)
-    assert resolver.cached(gone.text.encode()) is None
-    assert resolver.cached(stays.text.encode()) is not None
+    assert resolver.cached(found(gone)) is None
+    assert resolver.cached(found(stays)) is not None
     resolver.forget_tenant("acme")
-    assert resolver.cached(stays.text.encode()) is None
+    assert resolver.cached(found(stays)) is None
 
 
 async def test_a_change_elsewhere_counts_from_the_next_poll(shop: Shop) -> None:
@@ -235,10 +248,10 @@ async def test_a_change_elsewhere_counts_from_the_next_poll(shop: Shop) -> None:
     await resolver.poll()
     await resolver.resolve(found(key), IP)
     await resolver.poll()
-    assert resolver.cached(key.text.encode()) is not None
+    assert resolver.cached(found(key)) is not None
     await shop.store.set_tenant("acme", state=AccessState.SUSPENDED, actor="t", at_ns=1)
     await resolver.poll()
-    assert resolver.cached(key.text.encode()) is None
+    assert resolver.cached(found(key)) is None
     assert (await resolver.resolve(found(key), IP)).state is AccessState.SUSPENDED
 
 
@@ -247,14 +260,14 @@ async def test_a_store_that_is_down_is_a_store_error_and_heals(shop: Shop) -> No
     resolver = make(shop)
     await resolver.resolve(found(key), IP)
     shop.store.down = True
-    assert resolver.cached(key.text.encode()) is not None
+    assert resolver.cached(found(key)) is not None
     for _ in range(30):  # not the caller's failure: nothing is throttled, nothing remembered
         with pytest.raises(StoreError):
             await resolver.resolve(found(other), IP)
     with pytest.raises(StoreError):
         await resolver.poll()
     shop.clock.advance(30)
-    assert resolver.cached(key.text.encode()) is None
+    assert resolver.cached(found(key)) is None
     with pytest.raises(StoreError):
         await resolver.resolve(found(key), IP)
     shop.store.down = False
@@ -278,7 +291,7 @@ async def test_refusals_evict_no_seat(shop: Shop) -> None:
     await resolver.resolve(found(key), IP)
     for number in range(50):
         assert await refused(resolver, found(mint_key("sc", sandbox=False)), f"10.0.0.{number}") == "key_unknown"
-    assert resolver.cached(key.text.encode()) is not None
+    assert resolver.cached(found(key)) is not None
 
 
 async def test_a_closed_address_costs_no_look_up_no_digest_and_no_signature_and_hears_when_it_opens(shop: Shop) -> None:
@@ -310,7 +323,7 @@ async def test_a_closed_address_costs_no_look_up_no_digest_and_no_signature_and_
     assert (shop.store.key_reads, hits) == (reads, [])
     assert (await resolver.resolve(token, "2001:db8:0:1::1")).tenant == "acme"
     assert hits == ["https://issuer.example/jwks"]
-    assert resolver.cached(b"x" * 100_000) is None
+    assert resolver.cached(Found("jwt", b"x" * 100_000, "bearer")) is None
     await resolver.close()
 
 
@@ -324,11 +337,11 @@ async def test_twenty_guesses_close_the_address_to_new_credentials_only(shop: Sh
     assert await refused(resolver, found(mint_key("sc", sandbox=False))) == "too_many_failures"
     assert await refused(resolver, found(fresh)) == "too_many_failures"
     assert shop.store.key_reads == reads
-    assert resolver.cached(known.text.encode()) is not None
+    assert resolver.cached(found(known)) is not None
     assert (await resolver.resolve(found(fresh), "192.0.2.2")).key_id == fresh.id
     for forget in (resolver.forget_all, lambda: shop.clock.advance(31)):
         forget()  # a key that was good here before is let through, so one guesser cannot lock out its neighbours
-        assert resolver.cached(known.text.encode()) is None
+        assert resolver.cached(found(known)) is None
         assert (await resolver.resolve(found(known), IP)).key_id == known.id
     shop.clock.advance(60)
     assert await refused(resolver, found(mint_key("sc", sandbox=False))) == "key_unknown"
@@ -413,11 +426,11 @@ async def test_while_the_store_fails_what_was_known_is_trusted_as_long_as_config
     shop.store.down = True
     shop.clock.advance(89)  # 30 s of the cache, 59 s more
     assert await resolver.resolve(found(key), IP) == known
-    assert resolver.cached(key.text.encode()) == known, "the store is not asked for each request"
+    assert resolver.cached(found(key)) == known, "the store is not asked for each request"
     with pytest.raises(StoreError):
         await resolver.resolve(found(other), IP)
     shop.clock.advance(1)
-    assert resolver.cached(key.text.encode()) is None
+    assert resolver.cached(found(key)) is None
     with pytest.raises(StoreError):
         await resolver.resolve(found(key), IP)
 

@@ -1,0 +1,8 @@
+"""Texts of numbers, made once. A thousand of each, because a greater table would be looked up in memory that no cache
+holds: what the hot path writes differs with each call."""
+
+from typing import Final
+
+THOUSAND: Final = 1000
+PLAIN: Final = [b"%d" % number for number in range(THOUSAND)]
+PADDED: Final = [b"%03d" % number for number in range(THOUSAND)]
