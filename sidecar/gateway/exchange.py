@@ -249,7 +249,8 @@ class Exchange(Relay):
         if plan.request_edits is not None:
             forward = plan.request_edits.apply(forward)
         host = head.host if plan.preserve_host else target.authority
-        return upstream_tail(head, host=host, via=self._lane.pseudonym, lines=forward + lines)
+        via = b"%b %b" % (self._client.peer.version or head.version, self._lane.pseudonym)
+        return upstream_tail(head, host=host, via=via, lines=forward + lines)
 
     def note(self, outcome: bytes, total_us: int, upstream_us: int) -> None:
         access, head, account, target = self._lane.access, self.head, self.account, self.target
@@ -263,7 +264,7 @@ class Exchange(Relay):
                 self._wall_us,
                 self.event_id,
                 self._client_ip(),
-                head.version,
+                self._client.peer.version or head.version,
                 head.method,
                 head.host,
                 head.target,

@@ -8,19 +8,22 @@ from sidecar.core.listening import Tls
 from sidecar.http1 import RequestHead
 from sidecar.identity import Found, found_certificate
 
+HTTP_VERSION = "http_version"  # what the transport of a stream of HTTP/2 knows of itself (get_extra_info)
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 
 class Peer:
-    """The other end of a client connection: its address, and what we say about it upstream."""
+    """The other end of a client connection: its address, and what we say about it upstream. ``version``: of HTTP, where
+    a request's head does not tell, else empty."""
 
-    __slots__ = ("_lines", "certificate", "certificate_line", "ip", "scheme", "trusted")
+    __slots__ = ("_lines", "certificate", "certificate_line", "ip", "scheme", "trusted", "version")
 
     def __init__(self, ip: str, *, trusted: bool, tls: bool) -> None:
         self.ip = ip
         self.trusted = trusted
         self.scheme = b"https" if tls else b"http"
         self.certificate: Found | None = None  # that the client showed, as its credential
+        self.version = b""
         self.certificate_line = b""  # Client-Cert for the upstream (RFC 9440)
         self._lines = b"X-Forwarded-For: %b\r\nX-Forwarded-Proto: %b\r\n" % (ip.encode(), self.scheme)
 
@@ -60,6 +63,7 @@ def meet(transport: asyncio.BaseTransport, said: str | None, networks: tuple[Net
     name = transport.get_extra_info("peername")
     ip = said or (name[0] if isinstance(name, tuple) else "unix")
     peer = Peer(ip, trusted=is_trusted(ip, networks), tls=transport.get_extra_info("sslcontext") is not None)
+    peer.version = transport.get_extra_info(HTTP_VERSION, b"")
     if tls is not None and tls.client_ca is not None:
         der = transport.get_extra_info("ssl_object").getpeercert(binary_form=True)
         if der is not None:
@@ -71,8 +75,7 @@ def meet(transport: asyncio.BaseTransport, said: str | None, networks: tuple[Net
 
 def upstream_tail(head: RequestHead, *, host: bytes, via: bytes, lines: bytes) -> bytes:
     """The head for the upstream after its request line. ``lines`` are the fields that cross and our own, ``via`` is
-    our pseudonym."""
-    via = b"%b %b" % (head.version, via)  # RFC 9110, 7.6.3: the version in which the request came
+    the version in which the request came, and our pseudonym (RFC 9110, 7.6.3)."""
     if head.vias:
         via = b"%b, %b" % (b", ".join(head.vias), via)
     framing = b""

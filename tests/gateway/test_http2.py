@@ -12,9 +12,7 @@ from sidecar.gateway.http2.connection import (
     MAX_IDLE_FRAMES,
     MAX_RESETS,
     MAX_STREAMS,
-    PREFACE,
     WINDOW,
-    FrameLengths,
 )
 from tests.gateway.cruel import OK, CruelUpstream, Wire, until
 from tests.gateway.http2_client import Answer, connected
@@ -312,34 +310,3 @@ async def test_garbage_instead_of_frames_ends_the_connection(rig: Rig) -> None:
         client.writer.write(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n" * 2)
         assert await client.closes() == ErrorCodes.FRAME_SIZE_ERROR
     await until(lambda: rig.lane.connections == set())
-
-
-@pytest.mark.parametrize("step", [1, 2, 3, 7, 1000])
-def test_frames_are_measured_however_they_come(step: int) -> None:
-    frames = [b"\x00\x00\x05" + bytes(6) + b"12345", b"\x00\x00\x00" + bytes(6), b"\x01\x00\x00" + bytes(6)]
-    data = PREFACE + b"".join(frames)
-    lengths = FrameLengths()
-    assert [n for n in (lengths.longest(data[at : at + step]) for at in range(0, len(data), step)) if n] in (
-        [5, 65536],
-        [65536],
-    )
-
-
-async def test_draining_lets_what_is_under_way_end(rig: Rig, upstream: CruelUpstream) -> None:
-    go = asyncio.Event()
-
-    async def late(wire: Wire) -> None:
-        await upstream.take(wire)
-        await go.wait()
-        wire.send(OK)
-        await wire.gone()
-
-    upstream.runs(late)
-    async with connected(rig) as client:
-        number = client.ask()
-        await until(lambda: bool(upstream.requests))
-        for connection in list(rig.lane.connections):
-            connection.drain()
-        go.set()
-        assert (await client.answer(number)).body == b"ok"
-        assert await client.closes() == ErrorCodes.NO_ERROR

@@ -10,7 +10,6 @@ from h2.config import H2Configuration
 from h2.connection import H2Connection
 from h2.errors import ErrorCodes
 from h2.events import (
-    ConnectionTerminated,
     DataReceived,
     Event,
     RemoteSettingsChanged,
@@ -24,6 +23,7 @@ from h2.exceptions import H2Error
 from h2.settings import SettingCodes, Settings
 from hyperframe.frame import GoAwayFrame
 
+from sidecar.core.clock import NS_PER_S
 from sidecar.gateway.client import ClientConnection
 from sidecar.gateway.exchange import Exchange
 from sidecar.gateway.http2.heads import BadHead, request_head
@@ -40,34 +40,58 @@ MAX_IDLE_FRAMES = 1000
 MAX_RESETS = 200  # of requests by the client beyond those that were answered
 PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 _GRACE_NS = 2_000_000_000
+_LAST_NS = 1_000_000_000  # for a request that a client sent before it could know that we close
+_HEAD = 9  # bytes before each frame (RFC 9113, 4.1)
+_GOAWAY = 0x07
+_SHORTEST_GOAWAY = 8
+_NO_STREAM = (1 << 31) - 1  # as the last stream of a GOAWAY: whatever is on its way is still answered (RFC 9113, 6.8)
 
 
-class FrameLengths:
-    """Where frames begin, so that one longer than was agreed on is seen at its head: h2 would first gather all of it,
-    up to 16 MiB (RFC 9113, 4.2)."""
+class FrameHeads:
+    """What h2 is given, frame by frame: one longer than was agreed on is seen at its head, where h2 would first gather
+    all of it, up to 16 MiB (RFC 9113, 4.2), and a GOAWAY is taken out, after which h2 neither sends nor reads anything,
+    though the client still waits for replies (6.8). Held: the beginning of one head.
 
-    __slots__ = ("_head", "_skip")
+    ``longest``: of the frames that began so far, in bytes. ``gone_away``: the client will ask for nothing more.
+    """
+
+    __slots__ = ("_drops", "_head", "_left", "gone_away", "longest")
 
     def __init__(self) -> None:
-        self._skip = len(PREFACE)
+        self._left = len(PREFACE)  # bytes of the frame under way
+        self._drops = False  # it is a GOAWAY
         self._head = b""
+        self.longest = 0
+        self.gone_away = False
 
-    def longest(self, data: bytes) -> int:
-        """The longest of the frames that begin in ``data``, in bytes; 0 without one."""
-        longest, at = 0, 0
-        while True:
-            skipped = min(self._skip, len(data) - at)
-            at += skipped
-            self._skip -= skipped
-            wanted = 3 - len(self._head)
+    def pass_on(self, data: bytes) -> bytes:
+        """``data`` as h2 may have it."""
+        passed: list[bytes] = []
+        at, end = 0, len(data)
+        while at < end:
+            if self._left:
+                step = min(self._left, end - at)
+                if not self._drops:
+                    passed.append(data[at : at + step])
+                self._left -= step
+                at += step
+                continue
+            wanted = _HEAD - len(self._head)
             self._head += data[at : at + wanted]
             at += wanted
-            if self._skip or len(self._head) < 3:
-                return longest
-            length = int.from_bytes(self._head, "big")
-            longest = max(longest, length)
-            self._head = b""
-            self._skip = length + 6  # the rest of the frame's head, and what it holds
+            if len(self._head) == _HEAD:
+                head, self._head = self._head, b""
+                self._begin(head)
+                if not self._drops:
+                    passed.append(head)
+        return passed[0] if len(passed) == 1 else b"".join(passed)
+
+    def _begin(self, head: bytes) -> None:
+        length, number = int.from_bytes(head[:3], "big"), int.from_bytes(head[5:9], "big") & _NO_STREAM
+        self._left = length
+        self.longest = max(self.longest, length)
+        self._drops = head[3] == _GOAWAY and number == 0 and length >= _SHORTEST_GOAWAY  # else h2 says what is wrong
+        self.gone_away = self.gone_away or self._drops
 
 
 class Http2Connection(asyncio.Protocol):
@@ -85,11 +109,12 @@ class Http2Connection(asyncio.Protocol):
         self._said = said
         self._bounds = lane.rules.bounds
         self._frames = H2Connection(H2Configuration(client_side=False, header_encoding=None))
-        self._lengths = FrameLengths()
+        self._heads = FrameHeads()
         self._streams: dict[int, Stream] = {}
         self._turns: deque[Stream] = deque()
         self._stalled = self._ending = False
         self._idle_frames = self._resets = 0
+        self._mark = 0  # bytes that were still to be read when the wait for the reader began
         self._ip = ""
         self.current: Exchange | None = None
         self.deadline_ns = 0
@@ -121,7 +146,8 @@ class Http2Connection(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         if self.transport.is_closing():
             return
-        if self._lengths.longest(data) > self._frames.max_inbound_frame_size:
+        data = self._heads.pass_on(data)
+        if self._heads.longest > self._frames.max_inbound_frame_size:
             self._give_up(ErrorCodes.FRAME_SIZE_ERROR)
             return
         try:
@@ -146,7 +172,7 @@ class Http2Connection(asyncio.Protocol):
     def pause_writing(self) -> None:
         self._stalled = True
         self.transport.pause_reading()  # what a client sends makes us write: a reader that is slow is heard later
-        self.deadline_ns = self._lane.monotonic_ns() + self._bounds.body_timeout_ns
+        self._wait_for_reader()
 
     def resume_writing(self) -> None:
         self._stalled = False
@@ -159,19 +185,22 @@ class Http2Connection(asyncio.Protocol):
     # The lane's side
 
     def drain(self) -> None:
-        """The process ends: no new streams; the connection ends with the last one."""
+        """The process ends: the client is told to ask for nothing more, and what was on its way is still answered."""
         if self._ending or self.transport.is_closing():
             return
         self._ending = True
-        # Not by h2, which sends nothing more after a GOAWAY of its own (RFC 9113, 6.8, lets streams under way end).
-        goaway = GoAwayFrame(0, last_stream_id=self._frames.highest_inbound_stream_id)
-        self.transport.write(goaway.serialize())
-        self._end_when_idle()
+        # Not by h2, which sends nothing more after a GOAWAY of its own.
+        self.transport.write(GoAwayFrame(0, last_stream_id=_NO_STREAM).serialize())
+        self._wait()
 
     def expire(self) -> None:
         """Nothing came, or nothing was read, for too long."""
         self.deadline_ns = 0
-        if self._stalled or self.transport.is_closing():
+        left = self.transport.get_write_buffer_size()
+        share = self._bounds.body_rate * self._bounds.body_timeout_ns // NS_PER_S
+        if self._stalled and left <= self._mark - max(1, share):
+            self._wait_for_reader()  # it reads, if slowly
+        elif self._stalled or self.transport.is_closing():
             self.transport.abort()
         else:
             self._give_up(ErrorCodes.NO_ERROR)
@@ -200,8 +229,6 @@ class Http2Connection(asyncio.Protocol):
         elif isinstance(event, WindowUpdated | RemoteSettingsChanged):
             self._idle_frames += 1
             self._turns = deque(stream for stream in self._streams.values() if stream.out or stream.ended)
-        elif isinstance(event, ConnectionTerminated):
-            self._give_up()  # h2 sends nothing more after that
         elif not isinstance(event, TrailersReceived):  # trailers of a request are dropped (RFC 9110, 6.5.1)
             self._idle_frames += 1
 
@@ -213,9 +240,6 @@ class Http2Connection(asyncio.Protocol):
         except BadHead:
             self._resets += 1
             self._reset(number, ErrorCodes.PROTOCOL_ERROR)
-            return
-        if self._ending:
-            self._reset(number, ErrorCodes.REFUSED_STREAM)
             return
         stream = self._streams[number] = Stream(number, self, method, chunked=chunked)
         self.deadline_ns = 0
@@ -330,8 +354,13 @@ class Http2Connection(asyncio.Protocol):
 
     def _wait(self) -> None:
         if not (self._streams or self._stalled or self.transport.is_closing()):
-            self.deadline_ns = self._lane.monotonic_ns() + self._bounds.keepalive_ns
+            wait_ns = min(_LAST_NS, self._bounds.keepalive_ns) if self._ending else self._bounds.keepalive_ns
+            self.deadline_ns = self._lane.monotonic_ns() + wait_ns
+
+    def _wait_for_reader(self) -> None:
+        self._mark = self.transport.get_write_buffer_size()
+        self.deadline_ns = self._lane.monotonic_ns() + self._bounds.body_timeout_ns
 
     def _end_when_idle(self) -> None:
-        if self._ending and not self._streams:
-            self.transport.close()
+        if self._heads.gone_away and not self._streams:
+            self._give_up(ErrorCodes.NO_ERROR)

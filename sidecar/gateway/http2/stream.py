@@ -5,6 +5,7 @@ from collections import deque
 from collections.abc import Sequence
 from typing import Any, Protocol
 
+from sidecar.gateway.forwarding import HTTP_VERSION
 from sidecar.gateway.http2.reply import ReplyReader
 from sidecar.http1 import Field, chunk
 
@@ -166,4 +167,6 @@ class Stream(asyncio.Transport):
 
     def get_extra_info(self, name: str, default: Any = None) -> Any:
         """As of the socket below, but for the socket itself, whose options are not one stream's to set."""
+        if name == HTTP_VERSION:
+            return b"2.0"
         return default if name == "socket" else self._frames.transport.get_extra_info(name, default)
