@@ -82,6 +82,8 @@ def read_reply(
     bodiless = head_request or status in (204, 304) or status < 200
     if bodiless:
         reply.chunked = False  # whatever the head says (RFC 9112, 6.3)
+        if status == 204:
+            reply.length = None  # many servers say 0, and none may say anything (RFC 9110, 8.6)
     reply.to_eof = not bodiless and not reply.chunked and reply.length is None
     if reply.to_eof:
         reply.close = True

@@ -3,6 +3,7 @@
 import asyncio
 import ipaddress
 import itertools
+import socket
 from collections.abc import Callable
 from typing import Any
 
@@ -11,6 +12,8 @@ from sidecar.upstream import UpstreamConnection
 from tests.gateway.rig import Rig
 
 _PEERS = (str(ipaddress.ip_address("10.0.0.0") + n) for n in itertools.count())
+# What the lane may ask whether anything waits to be read: in memory nothing ever does.
+_QUIET, _OTHER_END = socket.socketpair()
 
 
 class MemoryTransport(asyncio.Transport):
@@ -83,7 +86,8 @@ class MemoryTransport(asyncio.Transport):
         self._protocol = protocol
 
     def get_extra_info(self, name: str, default: Any = None) -> Any:
-        return (self._peer, 1) if name == "peername" else default
+        known = {"peername": (self._peer, 1), "socket": _QUIET}
+        return known.get(name, default)
 
     def _lose(self, error: Exception | None = None) -> None:
         if not self._lost:

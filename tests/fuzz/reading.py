@@ -38,26 +38,39 @@ def next_request(data: bytes) -> tuple[Asked, int] | None:
     if start == len(data):
         return None
     connection = h11.Connection(h11.SERVER, max_incomplete_event_size=_MOST)
-    connection.receive_data(data[start:])
+    message = _next_message(connection, data[start:])
+    if message is None:
+        return None
+    head, body = message
+    assert isinstance(head, h11.Request)
+    names = (b"content-length", b"transfer-encoding")
+    framing = tuple((name, value) for name, value in head.headers if name in names)
+    return Asked(head.method, _origin(head.target), body, framing), len(data) - len(connection.trailing_data[0])
+
+
+def _next_message(
+    connection: h11.Connection, data: bytes, *, ended: bool = False
+) -> tuple[h11.Request | h11.Response, bytes] | None:
+    """The head and the body of the first message of ``data``; None while it is not whole; Broken."""
+    head: h11.Request | h11.Response | None = None
     body = b""
-    head: h11.Request | None = None
+    connection.receive_data(data)
     try:
+        if ended:
+            connection.receive_data(b"")
         while True:
             event = connection.next_event()
-            if isinstance(event, h11.Request):
+            if isinstance(event, h11.Request | h11.Response):
                 head = event
             elif isinstance(event, h11.Data):
                 body += bytes(event.data)
             elif isinstance(event, h11.EndOfMessage):
-                break
+                assert head is not None
+                return head, body
             elif event is h11.NEED_DATA or event is h11.PAUSED:
                 return None
     except h11.RemoteProtocolError as error:
-        raise Broken(str(error)) from None
-    assert head is not None
-    names = (b"content-length", b"transfer-encoding")
-    framing = tuple((name, value) for name, value in head.headers if name in names)
-    return Asked(head.method, _origin(head.target), body, framing), len(data) - len(connection.trailing_data[0])
+        raise Broken(f"{error}: {data[:200]!r}") from None
 
 
 def requests(data: bytes) -> tuple[list[Asked], bytes, bool]:
@@ -84,25 +97,11 @@ def replies(data: bytes, methods: list[bytes], *, ended: bool) -> tuple[list[Sai
         connection = h11.Connection(h11.CLIENT, max_incomplete_event_size=_MOST)
         connection.send(h11.Request(method=method, target="/", headers=[("Host", "a")]))
         connection.send(h11.EndOfMessage())
-        connection.receive_data(data)
-        if ended:
-            connection.receive_data(b"")
-        head: h11.Response | None = None
-        body = b""
-        try:
-            while True:
-                event = connection.next_event()
-                if isinstance(event, h11.Response):
-                    head = event
-                elif isinstance(event, h11.Data):
-                    body += bytes(event.data)
-                elif isinstance(event, h11.EndOfMessage):
-                    break
-                elif event is h11.NEED_DATA or event is h11.PAUSED:
-                    return said, data
-        except h11.RemoteProtocolError as error:
-            raise Broken(f"{error}: {data[:200]!r}") from None
-        assert head is not None
+        message = _next_message(connection, data, ended=ended)
+        if message is None:
+            return said, data
+        head, body = message
+        assert isinstance(head, h11.Response)
         close = any(n == b"connection" and v.lower() == b"close" for n, v in head.headers)
         said.append(Said(head.status_code, body, close))
         data = connection.trailing_data[0]

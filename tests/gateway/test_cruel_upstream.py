@@ -182,6 +182,8 @@ NO_BODY = {
     "HEAD-chunked": ("HEAD", R + b"Transfer-Encoding: chunked\r\n\r\n", None),
     "HEAD-nothing": ("HEAD", R + b"X-A: b\r\n\r\n", None),
     "204": ("GET", b"HTTP/1.1 204 No Content\r\n\r\n", None),
+    "204-length-0": ("GET", b"HTTP/1.1 204 No Content\r\nContent-Length: 0\r\n\r\n", None),
+    "204-length": ("GET", b"HTTP/1.1 204 No Content\r\nContent-Length: 5\r\n\r\n", None),
     "304-length": ("GET", b"HTTP/1.1 304 Not Modified\r\nContent-Length: 100\r\n\r\n", b"100"),
     "304": ("GET", b"HTTP/1.1 304 Not Modified\r\nETag: x\r\n\r\n", None),
 }
@@ -189,7 +191,7 @@ NO_BODY = {
 
 @pytest.mark.parametrize("name", NO_BODY)
 async def test_replies_without_a_body(rig: Rig, upstream: CruelUpstream, name: str) -> None:
-    """9110 8.6: HEAD and 304 keep the length; the next reply on both connections is the next reply."""
+    """9110 8.6: HEAD and 304 keep the length, 204 has none; the next reply on both connections is the next reply."""
     method, raw, length = NO_BODY[name]
     upstream.answers(raw, OK)
     client = await rig.client()
