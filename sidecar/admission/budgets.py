@@ -6,12 +6,14 @@ used more than was held for them; the next call tells the store, which counts it
 """
 
 import random
-from typing import Final, NamedTuple
+from collections.abc import Sequence
+from typing import Final, NamedTuple, Protocol
 
 from sidecar.admission.leases import Page
 from sidecar.admission.quotas import FAR, Period, QuotaKey
 from sidecar.core.budgets import FIRST_CHECK_US, NODE_US, BudgetAsk, BudgetStanding
 from sidecar.core.clock import NS_PER_S, NS_PER_US
+from sidecar.core.purses import PurseAsk
 
 _LAPSE_NS: Final = NODE_US * NS_PER_US * 98 // 100  # 2 % for clocks: the store must not forget this node earlier
 _RENEW_NS: Final = 5 * NS_PER_S  # a store that lost its data knows by then what is held
@@ -23,12 +25,25 @@ _GROWTH: Final = 4  # a slice is at most four times the last one
 
 
 class Want(NamedTuple):
-    """What each of some requests needs of a budget."""
+    """What each of some requests needs of a budget. ``open`` 1: in a purse, they may use more."""
 
     period: "SharedPeriod"
     limit: int
     hold: int
     least: int
+    open: int = 0
+
+
+class Purse(Protocol):
+    """What budgets cost together (admission.purses)."""
+
+    def members(self, wants: Sequence[Want]) -> tuple[Want, ...]:
+        """The wants, and those of the other budgets whose cost counts."""
+        ...
+
+    def ask(self, wants: Sequence[Want]) -> PurseAsk:
+        """What to say of it in a call with ``members``."""
+        ...
 
 
 class SharedPeriod(Period):
@@ -58,6 +73,7 @@ class SharedPeriod(Period):
         "blind_used",
         "check_due",
         "checking",
+        "close_ns",
         "compared",
         "flights",
         "key",
@@ -66,6 +82,7 @@ class SharedPeriod(Period):
         "limit",
         "name",
         "page",
+        "purse",
         "seeded",
         "settled",
         "unread_ns",
@@ -75,6 +92,8 @@ class SharedPeriod(Period):
         super().__init__(start_ns, end_ns)
         self.key = key
         self.page = page
+        self.close_ns = end_ns  # the period's end
+        self.purse: Purse | None = None  # what it costs, with others, has a ceiling
         # By its bounds, not by its words: whoever counts the same time counts together.
         self.name = f"q:{key.meter}:{start_ns // NS_PER_S}:{end_ns // NS_PER_S}:{'test' if key.sandbox else 'live'}"
         self.known = False  # the store has answered of this counter
@@ -216,7 +235,7 @@ class SharedPeriod(Period):
             self.room = min(self.room, 2 * ahead)  # the rest goes back with this call
         self._sent_ns, self._sent_held, self._sent_total = now, self._held, self._total
         seed, self._seed = self._seed, -1
-        keep_us = max(0, self.end_ns - wall) // NS_PER_US + _KEEP_US
+        keep_us = max(0, self.close_ns - wall) // NS_PER_US + _KEEP_US
         left = max(0, self.room) if self.leased else 0
         wish = ahead if want.least else 0
         account = self._number, self._sent_held, left, wish, self._total, self._told, int(late)

@@ -10,6 +10,7 @@ from typing import Any, TypeAlias
 
 from sidecar.admission.buckets import Buckets, Slots
 from sidecar.admission.fields import Announcement, pairs
+from sidecar.admission.purses import Money
 from sidecar.admission.quotas import Hold, Period, QuotaRule, Quotas, settle
 from sidecar.admission.refusals import PolicyUse, Refused, Violation, exceeded, seconds
 from sidecar.admission.scopes import HeaderOf, Key, fill, is_bounded, is_dynamic, overflow
@@ -35,6 +36,9 @@ class Tally:
     refused: dict[str, int] = field(default_factory=dict)
     blind: dict[tuple[str, str], int] = field(default_factory=dict)
     shadow_refused: dict[str, int] = field(default_factory=dict)
+
+    def refuse(self, name: str) -> None:
+        self.refused[name] = self.refused.get(name, 0) + 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,7 +111,8 @@ class Pending:
 class Demand:
     """What a gate asks, compiled from the snapshot. ``barred`` refuses every method, ``barred_writes`` unsafe ones.
 
-    ``shadow``: the policies in shadow mode, None when there are none."""
+    ``shadow``: the policies in shadow mode, None when there are none. ``money``: a budget in money that nodes share; by
+    itself a process counts it in another gate."""
 
     route: Route
     plan: str = ""
@@ -119,12 +124,14 @@ class Demand:
     concurrency: tuple[Rule, ...] = ()
     quotas: tuple[QuotaRule, ...] = ()
     shadow: "Demand | None" = None
+    money: Money | None = None
 
 
 class Gate:
     """Decides for one principal, or for anonymous callers, at one route."""
 
     __slots__ = (
+        "_asked",
         "_barred",
         "_buckets",
         "_demand",
@@ -153,6 +160,7 @@ class Gate:
         self._tally = tally
         self._units = demand.route.units
         self._quotas = demand.quotas
+        self._asked = demand.quotas if demand.money is None else (*demand.quotas, *demand.money.rules)
         self._guarded = demand.barred is not None or demand.barred_writes is not None
         self._dynamic = any(is_dynamic(rule.policy.scope) for rule in (*demand.limits, *demand.concurrency))
         self._windows: tuple[Window, ...] | None = None  # None: to be looked up
@@ -197,11 +205,11 @@ class Gate:
                     slot.lapse(now)
                 if slot.used >= slot.limit:
                     return self._short(now, self._wall_ns(), windows, slots, method, ip, header)
-        if not self._quotas:
+        if not self._asked:
             return self._take(now, 0, windows, slots, ())
         wall = self._wall_ns()
         held: list[Hold] = []
-        for rule in self._quotas:
+        for rule in self._asked:
             counter = rule.counter
             period = counter.current
             if wall >= period.end_ns or wall < period.start_ns or not counter.ready or now >= period.lapse_ns:
@@ -328,10 +336,8 @@ class Gate:
             *self._slot_violations(now, slots),
             *self._quota_violations(now, wall),
         ]
-        refused = self._tally.refused
         for violation in violations:
-            name = violation.use.name
-            refused[name] = refused.get(name, 0) + 1
+            self._tally.refuse(violation.use.name)
         announced = pairs(self._announce(now, wall, windows, slots))
         return exceeded(violations, self._units, self._demand.upgrade, announced)
 

@@ -12,7 +12,7 @@ import random
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from typing import Any, Final, TypeAlias
 
-from sidecar.admission.budgets import SharedPeriod, Want
+from sidecar.admission.budgets import Purse, SharedPeriod, Want
 from sidecar.admission.leases import Lease, Page, answered, ask_for, unanswered
 from sidecar.core.clock import NS_PER_MS, NS_PER_S, Clock
 from sidecar.core.errors import StoreError
@@ -32,7 +32,7 @@ _SEEDS: Final = 4  # how often a call that the store cannot decide without the l
 _AT_ONCE_NS: Final = 10 * NS_PER_MS  # a call that fails faster met a connection that had ended before
 _COMPARE_NS: Final = 5 * NS_PER_S  # by then every node has told and shipped what it had settled before
 _CLOSE_S: Final = 1.0
-_DeskKey: TypeAlias = tuple[int, tuple[int, ...], tuple[tuple[int, int, int, int], ...]]
+_DeskKey: TypeAlias = tuple[int, tuple[int, ...], tuple[tuple[int, int, int, int, int], ...]]
 ReadLedger: TypeAlias = Callable[[SharedPeriod], Awaitable[int]]
 _log = logging.getLogger(__name__)
 
@@ -220,12 +220,15 @@ class Keeper:
         if not wants:
             sent = self._clock.monotonic_ns()
             return await self._send(page, leases, ask_for(page, leases, units, requests, sent), sent)
+        purse = next((want.period.purse for want in wants if want.least and want.period.purse is not None), None)
+        if purse is not None:
+            wants = purse.members(wants)
         for want in wants:
             want.period.flights += 1
         try:
             lock = page.lock = page.lock or asyncio.Lock()
             async with lock:
-                return await self._account(page, leases, units, requests, wants, floor, lower)
+                return await self._account(page, leases, units, requests, wants, purse, floor, lower)
         finally:
             for want in wants:
                 want.period.flights -= 1
@@ -237,6 +240,7 @@ class Keeper:
         units: int,
         requests: int,
         wants: tuple[Want, ...],
+        purse: Purse | None,
         floor: int,
         lower: int,
     ) -> bool:
@@ -246,7 +250,7 @@ class Keeper:
             sent, wall = self._clock.monotonic_ns(), self._clock.wall_ns()
             ask = ask_for(page, leases, units, requests, sent)
             budgets = [want.period.request(want, requests, sent, wall, late, floor, lower) for want in wants]
-            ask = ask._replace(budgets=tuple(budgets))
+            ask = ask._replace(budgets=tuple(budgets), purse=None if purse is None else purse.ask(wants))
             if not await self._send(page, leases, ask, sent, wants):
                 # Another call is another account: should the first one have arrived, nothing counts twice of budgets.
                 if again or self.down or self._clock.monotonic_ns() - sent > _AT_ONCE_NS:
@@ -286,7 +290,7 @@ class Keeper:
         return True
 
     async def _seed(self, period: SharedPeriod, wall: int) -> bool:
-        if wall >= period.end_ns:
+        if wall >= period.close_ns:
             period.forget()
             return True
         if self._clock.monotonic_ns() < period.unread_ns:

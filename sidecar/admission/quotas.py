@@ -124,7 +124,8 @@ class QuotaCounter:
 class QuotaRule:
     """A quota with its counter. ``hold`` is taken at admission, or less, down to ``least``, when no more is left.
 
-    ``counts`` is False for a second quota on the same counter, which is asked and not counted twice.
+    ``counts`` is False for a second quota on the same counter, which is asked and not counted twice. ``open`` 1: of a
+    meter in a purse (admission.purses), a call may use more than it holds.
     """
 
     quota: Quota
@@ -133,6 +134,7 @@ class QuotaRule:
     hold: int
     counts: bool
     estimated: bool = False
+    open: int = 0
 
     def __post_init__(self) -> None:
         self.meter = self.quota.meter

@@ -12,7 +12,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from sidecar.core.clock import NS_PER_S
+from sidecar.core.money import format_micros
+from sidecar.core.periods import period_bounds
+from sidecar.core.policy import SpendCap
 from sidecar.core.problems import Problem, problem
+from sidecar.core.spend import CAPPED, Spend
 from sidecar.core.values import AccessState, Principal
 
 _CODES = {"limit": "limit_exceeded", "concurrency": "concurrency_exceeded", "quota": "quota_exceeded"}
@@ -60,6 +64,9 @@ def seconds(ns: int) -> int:
     return max(0, -(-ns // NS_PER_S))
 
 
+UNREADABLE = Refused(problem("store_unavailable", "What the account has left could not be read; try again."))
+
+
 def exceeded(
     violations: Sequence[Violation], units: int, upgrade: str | None, announced: tuple[tuple[str, str], ...]
 ) -> Refused:
@@ -98,6 +105,30 @@ def state_refusals(principal: Principal, pay_url: str | None) -> tuple[Refused |
         detail = f"The account {tenant!r} is read-only until what is due is paid: GET, HEAD and OPTIONS pass."
         return None, _unpaid(detail, pay_url)
     return None, None
+
+
+def unpaid_for(
+    spend: Spend, verdict: int, cap: SpendCap | None, wall_ns: int, pay_url: str | None, upgrade: str | None
+) -> Refused:
+    """The 402 of a budget in money, CAPPED or SPENT (core.spend)."""
+    standing, currency = spend.standing(wall_ns), spend.terms.tariff.currency
+    code = "spend_cap_reached" if verdict == CAPPED else "credits_exhausted"
+    headers: tuple[tuple[str, str], ...] = ()
+    if verdict == CAPPED and cap is not None:
+        retry_s = max(1, seconds(period_bounds(spend.terms.cap_period, wall_ns)[1] - wall_ns))
+        headers = (("Retry-After", str(retry_s)),)
+        span = "billing period" if cap.period == "billing" else cap.period
+        spent = format_micros(standing.spent, currency)
+        detail = f"The spend cap allows {cap.limit} per {span}; {spent} are spent, calls under way with them."
+        detail = f"{detail} It starts anew in {retry_s} s. Calls that cost nothing pass."
+        extra = {"limit": str(cap.limit), "spent": spent}
+    else:
+        left = format_micros(standing.left or 0, currency)
+        detail = f"The credits do not pay for this call: {left} are left. Calls that cost nothing pass."
+        extra = {"left": left}
+    if pay_url is not None:
+        detail, extra = f"{detail} Pay at {pay_url}", extra | {"pay": pay_url}
+    return Refused(problem(code, detail, headers=headers, extra=extra | ({"upgrade": upgrade} if upgrade else {})))
 
 
 def _unpaid(detail: str, pay_url: str | None) -> Refused:

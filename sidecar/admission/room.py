@@ -1,7 +1,7 @@
 """The room: every counter of this process, and the seats and gates made from the policy snapshot."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from weakref import WeakSet
 
 from sidecar.admission.buckets import Buckets
@@ -11,15 +11,17 @@ from sidecar.admission.explaining import Asker, Check, Explanation, checks_of, e
 from sidecar.admission.gate import Demand, Gate, Tally
 from sidecar.admission.keeper import Keeper
 from sidecar.admission.pressure import Pressure
+from sidecar.admission.purses import Money, SharedSpend
 from sidecar.admission.quotas import MeterTotal, Period, QuotaKey, Quotas
 from sidecar.admission.refusals import PolicyUse, Refused
 from sidecar.admission.shadow import ShadowGate
 from sidecar.admission.shared import SharedGate
-from sidecar.admission.spending import SpendGate, SpendReader, Spends, spend_rule, wanted
+from sidecar.admission.spending import SpendGate, SpendReader, SpendRule, Spends, look_at_money, spend_rule, wanted
 from sidecar.admission.thresholds import Tell, Thresholds
 from sidecar.core.clock import NS_PER_US, Clock
 from sidecar.core.policy import Route, Snapshot
 from sidecar.core.ports import LimitStore
+from sidecar.core.spend import SpendTerms
 from sidecar.core.values import Principal
 
 
@@ -113,7 +115,8 @@ class Admission:
         self._pressure = Pressure(self._buckets)
         self._quotas = Quotas(clock, meter_total, max_quotas, None if self.keeper is None else self._share)
         self.thresholds = None if tell is None else Thresholds(clock, meter_total, tell)
-        self._spends = None if spent is None else Spends(clock, spent)
+        share = None if self.keeper is None else self._share_spend
+        self._spends = None if spent is None else Spends(clock, spent, share)
         self._tallies: dict[str, Tally] = {}
         self._seats: WeakSet[Seat] = WeakSet()
         self._anonymous: dict[str, Gate] = {}
@@ -154,13 +157,21 @@ class Admission:
         if self.thresholds is not None:
             for rule in needed.quotas:
                 self.thresholds.watch(needed.plan, rule)
+        money = None if needed.barred is not None else self._money(snapshot, principal, route)
+        if isinstance(money, Money):
+            return self._gate(replace(needed, money=money), principal.tenant)
         gate = self._gate(needed, principal.tenant)
-        plan = None if self._spends is None or needed.barred is not None else money_plan(snapshot, principal)
-        if self._spends is None or plan is None:
+        if money is None or self._spends is None:
             return gate
-        pay_url = snapshot.settings.billing.access.pay_url
-        money = spend_rule(self._spends, principal, plan, route, snapshot.meters, pay_url)
-        return gate if money is None else SpendGate(gate, money, needed, self._clock, self._spends)
+        return SpendGate(gate, money, needed, self._clock, self._spends)
+
+    def _money(self, snapshot: Snapshot, principal: Principal, route: Route) -> SpendRule | Money | None:
+        plan = None if self._spends is None else money_plan(snapshot, principal)
+        if self._spends is None or plan is None:
+            return None
+        return spend_rule(
+            self._spends, principal, plan, route, snapshot.meters, snapshot.settings.billing.access.pay_url
+        )
 
     async def explain(self, principal: Principal | None, route: Route, asker: Asker) -> Explanation:
         """What a request would be answered now, and how every policy stands that it meets; nothing is consumed.
@@ -176,10 +187,11 @@ class Admission:
         if isinstance(owned, Refused):
             return Explanation(None, tuple(found), (), barred)
         gate = (await self.seat(principal)).gate(route)
-        if isinstance(gate, SpendGate):
-            says, refused = gate.look()
+        looked = await look_at_money(gate, self.keeper)
+        if looked is not None:
+            says, refused = looked
             found.append(Check("budget", says, None if refused is None else refused.problem.code))
-            barred, gate = barred or refused, gate.inner
+            barred, gate = barred or refused, gate.inner if isinstance(gate, SpendGate) else gate
         standings, answer, there = await explain(gate, asker, self.keeper)
         return Explanation(owned, tuple(found), standings, barred or answer, there)
 
@@ -232,8 +244,13 @@ class Admission:
         assert self.keeper is not None
         return SharedPeriod(key, start_ns, end_ns, self._buckets.page(key.tenant), self.keeper.active)
 
+    def _share_spend(self, terms: SpendTerms, tenant: str) -> SharedSpend:
+        assert self.keeper is not None
+        page = self._buckets.page(tenant)
+        return SharedSpend(terms, tenant, page, self.keeper.active, self._clock.wall_ns())
+
     async def _ledger_total(self, period: SharedPeriod) -> int:
-        key, start, end = period.key, period.start_ns // NS_PER_US, period.end_ns // NS_PER_US
+        key, start, end = period.key, period.start_ns // NS_PER_US, period.close_ns // NS_PER_US
         return await self._meter_total(key.tenant, key.meter, start, end, key.sandbox)
 
     def _gate(self, needed: Demand, tenant: str) -> Gate:

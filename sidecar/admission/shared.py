@@ -5,7 +5,7 @@ says: ``allow`` passes, ``deny`` answers 503, ``local`` passes this node's share
 """
 
 from collections.abc import Sequence
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 from sidecar.admission.buckets import Buckets, Slots
 from sidecar.admission.budgets import SharedPeriod, Want
@@ -14,12 +14,14 @@ from sidecar.admission.keeper import Keeper
 from sidecar.admission.leases import Lease
 from sidecar.admission.places import SharedSlots
 from sidecar.admission.quotas import Hold, QuotaRule, Quotas
-from sidecar.admission.refusals import Refused
+from sidecar.admission.refusals import UNREADABLE, Refused
 from sidecar.admission.scopes import HeaderOf
 from sidecar.core.clock import NS_PER_S, Clock
+from sidecar.core.errors import StoreError
 from sidecar.core.policy import Concurrency, Limit
 from sidecar.core.problems import problem
 from sidecar.core.records import BLIND_MARK
+from sidecar.core.spend import CAPPED, PASSES
 from sidecar.core.windows import Window
 
 _ALMOST_S = NS_PER_S - 1
@@ -72,6 +74,11 @@ class SharedGate(Gate):
         header: HeaderOf,
     ) -> Ticket | Refused | Pending:
         units = self._units
+        paid = self._pay(now, wall)
+        if isinstance(paid, Refused):
+            return paid
+        if paid is None:
+            return Unread(self, method, ip, header)
         leases: list[Lease] = []
         for window in windows:
             assert isinstance(window, Lease)
@@ -82,7 +89,7 @@ class SharedGate(Gate):
                 if window.closed(now, units):
                     return self._refuse(now, wall, windows, slots)
                 leases.append(window)
-        wants: list[Want] = []
+        wants = paid
         for slot in slots:
             assert isinstance(slot, SharedSlots)
             if slot.full(now):
@@ -96,13 +103,36 @@ class SharedGate(Gate):
             return self.blind((leases, wants), method, ip, header)
         return Waiting(self, (leases, wants), method, ip, header)
 
+    def _pay(self, now: int, wall: int) -> list[Want] | Refused | None:
+        """What the budget in money needs from the store, if anything; its refusal; None: it has to be read first."""
+        money = self._demand.money
+        if money is None or not money.asks or all(self._has(rule, wall, now) for rule in money.rules):
+            return []
+        if not money.spend.ready:
+            return None
+        verdict = money.verdict(now)
+        if verdict == PASSES:
+            return money.wants()
+        self._tally.refuse("spend_cap" if verdict == CAPPED else "credits")
+        return money.refusal(verdict, wall, self._demand.upgrade)
+
+    def _has(self, rule: QuotaRule, wall: int, now: int) -> bool:
+        """Whether what a request holds is in hand, or all that there is to be had."""
+        period = self._turn(rule, wall, now)
+        left = min(rule.limit - period.used, period.room)
+        return left >= rule.needs or (left >= rule.least and period.dry)
+
+    async def read(self) -> None:
+        """Reads the account in money. StoreError."""
+        if self._demand.money is not None:
+            await self._demand.money.read()
+
     def _add_want(self, wants: list[Want], rule: QuotaRule, now: int, wall: int) -> bool:
         """Notes what the quota needs from the store, if that. False when it is known to refuse."""
-        period = self._turn(rule, wall, now)
-        assert isinstance(period, SharedPeriod)
-        left = min(rule.limit - period.used, period.room)
-        if left >= rule.needs or (left >= rule.least and period.dry):
+        if self._has(rule, wall, now):
             return True
+        period = rule.counter.current
+        assert isinstance(period, SharedPeriod)
         if rule.least > rule.limit or period.closed(now, rule.limit, rule.least):
             return False
         want = Want(period, rule.limit, rule.hold, rule.least)
@@ -118,7 +148,7 @@ class SharedGate(Gate):
         now, units = self._monotonic_ns(), self._units
         leases, wants = short
         policies = self._policies(leases, now, ip, header)
-        quotas = [(want.period, rule) for want in wants for rule in self._quotas if _is_of(rule, want)]
+        quotas = [(want.period, rule) for want in wants for rule in self._asked if _is_of(rule, want)]
         places = self._concurrency(wants, now, ip, header)
         for lease, policy in policies:
             if policy.on_store_error == "deny" or (
@@ -173,10 +203,10 @@ class SharedGate(Gate):
             assert isinstance(window, Lease)
             if window.low(now):
                 self._keeper.prefetch([window], self._units)
-        for rule in self._quotas:
+        for rule in self._asked:
             period = rule.counter.current
             if rule.block and isinstance(period, SharedPeriod) and period.low(now):
-                self._keeper.aside(Want(period, rule.limit, rule.hold, rule.least))
+                self._keeper.aside(Want(period, rule.limit, rule.hold, rule.least, rule.open))
         return ticket
 
     def _announce(self, now: int, wall: int, windows: tuple[Window, ...], slots: tuple[Slots, ...]) -> bytes:
@@ -237,6 +267,24 @@ class Waiting(Pending):
 
     async def wait(self) -> Ticket | Refused:
         return await self._gate.fetched(self.short, self._method, self._ip, self._header)
+
+
+class Unread(Pending):
+    """A request whose account in money has to be read first."""
+
+    __slots__ = ("_asked", "_gate")
+
+    def __init__(self, gate: SharedGate, *asked: Any) -> None:
+        self._gate = gate
+        self._asked = asked
+
+    async def wait(self) -> Ticket | Refused:
+        try:
+            await self._gate.read()
+        except StoreError:
+            return UNREADABLE
+        decided = self._gate.admit(*self._asked)
+        return await decided.wait() if isinstance(decided, Pending) else decided
 
 
 def lease_of(buckets: Buckets, rule: Rule, policy: Limit, tenant: str, now: int, ip: str, header: HeaderOf) -> Lease:

@@ -13,25 +13,29 @@ makes room, unless a call of it is under way; it is read again when its tenant c
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple, TypeAlias
 from weakref import WeakValueDictionary
 
 from sidecar.admission.gate import Demand, Gate, Pending, Ticket
-from sidecar.admission.refusals import PolicyUse, Refused
+from sidecar.admission.keeper import Keeper
+from sidecar.admission.purses import Money, SharedSpend
+from sidecar.admission.quotas import QuotaRule
+from sidecar.admission.refusals import UNREADABLE, PolicyUse, Refused, unpaid_for
 from sidecar.admission.scopes import HeaderOf
+from sidecar.admission.shadow import ShadowGate
+from sidecar.admission.shared import UNAVAILABLE
 from sidecar.core.clock import NS_PER_S, Clock
 from sidecar.core.errors import StoreError
 from sidecar.core.money import format_micros
-from sidecar.core.periods import period_bounds
-from sidecar.core.policy import Meter, Plan, Price, Route, SpendCap
-from sidecar.core.problems import problem
+from sidecar.core.policy import Meter, Plan, Price, Quota, Route, SpendCap
+from sidecar.core.purses import MOST
 from sidecar.core.spend import CAPPED, PASSES, Spend, SpendState, SpendTerms, SpendUse, Used, spend_terms
 from sidecar.core.values import Principal
 
+ShareSpend: TypeAlias = Callable[[SpendTerms, str], SharedSpend]  # makes an account that nodes share
 SpendReader: TypeAlias = Callable[[str, SpendTerms], Awaitable[SpendState]]
 _LONG_AGO_NS = 60 * NS_PER_S  # seats are made anew within 30 s, so nobody was there for a while
-UNREADABLE = Refused(problem("store_unavailable", "What the account has left could not be read; try again."))
 log = logging.getLogger("sidecar.admission")
 
 
@@ -57,9 +61,9 @@ class Account:
 
     __slots__ = ("read_ns", "reading", "spend", "stale", "tenant")
 
-    def __init__(self, tenant: str, asked: _Wanted, used: Used) -> None:
+    def __init__(self, tenant: str, spend: Spend) -> None:
         self.tenant = tenant
-        self.spend = Spend(spend_terms(*asked), used)
+        self.spend = spend
         self.reading: asyncio.Task[None] | None = None
         self.read_ns = 0  # when it was read last (monotonic)
         self.stale = False  # somebody asked for another reading while one was under way
@@ -68,8 +72,11 @@ class Account:
 class Spends:
     """All accounts, by tenant and terms."""
 
-    def __init__(self, clock: Clock, read: SpendReader, max_accounts: int = 100_000) -> None:
+    def __init__(
+        self, clock: Clock, read: SpendReader, share: ShareSpend | None = None, max_accounts: int = 100_000
+    ) -> None:
         self._clock = clock
+        self._share = share
         self._read = read
         self._max = max_accounts
         self._accounts: dict[tuple[str, _Wanted], Account] = {}
@@ -84,11 +91,17 @@ class Spends:
         if found is None:
             if len(self._accounts) >= self._max:
                 self._make_room()
-            used = self._used.get(tenant)
-            if used is None:
-                used = self._used[tenant] = Used()
-            found = self._accounts[tenant, asked] = Account(tenant, asked, used)
+            found = self._accounts[tenant, asked] = Account(tenant, self._spend(tenant, asked))
         return found
+
+    def _spend(self, tenant: str, asked: _Wanted) -> Spend:
+        terms = spend_terms(*asked)
+        if self._share is not None and (terms.prepaid or terms.cap_blocks):
+            return self._share(terms, tenant)
+        used = self._used.get(tenant)
+        if used is None:
+            used = self._used[tenant] = Used()
+        return Spend(terms, used)
 
     async def ready(self, tenant: str, asked: _Wanted) -> None:
         """Reads the account; waits for it where too little is known, and where calls are refused: a grant may have
@@ -162,27 +175,55 @@ class SpendRule(NamedTuple):
     pay_url: str | None
 
 
+class _Need(NamedTuple):
+    """Units of one priced meter that a call holds. ``known`` of them are known; ``open``: it may use others."""
+
+    known: int
+    held: int
+    open: bool
+
+
 def spend_rule(
     spends: Spends, principal: Principal, plan: Plan, route: Route, meters: Mapping[str, Meter], pay_url: str | None
-) -> SpendRule | None:
+) -> "SpendRule | Money | None":
     """None where a call of the route costs nothing: it stays open whatever is left (BerriAI/litellm#10973)."""
     asked = wanted(plan, principal)
     if asked is None:
         return None
     account = spends.get(principal.tenant, asked)
-    estimates = estimates_of(plan, route)
-    known, held, open_ended = [], [], False
-    for name in account.spend.terms.tariff.meters:
-        meter = meters[name]
-        counts = meter.routes is None or route.name in meter.routes
-        known.append({"requests": 1, "units": route.units}.get(meter.count, 0) if counts else 0)
-        unsure = counts and meter.count not in ("requests", "units")
-        held.append(estimates.get(name, 0) if unsure else known[-1])
-        open_ended = open_ended or unsure
-    if not open_ended and not any(known):
+    needs = _needs(plan, route, [meters[name] for name in account.spend.terms.tariff.meters])
+    if not any(need.known or need.open for need in needs):
         return None
-    asks = route.budget == "ask"
-    return SpendRule(account, SpendUse(account.spend, held), known, open_ended, asks, plan.spend_cap, pay_url)
+    asks, spend = route.budget == "ask", account.spend
+    if isinstance(spend, SharedSpend):
+        rules = tuple(_money_rules(spend, needs, asks, asked))
+        return Money(spend, rules, asks, plan.spend_cap, pay_url, lambda: spends.read(account))
+    known, held = [need.known for need in needs], [need.held for need in needs]
+    open_ended = any(need.open for need in needs)
+    return SpendRule(account, SpendUse(spend, held), known, open_ended, asks, plan.spend_cap, pay_url)
+
+
+def _needs(plan: Plan, route: Route, priced: Sequence[Meter]) -> list[_Need]:
+    estimates, needs = estimates_of(plan, route), []
+    for meter in priced:
+        counts = meter.routes is None or route.name in meter.routes
+        unsure = counts and meter.count not in ("requests", "units")
+        known = {"requests": 1, "units": route.units}.get(meter.count, 0) if counts else 0
+        needs.append(_Need(known, estimates.get(meter.name, 0) if unsure else known, unsure))
+    return needs
+
+
+def _money_rules(spend: SharedSpend, needs: Sequence[_Need], asks: bool, asked: _Wanted) -> Iterator[QuotaRule]:
+    """Each meter that a call uses, as a quota without a limit: its account is asked instead."""
+    cap = asked.cap
+    name = "credits" if asked.prepaid or cap is None else "spend_cap"
+    gone = "deny" if asked.prepaid or cap is None else cap.on_store_error
+    for counter, need in zip(spend.counters, needs, strict=True):
+        if need.known or need.open:
+            overage = "block" if asks else "allow"
+            quota = Quota(name, counter.key.meter, MOST, "billing", overage, on_store_error=gone)
+            estimated = need.open and need.held > 0
+            yield QuotaRule(quota, counter.key, counter, need.held, True, estimated, int(need.open))
 
 
 def estimates_of(plan: Plan, route: Route) -> dict[str, int]:
@@ -227,14 +268,9 @@ class SpendGate(Gate):
 
     def look(self) -> tuple[str, Refused | None]:
         """How the account stands, for people, and what would be answered now; nothing is counted."""
-        spend, currency = self._rule.use.spend, self._rule.use.spend.terms.tariff.currency
-        wall = self._wall_ns()
-        standing = spend.standing(wall)
-        told = [] if standing.left is None else [f"{format_micros(standing.left, currency)} of credits left"]
-        if standing.cap is not None:
-            told.append(f"{format_micros(standing.spent, currency)} of {format_micros(standing.cap, currency)} spent")
+        spend, wall = self._rule.use.spend, self._wall_ns()
         verdict = spend.verdict(self._rule.known, self._rule.open_ended, wall) if self._rule.asks else PASSES
-        return ", ".join(told), None if verdict == PASSES else self.refusal(verdict)
+        return standing_text(spend, wall), None if verdict == PASSES else self.refusal(verdict)
 
     def after(self, decided: Ticket | Refused) -> Ticket | Refused:
         """Of a call that waited: others may have spent what was left."""
@@ -255,36 +291,42 @@ class SpendGate(Gate):
         await self._spends.read(self._rule.account)
 
     def _refuse_for(self, verdict: int) -> Refused:
-        name = "spend_cap" if verdict == CAPPED else "credits"
-        counts = self._tally.refused
-        counts[name] = counts.get(name, 0) + 1
+        self._tally.refuse("spend_cap" if verdict == CAPPED else "credits")
         return self.refusal(verdict)
 
     def refusal(self, verdict: int) -> Refused:
         """The 402, built only when it happens."""
         rule = self._rule
-        wall = self._wall_ns()
-        standing, currency = rule.use.spend.standing(wall), rule.use.spend.terms.tariff.currency
-        code = "spend_cap_reached" if verdict == CAPPED else "credits_exhausted"
-        headers: tuple[tuple[str, str], ...] = ()
-        if verdict == CAPPED and rule.cap is not None:
-            end_ns = period_bounds(rule.use.spend.terms.cap_period, wall)[1]
-            retry_s = max(1, -(-(end_ns - wall) // NS_PER_S))
-            headers = (("Retry-After", str(retry_s)),)
-            span = "billing period" if rule.cap.period == "billing" else rule.cap.period
-            spent = format_micros(standing.spent, currency)
-            detail = f"The spend cap allows {rule.cap.limit} per {span}; {spent} are spent, calls under way with them."
-            detail = f"{detail} It starts anew in {retry_s} s. Calls that cost nothing pass."
-            extra = {"limit": str(rule.cap.limit), "spent": spent}
-        else:
-            left = format_micros(standing.left or 0, currency)
-            detail = f"The credits do not pay for this call: {left} are left. Calls that cost nothing pass."
-            extra = {"left": left}
-        if rule.pay_url is not None:
-            detail, extra = f"{detail} Pay at {rule.pay_url}", extra | {"pay": rule.pay_url}
-        if self._upgrade:
-            extra = extra | {"upgrade": self._upgrade}
-        return Refused(problem(code, detail, headers=headers, extra=extra))
+        return unpaid_for(rule.use.spend, verdict, rule.cap, self._wall_ns(), rule.pay_url, self._upgrade)
+
+
+async def look_at_money(gate: Gate, keeper: Keeper | None) -> tuple[str, Refused | None] | None:
+    """How the account behind a gate stands, for people, and what would be answered now; nothing is counted. None: calls
+    are not counted in money. Where nodes share it the store is asked how it stands."""
+    if isinstance(gate, SpendGate):
+        return gate.look()
+    shared = gate._enforced if isinstance(gate, ShadowGate) else gate
+    money = shared._demand.money
+    if money is None or keeper is None:
+        return None
+    spend, wall = money.spend, shared._wall_ns()
+    spend.turn(wall)
+    there = await keeper.look((), 0, spend.periods)
+    refused = None
+    if money.asks and not there and money.rules[0].quota.on_store_error == "deny":
+        refused = UNAVAILABLE
+    elif money.asks and (verdict := money.judged()) != PASSES:
+        refused = money.refusal(verdict, wall, shared._demand.upgrade)
+    return standing_text(spend, wall), refused
+
+
+def standing_text(spend: Spend, wall_ns: int) -> str:
+    """How an account stands, for people."""
+    standing, currency = spend.standing(wall_ns), spend.terms.tariff.currency
+    told = [] if standing.left is None else [f"{format_micros(standing.left, currency)} of credits left"]
+    if standing.cap is not None:
+        told.append(f"{format_micros(standing.spent, currency)} of {format_micros(standing.cap, currency)} spent")
+    return ", ".join(told)
 
 
 class SpendPending(Pending):

@@ -11,7 +11,7 @@ from typing import cast
 
 from sidecar.admission import Readings as AdmissionReadings
 from sidecar.app.readings import LaneReadings
-from sidecar.core import accounts, billing, budgets, credits, crossings, leases, origin, ports, values
+from sidecar.core import accounts, billing, budgets, credits, crossings, leases, origin, ports, purses, values
 from sidecar.core.money import Money
 from sidecar.core.policy import Quota, Snapshot
 from sidecar.ledger import JournalReadings, ShipperReadings
@@ -38,6 +38,7 @@ WIRE = Wire(
     [
         *_classes(leases),
         *_classes(budgets),
+        *_classes(purses),
         *_classes(values),
         *_classes(origin),
         *_classes(crossings),

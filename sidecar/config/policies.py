@@ -224,6 +224,11 @@ SPEND_CAP = Table(
         _PERIOD,
         Field("time_zone", ZONE, "Whose clock and calendar say so; weeks start on Monday.", default="UTC"),
         Field("overage", choice("block", "allow"), "Beyond it: answer 402, or let pass."),
+        Field(
+            "on_store_error",
+            choice("deny", "allow"),
+            "While nodes share it and their store does not answer: 503, or let pass within what is known to be spent.",
+        ),
     ),
 )
 PLAN = Table(

@@ -118,38 +118,51 @@ class BudgetCounter:
 class BudgetCall:
     """One budget in one call, on the store's side. ``requests``: how many may pass by it, of those that ask."""
 
-    __slots__ = ("_ask", "_counter", "_fresh", "_now", "requests")
+    __slots__ = ("_ask", "_counter", "_now", "fresh", "requests")
 
     def __init__(self, ask: BudgetAsk, counters: dict[str, BudgetCounter], requests: int, now: int) -> None:
         self._ask = ask
         self._now = now
         counter = _find(ask, counters, now)
         self._counter = counter
-        self._fresh = counter is not None and counter.told(ask, now)
+        self.fresh = counter is not None and counter.told(ask, now)
         self.requests = requests
         if ask.least:
-            room = self._room(counter) + ask.left if counter is not None and self._fresh else 0
+            room = self._room(counter) + ask.left if counter is not None and self.fresh else 0
             if room < ask.least:
                 self.requests = 0
             elif ask.hold:
                 self.requests = min(requests, 1 + (room - ask.least) // ask.hold)
 
-    def grant(self, passed: int, ahead: bool) -> BudgetStanding:
-        """What the node gets when ``passed`` requests do; ``ahead``: all that asked."""
+    @property
+    def total(self) -> int:
+        """Settled and out."""
+        return 0 if self._counter is None else self._counter.settled + self._counter.out
+
+    @property
+    def grants_ahead(self) -> bool:
+        """Whether the counter is old enough for it."""
+        return self._counter is not None and self._now >= self._counter.learn_until
+
+    def grant(self, passed: int, ahead: bool, given: int = 0) -> BudgetStanding:
+        """What the node gets when ``passed`` requests do; ``ahead``: all that asked. ``given``: by a purse
+        (core.purses), for a budget without ``least``."""
         ask, counter, now = self._ask, self._counter, self._now
         if counter is None:
             return BudgetStanding(0, 0, 0, 0, AGAIN_US, 0)
         known = counter.nodes[ask.node]
         granted = 0
-        if ask.least and self._fresh:
+        if ask.least and self.fresh:
             room = self._room(counter)
             needed = passed * ask.hold if ask.hold else min(passed, 1) * ask.least
             granted = max(0, min(needed, room + ask.left) - ask.left)
             if ahead and now >= counter.learn_until:
                 granted += max(0, min(ask.ahead, (room - granted) // SHARE))
-            known[2] += granted
-            counter.out += granted
-        check = int(self._fresh and now >= counter.check_at)
+        elif self.fresh:
+            granted = given
+        known[2] += granted
+        counter.out += granted
+        check = int(self.fresh and now >= counter.check_at)
         if check:
             counter.check_at = now + CHECK_US
             counter.checker = ask.node

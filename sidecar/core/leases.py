@@ -20,6 +20,7 @@ from typing import NamedTuple
 
 from sidecar.core.budgets import BudgetAsk, BudgetCall, BudgetCounter, BudgetStanding
 from sidecar.core.errors import StoreFull
+from sidecar.core.purses import PurseAsk, PurseCall
 from sidecar.core.windows import CELLS, Window
 
 SHARE = 4  # at most a quarter of what is left is granted ahead: slices shrink to nothing as the limit nears
@@ -52,8 +53,8 @@ class CounterAsk(NamedTuple):
 
 
 class Ask(NamedTuple):
-    """One call: ``requests`` of ``units`` each that all need the ``counters`` and, of their own units, the ``budgets``.
-    All of them share the hash tag ``tag``.
+    """One call: ``requests`` of ``units`` each that all need the ``counters`` and, of their own units, the ``budgets``;
+    what some of these cost together has a ceiling in ``purse``. All of them share the hash tag ``tag``.
 
     ``requests`` 0 asks for nothing but units ahead, if that. ``epoch`` and ``seq``: those of the last answer for this
     tag, 0 before the first; ``new_epoch``: a random number above 0, for a book that must be begun anew.
@@ -67,6 +68,7 @@ class Ask(NamedTuple):
     new_epoch: int
     counters: tuple[CounterAsk, ...]
     budgets: tuple[BudgetAsk, ...] = ()
+    purse: PurseAsk | None = None
 
 
 class Standing(NamedTuple):
@@ -134,13 +136,17 @@ class Book:
                     window.give_back(now, at, units)
         budgets = [BudgetCall(each, page.budgets, ask.requests, now) for each in ask.budgets]
         passed = min([ask.requests, *(each.requests for each in budgets)])
+        purse = None if ask.purse is None else PurseCall(ask.purse, ask.budgets, budgets, ask.requests)
+        if purse is not None:
+            passed = min(passed, purse.requests)
         if ask.units:
             for counter, window, _ in found:
                 passed = min(passed, max(0, (window.limit - window.used + counter.left) // ask.units))
         all_pass = passed == ask.requests
         ahead = all_pass and now >= page.learn_until
         standings = [_grant(*part, ask.units, passed, ahead, now) for part in found]
-        stand = [each.grant(passed, all_pass) for each in budgets]
+        given = {} if purse is None else purse.grants(passed, all_pass)
+        stand = [each.grant(passed, all_pass, given.get(place, 0)) for place, each in enumerate(budgets)]
         return Answer(now, page.epoch, page.seq, passed, tuple(standings), tuple(stand))
 
     def _page(self, tag: str, now: int) -> _Page:

@@ -227,9 +227,9 @@ class Spend:
             self._burned_micros = micros
             if at >= self._end_ns:
                 if terms.cap is not None:
-                    self._cap_before += terms.tariff.cost(totals) - self._cap_base
+                    self._cap_before += terms.tariff.cost(self._at_most()) - self._cap_base
                     self._cap_base = 0
-                self._base, self._since = [0] * len(totals), self.settled
+                self._begin(at)
                 self._burned_micros = 0
                 self._end_ns = period_bounds(terms.cycle, at)[1]
             if terms.cap is not None and at >= self._cap_end_ns:
@@ -237,6 +237,14 @@ class Spend:
                 self._cap_base = terms.tariff.cost(self.totals)
                 self._cap_end_ns = period_bounds(terms.cap_period, at)[1]
             self._reckon(at)
+
+    def _begin(self, at_ns: int) -> None:
+        """Another period of the price begins."""
+        self._base, self._since = [0] * len(self._base), self.settled
+
+    def _at_most(self) -> list[int]:
+        """The most that ``totals`` can be."""
+        return self.totals
 
     def _reckon(self, at_ns: int) -> None:
         """Ceilings, and until when they hold."""

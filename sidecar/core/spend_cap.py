@@ -11,13 +11,15 @@ from sidecar.core.periods import Cycle
 class SpendCap:
     """At most so much money for metered use per ``period`` (as in Quota) and tenant, beyond the base fee.
 
-    ``overage``: ``block`` refuses, ``allow`` counts on and lets pass.
+    ``overage``: ``block`` refuses, ``allow`` counts on and lets pass. ``on_store_error``: while nodes that share it
+    cannot reach the store, ``deny`` or ``allow``.
     """
 
     limit: Money
     period: str = "month"
     time_zone: str = "UTC"
     overage: str = "block"
+    on_store_error: str = "deny"
     origin: Origin = field(default=Origin(), compare=False)
 
     def cycle(self, billing: str) -> str:

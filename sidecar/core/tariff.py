@@ -4,6 +4,7 @@ The sums are those of ``core.price``, whose fractions are brought to one denomin
 against each other. What is owed without any use, such as the flat fee of a first tier, is left out like the base.
 """
 
+from collections.abc import Sequence
 from fractions import Fraction
 from math import lcm
 
@@ -35,6 +36,17 @@ class MeterTariff:
             sum_below += flat + (last - below) * rate
             below = last
 
+    def steps(self, most: int) -> tuple[int, int, tuple[tuple[int, int, int, int], ...]]:
+        """The same as plain numbers: a package and its rate, or steps whose units below cost nothing at 0. ``most``:
+        stands for no end."""
+        if self._package:
+            return self._package, self._rate, ()
+        if not self._steps:
+            included = ((self._included, 0, 0, 0),) if self._included else ()
+            return 0, 0, (*included, (most, 0, self._rate, self._included))
+        first = self._steps[0][1]
+        return 0, 0, tuple((min(last, most), base - first, rate, below) for last, base, rate, below in self._steps)
+
     def cost(self, total: int) -> int:
         """What ``total`` costs beyond what 0 does, scaled."""
         if total <= 0:
@@ -61,6 +73,11 @@ class Tariff:
         scale = self.den * MICROS
         self._parts = [MeterTariff(part, scale) for part in price.meters]
         self.meters = tuple(part.meter for part in price.meters)
+
+    @property
+    def parts(self) -> Sequence[MeterTariff]:
+        """Of the meters, in their order."""
+        return self._parts
 
     def cost(self, totals: list[int]) -> int:
         """What these totals of one period cost beyond the base, in 1 / ``den`` micro-units."""

@@ -13,6 +13,7 @@ import pytest
 from sidecar.core.budgets import BudgetAsk
 from sidecar.core.leases import Answer, Ask, Book, CounterAsk, life_us
 from sidecar.core.ports import LimitStore
+from sidecar.core.purses import MOST, PartAsk, PurseAsk
 from sidecar.core.redis_address import RedisAddress
 from sidecar.storage.redis import RedisLimitStore
 from tests.storage.link import parent
@@ -77,6 +78,8 @@ class Caller:
         requests, units = pick.choice([0, 1, 1, 1, 2, 9]), pick.choice([0, 1, 1, 3, 8])
         made = ask(tag, *counters, requests=requests, units=units, seen=self.seen)
         made = made._replace(budgets=tuple(self._budgets()))
+        if pick.random() < 0.5:
+            made = self._with_purse(made)
         if pick.random() < 0.02:
             made = made._replace(seq=made.seq + 5)  # a replica took over that had not heard of the last calls
         return made if pick.random() > 0.02 else made._replace(epoch=0, seq=0)
@@ -97,6 +100,31 @@ class Caller:
                     *(pick.choice([0, 0, 0, 1]), pick.choice([-1, 0, 25]), pick.choice([0] * 9 + [60])),
                     pick.choice([0] * 5 + [50]),
                 )
+
+    def _with_purse(self, made: Ask) -> Ask:
+        """Money: three meters, priced by the unit with some included, by the package, and by volume (it falls)."""
+        pick, budgets, parts = self.random, list(made.budgets), []
+        prices: list[tuple[int, int, tuple[tuple[int, int, int, int], ...]]] = [
+            (0, 0, ((20, 0, 0, 0), (MOST, 0, 7, 20))),
+            (10, 31, ()),
+            (0, 0, ((50, 0, 3, 0), (200, 5, 2, 0), (MOST, 40, 1, 0))),
+        ]
+        for key, price in zip(("calls", "packs", "tokens"), prices, strict=True):
+            self.calls += pick.choice([1, 1, 1, -1])
+            self.settled += pick.choice([0, 0, 1, 9])
+            hold = pick.choice([0, 1, 5])
+            known = hold if key == "calls" else pick.choice([0, 0, hold])
+            opened = 0 if key == "calls" or known else pick.choice([0, 1])
+            held = pick.choice([0, 0, 3, 20])
+            each = BudgetAsk(
+                *(key, pick.randint(1, 3), MOST, 10**8, hold if known or opened else 0, 0, max(1, self.calls)),
+                *(held, pick.choice([0, held // 2]), pick.choice([0, 0, 30, 4000]), self.settled, self.settled // 2),
+                *(0, pick.choice([-1, 0, 25]), pick.choice([0] * 9 + [60]), pick.choice([0] * 5 + [50])),
+            )
+            parts.append(PartAsk(len(budgets), known, opened, *price))
+            budgets.append(each)
+        purse = PurseAsk(pick.choice([500, 1500, 6000, 2**70]), tuple(parts))
+        return made._replace(budgets=tuple(budgets), purse=purse)
 
     def _counter(self, key: str, limit: int, window: int, life: int, exact: bool) -> CounterAsk:
         pick = self.random

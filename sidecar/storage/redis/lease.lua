@@ -8,7 +8,8 @@
 --          first moment at which a node is forgotten), then six for each node (node, number, total, out, until, late)
 -- ARGV     units, requests, epoch, seq, new epoch, number of counters, and for each counter
 --          limit, window, life, left, ahead, own, number of returns, then granted at and units of each return;
---          for each budget what core.budgets.BudgetAsk has after the key
+--          for each budget what core.budgets.BudgetAsk has after the key; then, for a purse (core.purses), its ceiling
+--          and each part: the budget's place, known, open, package, rate, number of steps, and the four of each
 -- returns  now, epoch, seq, passed, and for each counter: granted, left, retry, ask, reset;
 --          for each budget: known, granted, left, settled, ask, check
 --
@@ -56,6 +57,15 @@ for i = windows + 2, #KEYS do
   b.seed, b.floor, b.lower = number(), number(), number()
   until_ = max(until_, now + b.keep)
   budgets[i - windows - 1] = b
+end
+local purse
+if at < #ARGV then
+  purse = {ceiling = number()}
+  while at < #ARGV do
+    local p = {budget = number() + 1, known = number(), open = number(), package = number(), rate = number(), steps = {}}
+    for k = 1, number() do p.steps[k] = {number(), number(), number(), number()} end
+    purse[#purse + 1] = p
+  end
 end
 
 local behind = epoch ~= 0 and seen_epoch == epoch and seen_seq > seq
@@ -216,6 +226,44 @@ local function room(b)
   return b.limit - b.settled - b.out
 end
 
+-- What core.purses.PartAsk.cost, PurseAsk.cost, PurseCall._passes and _raise do.
+local function part_cost(p, total)
+  if total <= 0 then return 0 end
+  if p.package > 0 then return ((total - 1 - (total - 1) % p.package) / p.package + 1) * p.rate end
+  local most = 0
+  for _, s in ipairs(p.steps) do -- last, base, rate, below
+    if total <= s[1] then return max(most, s[2] + (total - s[4]) * s[3]) end
+    most = max(most, s[2] + (s[1] - s[4]) * s[3])
+  end
+  return most
+end
+
+local function cost(field)
+  local sum = 0
+  for _, p in ipairs(purse) do sum = sum + part_cost(p, p[field]) end
+  return sum
+end
+
+local function passes(count)
+  for _, p in ipairs(purse) do
+    p.after = p.point + count * p.known
+    p.with, p.before = max(p.total, p.after), p.point + (count - 1) * p.b.hold
+  end
+  if cost('with') > purse.ceiling and cost('after') > cost('point') then return false end
+  return not purse.open or cost('before') < purse.ceiling
+end
+
+local function raise(p, wanted, bound)
+  local low, high = p.upto, wanted
+  bound = bound - (cost('upto') - part_cost(p, low))
+  if part_cost(p, wanted) <= bound then low, high = wanted, wanted end
+  while low < high do
+    local middle = floor((low + high + 1) / 2)
+    if part_cost(p, middle) <= bound then low = middle else high = middle - 1 end
+  end
+  p.upto = low
+end
+
 local packed = #KEYS > 1 and redis.call('MGET', unpack(KEYS, 2)) or {}
 local passed = requests
 for i, c in ipairs(counters) do
@@ -242,6 +290,39 @@ for i, b in ipairs(budgets) do
       passed = min(passed, 1 + floor((free - b.least) / b.hold))
     end
   end
+end
+
+if purse then
+  purse.fresh = true
+  for _, p in ipairs(purse) do
+    p.b = budgets[p.budget]
+    purse.fresh = purse.fresh and p.b.fresh
+    purse.open = purse.open or p.open > 0
+    p.total = p.b.known and p.b.settled + p.b.out or 0
+    p.point = p.total - ((p.known > 0 or p.open > 0) and p.b.left or 0)
+  end
+  local low, high = 0, purse.fresh and requests or 0
+  while low < high do
+    local middle = low == 0 and high == requests and high or floor((low + high + 1) / 2)
+    if passes(middle) then low = middle else high = middle - 1 end
+  end
+  passed = min(passed, low)
+end
+if purse and purse.fresh then
+  for _, p in ipairs(purse) do
+    p.upto = max(p.total, p.point + max(passed * p.known, min(passed, 1) * p.open))
+  end
+  for _, p in ipairs(purse) do
+    local wanted = p.point + passed * p.b.hold
+    if wanted > p.upto then raise(p, wanted, purse.ceiling) end
+  end
+  for _, p in ipairs(purse) do
+    if passed == requests and p.b.ahead > 0 and now >= p.b.learn then
+      local spent = cost('upto')
+      raise(p, p.upto + p.b.ahead, spent + floor(max(0, purse.ceiling - spent) / B_SHARE))
+    end
+  end
+  for _, p in ipairs(purse) do p.b.given = p.upto - p.total end
 end
 
 local may_ahead = passed == requests and now >= learn
@@ -275,9 +356,11 @@ for i, b in ipairs(budgets) do
       if passed == requests and now >= b.learn then
         granted = granted + max(0, min(b.ahead, floor((free - granted) / B_SHARE)))
       end
-      b.out = b.out + granted
-      if granted > 0 then put(b, b.number, b.total, b.held + granted, b.late) end
+    elseif b.fresh then
+      granted = b.given or 0
     end
+    b.out = b.out + granted
+    if granted > 0 then put(b, b.number, b.total, b.held + granted, b.late) end
     if b.fresh and now >= b.check then
       b.check, b.checker, check = now + B_CHECK, b.node, 1
     end

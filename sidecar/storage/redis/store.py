@@ -123,6 +123,13 @@ def _arguments(ask: Ask) -> Iterator[int]:
             yield from part
     for budget in ask.budgets:
         yield from budget[1:]
+    if ask.purse is not None:
+        yield ask.purse.ceiling
+        for priced in ask.purse.parts:
+            yield from priced[:5]
+            yield len(priced.steps)
+            for step in priced.steps:
+                yield from step
 
 
 def _answer(reply: list[int], counters: int) -> Answer:

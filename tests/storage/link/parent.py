@@ -7,11 +7,11 @@ import threading
 from collections.abc import Iterator
 from pathlib import Path
 
-from sidecar.core import budgets, leases
+from sidecar.core import budgets, leases, purses
 from sidecar.core.clock import SystemClock
 from sidecar.storage.link import BookStore, Channel, LinkLimitStore, LinkServer, Wire, connect
 
-_BUDGETS = (budgets.BudgetAsk, budgets.BudgetStanding)
+_BUDGETS = (budgets.BudgetAsk, budgets.BudgetStanding, purses.PartAsk, purses.PurseAsk)
 WIRE = Wire([leases.Ask, leases.Answer, leases.CounterAsk, leases.Standing, *_BUDGETS])
 
 
