@@ -55,7 +55,15 @@ def nodes(api: Api, redis: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPat
 
 
 def calls(node: Sidecar, key: str, times: int, path: str = "/bytes/1") -> Counter[int]:
-    return Counter(node.call("GET", path, key=key).status for _ in range(times))
+    """On a busy machine Redis may take longer than its 50 ms: then nothing was counted, and it is asked again."""
+    return Counter(one_call(node, key, path) for _ in range(times))
+
+
+def one_call(node: Sidecar, key: str, path: str) -> int:
+    end = time.monotonic() + PATIENCE_S
+    while (status := node.call("GET", path, key=key).status) == 503 and time.monotonic() < end:
+        time.sleep(0.1)
+    return status
 
 
 def at_once(nodes: list[Sidecar], key: str, times: int) -> Counter[int]:
@@ -99,7 +107,7 @@ def test_two_processes_hold_one_cap_and_one_balance_to_the_call(nodes: list[Side
     assert "0.05 USD available" in a.cli("credits", "balance", "acme").stdout
     redis.stop()
     gamma = a.another_key("gamma")
-    assert set(calls(a, gamma, 4)) == {503}
+    assert {a.call("GET", "/bytes/1", key=gamma).status for _ in range(4)} == {503}
     assert calls(a, gamma, 3, "/echo") == {200: 3}, "what costs nothing passes"
 
 
