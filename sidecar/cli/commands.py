@@ -33,8 +33,8 @@ def run(options: argparse.Namespace) -> int:
 
 
 def check(options: argparse.Namespace) -> int:
-    """Prints every fault and returns 2, or one line and 0."""
-    from sidecar.config import Overrides, load
+    """Prints every fault and returns 2, or one line, what metered use costs, and 0."""
+    from sidecar.config import Overrides, load, price_lines
 
     file = config_file(options)
     overrides = Overrides(upstream=options.upstream, data=options.data)
@@ -48,9 +48,13 @@ def check(options: argparse.Namespace) -> int:
             output.note(f"{len(error.faults)} {'fault' if len(error.faults) == 1 else 'faults'}")
         return 2
     counts = {name: len(getattr(snapshot, name)) for name in ("upstreams", "routes", "plans", "meters", "tenants")}
-    notes = _notes(snapshot)
+    notes, prices = _notes(snapshot), price_lines(snapshot)
     if options.json:
         known = {"ok": True, "faults": [], "file": None if file is None else str(file), "notes": notes}
+        known["prices"] = [
+            {"plan": plan, "meter": meter, "1": one, "1000": more, "1000000": most}
+            for plan, meter, (one, more, most) in prices
+        ]
         output.out_json(known | counts)
     else:
         what = "the built-in configuration" if file is None else str(file)
@@ -58,6 +62,8 @@ def check(options: argparse.Namespace) -> int:
             f"{what} is good: "
             + ", ".join(f"{count} {name if count != 1 else name[:-1]}" for name, count in counts.items())
         )
+        if prices:
+            output.table(("PLAN", "METER", "1 COSTS", "1,000", "1,000,000"), [(p, m, *costs) for p, m, costs in prices])
         for line in notes:
             output.note(line)
     return 0

@@ -8,6 +8,7 @@ The tables in ``settings`` and ``policies`` are the only place that knows the ke
 wrong key, the JSON Schemas, docs/configuration.md and ``config show --effective`` follow from them.
 """
 
+from sidecar.config.checks.prices import price_lines
 from sidecar.config.comparing import Change, compare, policy_set
 from sidecar.config.display import effective
 from sidecar.config.jsonschemas import schemas
@@ -25,6 +26,7 @@ __all__ = [
     "effective",
     "load",
     "policy_set",
+    "price_lines",
     "reference",
     "schemas",
 ]

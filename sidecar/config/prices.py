@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from fractions import Fraction
 from typing import Any
 
-from sidecar.config.kinds import FREE, MONEY, choice, integer, name
+from sidecar.config.kinds import BOOLEAN, FREE, MONEY, choice, integer, name
 from sidecar.config.tables import Field, ListOf, MapOf, Record, Table
 from sidecar.core.money import Money
 from sidecar.core.policy import MeterPrice, Price, Tier
@@ -26,12 +26,13 @@ def _make_meter_price(
     per: int | None = None,
     amount: Money | None = None,
     tiers: Sequence[Tier] | None = None,
+    dear: bool = False,
 ) -> MeterPrice:
     if mode in TIERED:
         for key, value in (("included", included), ("per", per), ("amount", amount)):
             if value is not None:
                 raise ValueError(f'"{key}" goes with mode: per_unit, and this is {mode}; write it in the tiers')
-        return MeterPrice(meter, 0, 1, _nothing(tiers), mode, _in_order(mode, tiers))
+        return MeterPrice(meter, 0, 1, _nothing(tiers), mode, _in_order(mode, tiers), dear)
     if tiers is not None:
         raise ValueError(f'"tiers" says nothing with mode: {mode}; write mode: graduated or volume, or remove tiers')
     if amount is None:
@@ -41,7 +42,7 @@ def _make_meter_price(
             "mode: package includes nothing: Stripe counts packages from the first unit; "
             "write mode: per_unit, or remove included"
         )
-    return MeterPrice(meter, included or 0, per or 1, amount, mode)
+    return MeterPrice(meter, included or 0, per or 1, amount, mode, dear=dear)
 
 
 def _nothing(tiers: Sequence[Tier] | None) -> Money:
@@ -69,8 +70,14 @@ def _in_order(mode: str, tiers: Sequence[Tier] | None) -> tuple[Tier, ...]:
 
 def _split_meter_price(price: MeterPrice) -> Mapping[str, Any]:
     if price.tiers:
-        return {"mode": price.mode, "tiers": price.tiers}
-    return {"mode": price.mode, "included": price.included, "per": price.per, "amount": price.amount}
+        return {"mode": price.mode, "tiers": price.tiers, "dear": price.dear}
+    return {
+        "mode": price.mode,
+        "included": price.included,
+        "per": price.per,
+        "amount": price.amount,
+        "dear": price.dear,
+    }
 
 
 def _make_prices(meters: Mapping[str, MeterPrice]) -> tuple[MeterPrice, ...]:
@@ -113,6 +120,13 @@ METER_PRICE = Table(
             ListOf(Record(TIER), f"tiers such as {_EXAMPLE}", least=1, most=100),
             "The steps of `graduated` and `volume`, in rising order; the last has no `up_to`.",
             absent="none",
+        ),
+        Field(
+            "dear",
+            BOOLEAN,
+            "A unit is meant to cost more than one of its kind may: 0.02 USD for a token or character, 0.0001 for a "
+            "byte, 0.01 for a millisecond, 10 for a second of a connection; a call 1,000.",
+            default=False,
         ),
     ),
     _split_meter_price,

@@ -98,7 +98,8 @@ class MeterPrice:
 
     ``per_unit``: ``included`` are free, every unit after that costs ``amount / per``, exactly. ``package``: every
     started ``per`` costs ``amount``, nothing is included. ``graduated``: each unit costs what the tier says in which it
-    lies. ``volume``: all units cost what the tier says in which the last one lies. The last tier has no end.
+    lies. ``volume``: all units cost what the tier says in which the last one lies. The last tier has no end. ``dear``:
+    whoever wrote it means that a unit costs more than units of its kind do (config.checks.prices).
     """
 
     meter: str
@@ -107,6 +108,7 @@ class MeterPrice:
     amount: Money
     mode: str = "per_unit"
     tiers: tuple[Tier, ...] = ()
+    dear: bool = False
 
 
 @dataclass(frozen=True, slots=True)

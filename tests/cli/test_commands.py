@@ -11,6 +11,10 @@ import pytest
 import sidecar as package
 
 GOOD = "upstreams: {api: {targets: [http://127.0.0.1:9000]}}\n"
+PRICED = (
+    "meters: {tokens: {from: response.json, path: $.n}}\n"
+    'plans: {pro: {price: {meters: {tokens: {per: 1_000_000, amount: "2.50 USD"}}}}}\n'
+)
 
 
 def test_check_says_what_is_good_in_one_line(sidecar: Any, folder: Path) -> None:
@@ -19,7 +23,12 @@ def test_check_says_what_is_good_in_one_line(sidecar: Any, folder: Path) -> None
     result = sidecar("check")
     assert (result.code, result.out.count("\n"), result.err) == (0, 1, "")
     assert result.out.startswith("sidecar.yaml is good: 1 upstream, ")
+    (folder / "sidecar.yaml").write_text(GOOD + PRICED)
+    assert sidecar("check").out.splitlines()[2].split() == "pro tokens 0.0000025 USD 0.0025 USD 2.50 USD".split()
     document = json.loads(sidecar("check", "--json", "--config", "sidecar.yaml").out)
+    assert document["prices"] == [
+        {"plan": "pro", "meter": "tokens", "1": "0.0000025 USD", "1000": "0.0025 USD", "1000000": "2.50 USD"}
+    ]
     assert (document["ok"], document["faults"], document["upstreams"]) == (True, [], 1)
 
 

@@ -283,7 +283,8 @@ meters:
   f: {from: response.ndjson, path: $, take: max}
 plans:
   p:
-    price: {meters: {a: {amount: "1 USD"}, b: {amount: "1 USD"}, c: {amount: "1 USD"}, d: {amount: "1 USD"},
+    price: {meters: {a: {amount: "1 USD"}, b: {amount: "1 USD"},
+                     c: {amount: "1 USD", dear: true}, d: {amount: "0.01 USD"},
                      e: {amount: "1 USD"}, f: {amount: "1 USD"}}}
 """
 

@@ -80,7 +80,8 @@ def test_thirds_are_refused_only_where_stripe_has_to_hold_them(tmp_path: Path) -
 @pytest.mark.parametrize(
     ("amount", "fault"),
     [
-        ("2.50 USD", ""),
+        ("0.0000025 USD", ""),
+        ("2.50 USD", "one of .tokens. would cost 2.50 USD, a million 2,500,000.00 USD"),
         ("2500000.00 USD", "one of .tokens. would cost 2,500,000.00 USD"),
         ("0.000000000001 USD", "a billion of .tokens. would cost 0.001 USD in all"),
     ],

@@ -7,12 +7,13 @@ times as high.
 from collections.abc import Iterator
 from fractions import Fraction
 
+from sidecar.config.checks import prices
+from sidecar.config.checks.prices import MOST_PER_UNIT, factor, shown
 from sidecar.config.costs import RATES
 from sidecar.config.reading import Reading, quoted
-from sidecar.core.money import Money, format_amount
+from sidecar.core.money import Money
 from sidecar.core.policy import Costs, Meter, MeterPrice, Plan, Price, Snapshot, Tier
 
-MOST_PER_UNIT = 1_000  # for one unit of a meter
 MOST_BASE = 1_000_000  # for one month
 MOST_CAP = 10_000_000  # for a period's metered use: more caps nothing
 LEAST_PER_BILLION = Fraction(1, 100)  # for 10**9 units of a meter: less is a price nobody ever sees
@@ -24,9 +25,7 @@ MOST_COST = {
     "per_call": (1, 1_000, "one call"),
     "per_gib_s": (1, 1_000, "one GiB of memory for one second"),
 }
-WEAK_FACTOR = 10_000
 STRIPE_DECIMALS = 12
-_WEAK = frozenset("ARS CLP COP HUF IDR INR ISK JPY KES KRW KZT NGN PHP PKR RUB THB TRY TWD UYU VND".split())
 
 
 def check(snapshot: Snapshot, reading: Reading) -> None:
@@ -43,8 +42,8 @@ def check(snapshot: Snapshot, reading: Reading) -> None:
         if plan.price is None:
             continue
         base = plan.price.base
-        if base.amount > MOST_BASE * _factor(base.currency):
-            message = f"a month would cost {_shown(base.amount, base.currency)}"
+        if base.amount > MOST_BASE * factor(base.currency):
+            message = f"a month would cost {shown(base.amount, base.currency)}"
             reading.blame(plan.price, "base", f"{message}; write what is meant, {_bound(MOST_BASE, base)}")
         for price in plan.price.meters:
             for step in price.tiers or (price,):
@@ -52,14 +51,15 @@ def check(snapshot: Snapshot, reading: Reading) -> None:
                 if price.meter in snapshot.meters and snapshot.meters[price.meter].stripe_event is not None:
                     _check_decimals(step, price.mode == "package", reading)
         _check_budgets(snapshot, plan, plan.price, reading)
+    prices.check(snapshot, reading)
     for plan in snapshot.plans.values():
         if plan.price is None or not plan.price.meters:
             _check_unpriced(plan, reading)
     for attribute, (counted, most, words) in MOST_COST.items():
         rate = getattr(snapshot.costs, attribute) * counted
-        if rate > most * _factor(snapshot.costs.currency):
-            shown = Money(rate, snapshot.costs.currency)
-            message = f"{words} would cost {_shown(rate, shown.currency)}; write what is meant, {_bound(most, shown)}"
+        if rate > most * factor(snapshot.costs.currency):
+            money = Money(rate, snapshot.costs.currency)
+            message = f"{words} would cost {shown(rate, money.currency)}; write what is meant, {_bound(most, money)}"
             reading.blame(snapshot.costs, attribute, message)
     _check_reported(snapshot.costs, first, reading)
     _check_events(snapshot, reading)
@@ -80,9 +80,9 @@ def _check_budgets(snapshot: Snapshot, plan: Plan, price: Price, reading: Readin
         if not cap.limit.amount and cap.overage == "block":
             message = "a spend cap of nothing refuses every call that costs something; write a larger one"
             reading.blame(cap, "limit", message)
-        if cap.limit.amount > MOST_CAP * _factor(cap.limit.currency):
-            shown = _shown(cap.limit.amount, cap.limit.currency)
-            reading.blame(cap, "limit", f"{shown} is no cap; write what is meant, {_bound(MOST_CAP, cap.limit)}")
+        if cap.limit.amount > MOST_CAP * factor(cap.limit.currency):
+            amount = shown(cap.limit.amount, cap.limit.currency)
+            reading.blame(cap, "limit", f"{amount} is no cap; write what is meant, {_bound(MOST_CAP, cap.limit)}")
     for part in price.meters if plan.prepaid else ():
         if part.mode == "volume":
             message = (
@@ -128,15 +128,15 @@ def _check_reported(costs: Costs, first: tuple[str, str] | None, reading: Readin
 def _check_step(meter: str, step: MeterPrice | Tier, reading: Reading) -> None:
     each = step.amount.amount / step.per
     currency = step.amount.currency
-    if each > MOST_PER_UNIT * _factor(currency):
-        message = f"one of {quoted(meter)} would cost {_shown(each, currency)}"
+    if each > MOST_PER_UNIT * factor(currency):
+        message = f"one of {quoted(meter)} would cost {shown(each, currency)}"
         reading.blame(step, "amount", f"{message}; write what is meant, {_bound(MOST_PER_UNIT, step.amount)}")
     elif 0 < each * 10**9 < LEAST_PER_BILLION:
-        message = f"a billion of {quoted(meter)} would cost {_shown(each * 10**9, currency)} in all"
+        message = f"a billion of {quoted(meter)} would cost {shown(each * 10**9, currency)} in all"
         reading.blame(step, "amount", f"{message}; write a larger amount or a smaller per")
     flat = step.flat if isinstance(step, Tier) else None
-    if flat is not None and flat.amount > MOST_BASE * _factor(flat.currency):
-        message = f"reaching this step would cost {_shown(flat.amount, flat.currency)}"
+    if flat is not None and flat.amount > MOST_BASE * factor(flat.currency):
+        message = f"reaching this step would cost {shown(flat.amount, flat.currency)}"
         reading.blame(step, "flat", f"{message}; write what is meant, {_bound(MOST_BASE, flat)}")
 
 
@@ -169,14 +169,5 @@ def _amounts(snapshot: Snapshot) -> Iterator[tuple[object, str, Money]]:
         yield snapshot.costs, attribute, Money(getattr(snapshot.costs, attribute), snapshot.costs.currency)
 
 
-def _factor(currency: str) -> int:
-    return WEAK_FACTOR if currency in _WEAK else 1
-
-
-def _shown(amount: Fraction, currency: str) -> str:
-    whole, _, places = format_amount(amount).partition(".")
-    return f"{int(whole):,}.{places} {currency}"
-
-
 def _bound(most: int, money: Money) -> str:
-    return f"at most {most * _factor(money.currency):,} {money.currency}"
+    return f"at most {most * factor(money.currency):,} {money.currency}"
