@@ -140,7 +140,9 @@ def _report_routes(operations: Operations) -> list[web.RouteDef]:
     slots = asyncio.Semaphore(MAX_EXPORTS)
 
     async def usage(request: web.Request) -> web.Response:
-        fields = query_fields(request, "since", "until")
+        fields = query_fields(request, "since", "until", "period")
+        if "period" in fields and fields.keys() != {"period"}:
+            raise ValueError("period and since or until exclude each other")
         return json_reply(await operations.usage(request.match_info["tenant"], **fields))
 
     async def usage_by(request: web.Request) -> web.Response:

@@ -7,6 +7,7 @@ import re
 from collections.abc import Awaitable, Callable
 from typing import Any, Protocol
 from uuid import uuid4
+from zoneinfo import available_timezones
 
 from sidecar.admin.margins import currency
 from sidecar.admin.shapes import time_text
@@ -18,14 +19,16 @@ from sidecar.core.credits import MOST_MICROS, NS_PER_MINUTE, Grant
 from sidecar.core.errors import NotFound
 from sidecar.core.money import MICROS, format_micros
 from sidecar.core.overrides import overridden
+from sidecar.core.periods import period_bounds
 from sidecar.core.policy import Plan, Snapshot
 from sidecar.core.ports import Ledger, TenantStore
-from sidecar.core.spend import spend_terms
+from sidecar.core.spend import Spend, spend_terms
 from sidecar.core.units import parse_duration_ns, parse_money
 from sidecar.core.values import Tenant
-from sidecar.metering import Burns, Use, burned, usable
+from sidecar.metering import Burns, Use, burned, spend_state, usable
 
 _SOURCE = re.compile(r"[!-~]{1,200}")
+_PERIOD = re.compile(r"(?:hour|day|week|month)(?::[A-Za-z0-9_+/-]{1,64})?")
 _CENTURY_NS = 5_200 * 604_800_000_000_000
 _PRIORITIES = range(1_000_001)
 
@@ -115,6 +118,56 @@ class CreditDesk:
             "uncovered": burns.uncovered,
             "grants": shown,
         }
+
+    async def period(self, tenant: str, text: str) -> tuple[str, str | None]:
+        """``since`` and ``until`` of a period of the tenant, None while it runs: ``billing``, ``previous`` (the billing
+        period before it), or ``hour``, ``day``, ``week``, ``month``, in UTC or as ``day:Europe/Berlin``. ValueError."""
+        now = self._clock.wall_ns()
+        if text in ("billing", "previous"):
+            cycle = await self._cycle(tenant)
+        elif _PERIOD.fullmatch(text) and (":" not in text or text.partition(":")[2] in available_timezones()):
+            cycle = text
+        else:
+            raise ValueError(f"{text!r} is no period; write billing, previous, day, month:Europe/Berlin or the like")
+        start, end = period_bounds(cycle, now)
+        if text == "previous":
+            start, end = period_bounds(cycle, start - NS_PER_S)
+        return time_text(start), time_text(end) if end <= now else None
+
+    async def spending(self, tenant: str) -> dict[str, Any]:
+        """``spend``: what the running billing period's metered use costs so far, how the spend cap stands, and what was
+        burned of credits in the period and is left. Empty where nothing has a price. NotFound."""
+        plan, cycle = await self._plan(tenant), await self._cycle(tenant)
+        if plan is None or plan.price is None or not plan.price.meters:
+            return {}
+        await self._flush()
+        terms = spend_terms(plan.price, cycle, plan.spend_cap, plan.prepaid)
+        now, unit, use = self._clock.wall_ns(), terms.tariff.currency, Use(tenant, terms, self._total)
+        book, grants = await self._store.credit(tenant) if plan.prepaid else (None, [])
+        grants = [grant for grant in grants if grant.currency == unit]
+        state, burns = await spend_state(use, terms, (book, grants), now)
+        spend = Spend(terms)
+        spend.take(state, [0] * len(state.totals))
+        start, end = period_bounds(cycle, now)
+        found: dict[str, Any] = {
+            "since": time_text(start),
+            "until": time_text(end),
+            "currency": unit,
+            "metered": terms.tariff.micros(list(state.totals)),
+            "cap": None,
+            "credits": None,
+        }
+        if plan.spend_cap is not None:
+            begun, ends = (time_text(ns) for ns in period_bounds(terms.cap_period, now))
+            spent, limit = spend.standing(now).spent, plan.spend_cap.limit.micros
+            overage = plan.spend_cap.overage
+            found["cap"] = {"since": begun, "until": ends, "limit": limit, "spent": spent, "overage": overage}
+        if plan.prepaid:
+            before = await burned(use, book, grants, start // NS_PER_MINUTE - 1)
+            spent = sum(grant.burned for grant in burns.grants) - sum(grant.burned for grant in before.grants)
+            left = usable(burns.grants, now // NS_PER_MINUTE)
+            found["credits"] = {"burned": spent, "left": left, "uncovered": burns.uncovered}
+        return {"spend": found}
 
     async def _burns(self, tenant: str) -> tuple[Burns, str]:
         """As the ledger has it now; a plan without prepaid burns nothing."""

@@ -4,6 +4,7 @@ Every method returns a dict that JSON can hold. Errors: NotFound, Conflict and S
 with a sentence that says what to write instead.
 """
 
+import contextlib
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from difflib import get_close_matches
 from heapq import merge
@@ -85,6 +86,20 @@ class Operations(Reports):
         self._mint = mint
         self._accounts = accounts
         self._changed = changed
+
+    async def usage(
+        self, tenant: str, *, since: str = "1d", until: str | None = None, period: str | None = None
+    ) -> dict[str, Any]:
+        """As in Reports, with ``spend`` where the plan prices meters (CreditDesk.spending). ``period``: instead
+        of ``since`` and ``until``, a period of the tenant (CreditDesk.period)."""
+        if self._credits is None:
+            return await super().usage(tenant, since=since, until=until)
+        if period is not None:
+            since, until = await self._credits.period(tenant, period)
+        report = await super().usage(tenant, since=since, until=until)
+        with contextlib.suppress(NotFound):  # one that was removed keeps its usage
+            report |= await self._credits.spending(tenant)
+        return report
 
     @property
     def desk(self) -> Desk:

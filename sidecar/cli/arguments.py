@@ -122,6 +122,12 @@ def _add_usage(commands: _Commands) -> None:
     usage.add_argument("tenant", metavar="TENANT", nargs="?", help="may be left out with --by")
     usage.add_argument("--by", metavar="PARTS", help=_BY)
     _add_range(usage, "1d")
+    usage.set_defaults(since=None)
+    usage.add_argument(
+        "--period",
+        metavar="PERIOD",
+        help="instead of a range: billing, previous (the billing period before), day, month:Europe/Berlin or the like",
+    )
     _add_narrowing(usage)
     usage.add_argument("--after", metavar="CURSOR", help="with --by: the page after this cursor")
     usage.add_argument("--limit", metavar="N", type=int, help="with --by: at most so many rows, up to 1000 (100)")

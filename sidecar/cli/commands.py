@@ -246,13 +246,17 @@ def usage(options: argparse.Namespace) -> int:
     """Shows what a tenant used, or grouped usage."""
     grouped = _given(options, "plan", "key", "route", "sandbox", "after", "limit")
     if options.by is not None:
+        if options.period is not None:
+            options.refuse("--period is of one tenant, without --by")
         page = perform(options, "usage_by", grouped | _given(options, "by", "tenant", "since", "until"))
         return _show_page(options, page, output.usage_rows)
     if options.tenant is None:
         options.refuse("name a TENANT, or say --by")
     if grouped:
         options.refuse(f"--{next(iter(grouped))} needs --by")
-    report = perform(options, "usage", _given(options, "tenant", "since", "until"))
+    if options.period is not None and (options.since or options.until):
+        options.refuse("--period and --since or --until exclude each other")
+    report = perform(options, "usage", _given(options, "tenant", "since", "until", "period"))
     if options.json:
         output.out_json(report)
     else:

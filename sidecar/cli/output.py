@@ -96,6 +96,19 @@ def usage(report: dict[str, Any]) -> None:
         out(f"\nended unseen, counted as far as was written down: {calls} {'request' if calls == 1 else 'requests'}")
     if "month" in report:
         out(f"\nprice of {report['month']['period']} so far: {report['month']['price']}")
+    if "spend" in report:
+        _spend(report["spend"])
+
+
+def _spend(spend: dict[str, Any]) -> None:
+    unit, cap, credits = spend["currency"], spend["cap"], spend["credits"]
+    out(f"\nmetered use since {spend['since']}: {format_micros(spend['metered'], unit)}")
+    if cap is not None:
+        what = f"{format_micros(cap['spent'], unit)} of {format_micros(cap['limit'], unit)}"
+        out(f"spend cap: {what} since {cap['since']}, anew {cap['until']}, overage {cap['overage']}")
+    if credits is not None:
+        what = f"{format_micros(credits['burned'], unit)} burned, {format_micros(credits['left'], unit)} left"
+        out(f"credits: {what}, {format_micros(credits['uncovered'], unit)} ever uncovered")
 
 
 def usage_rows(page: dict[str, Any]) -> None:
