@@ -13,7 +13,7 @@ from sidecar.billing.pace import Pace
 from sidecar.billing.reconcile import Alarms, Book, ParityKeeper, Reporter, Verifier, unasked_tenants
 from sidecar.billing.reporting import Parts
 from sidecar.core.accounts import Account
-from sidecar.core.billing import Period, Sums
+from sidecar.core.billing import Period
 from sidecar.core.billing_settings import Billing, CloudEventsSink, StripeSettings
 from sidecar.core.clock import NS_PER_S, Clock
 from sidecar.core.policy import Snapshot
@@ -84,10 +84,10 @@ def _stripe(
     rules = Rules(terms_of(snapshot.settings.billing))
     rate = settings.rate or (LIVE_RATE if client.live else TEST_RATE)
 
-    reporter = _reporter(store, sums, events, rules.terms, clock)
     verifier = Verifier(store, sums, clock)
     meters = {**events.added, **events.hourly}
     bills = InvoiceLines(client, Pace(reads, clock, sleep=sleep), clock)
+    reporter = Reporter(store, sums, meters, clock, terms=rules.terms, bills=bills)
     channels = snapshot.settings.billing.notices.channels
 
     async def drift() -> int | None:
@@ -137,11 +137,7 @@ def _cloud_events(
         prepare=_own_accounts(snapshot, store, clock),
         close=sink.close,
     )
-    return Payee(parts, _reporter(store, None, events, rules.terms, clock))
-
-
-def _reporter(store: Book, sums: Sums | None, events: Events, terms: Terms, clock: Clock) -> Reporter:
-    return Reporter(store, sums, {**events.added, **events.hourly}, clock, terms=terms)
+    return Payee(parts, Reporter(store, None, {**events.added, **events.hourly}, clock, terms=rules.terms))
 
 
 def _own_accounts(snapshot: Snapshot, store: TenantBook, clock: Clock) -> Callable[[], Awaitable[None]]:

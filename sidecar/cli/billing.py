@@ -70,11 +70,23 @@ def _show_report(report: dict[str, Any], differences: list[dict[str, Any]]) -> N
             line["meter"],
             _day(line["period"]["start_s"]),
             *("-" if line[name] is None else line[name] for name in names),
+            *_invoice(line["invoice"]),
             "agrees" if line["agrees"] else f"{len(line['differences'])} differ",
         ]
         for line in report["lines"]
     ]
-    output.table(("TENANT", "METER", "PERIOD FROM", *(name.replace("_", " ").upper() for name in names), ""), rows)
+    output.table(
+        (
+            "TENANT",
+            "METER",
+            "PERIOD FROM",
+            *(name.replace("_", " ").upper() for name in names),
+            "INVOICED",
+            "INVOICE",
+            "",
+        ),
+        rows,
+    )
     for found in differences:
         where = "" if found["minute"] is None else f" at {_minute(found['minute'])}"
         ours, theirs = ("-" if found[name] is None else found[name] for name in ("ours", "theirs"))
@@ -83,6 +95,14 @@ def _show_report(report: dict[str, Any], differences: list[dict[str, Any]]) -> N
     if report["next"] is not None:
         output.note(f"there may be more tenants: --after {report['next']}")
     output.out(f"\nbook {report['instance']}, {_minute(report['at_s'] // 60)}, sha256 {report['digest']}")
+
+
+def _invoice(found: dict[str, Any] | None) -> tuple[str | int, str]:
+    """The quantity, and which invoice; one that may still change is marked."""
+    if found is None:
+        return "-", "-"
+    quantity = "-" if found["quantity"] is None else found["quantity"]
+    return quantity, (found["number"] or found["id"]) + ("" if found["final"] else " (draft)")
 
 
 def _show_row(options: argparse.Namespace, row: dict[str, Any], what: str) -> int:

@@ -39,6 +39,7 @@ def _text(report: dict[str, Any]) -> str:
             f"{line['tenant']} ({line['customer']}), {line['meter']}, {period}",
             f"  served {line['ledger']:,}, asked for {line['assigned']:,}, at the payee {payee}: "
             + ("agrees" if line["agrees"] else "DIFFERS"),
+            f"  {_invoice(line.get('invoice'))}",
         ]
         lines += [_difference(difference) for difference in line["differences"]]
         for at, name in enumerate(("ledger", "assigned", "payee")):
@@ -49,6 +50,14 @@ def _text(report: dict[str, Any]) -> str:
         lines += [f"  NOT ALL TENANTS: those after {report['next']} are in another report"]
     lines += ["", f"SHA-256 of the report: {report['digest']}", "", "Checked by:", "", "Date, signature:", ""]
     return "\n".join(lines)
+
+
+def _invoice(found: dict[str, Any] | None) -> str:
+    if found is None:
+        return "no invoice over this period"
+    quantity = "no quantity yet" if found["quantity"] is None else f"asks for {found['quantity']:,}"
+    number = f"{found['number']} ({found['id']})" if found["number"] else found["id"]
+    return f"invoice {number}, {'final' if found['final'] else 'a draft'}: {quantity}"
 
 
 def _difference(found: dict[str, Any]) -> str:

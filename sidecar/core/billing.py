@@ -141,11 +141,13 @@ class Parity:
 
 @dataclass(frozen=True, slots=True)
 class Bill:
-    """An invoice over one period. ``quantities``: event name to units that it asks for; ``final``: no draft now."""
+    """An invoice over one period. ``quantities``: event name to units that it asks for; ``final``: no draft now.
+    ``number``: the one that is printed on it, None: it has none yet."""
 
     invoice: str
     final: bool
     quantities: Mapping[str, int]
+    number: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,6 +9,7 @@ from typing import Any
 
 import apsw
 
+from sidecar.billing import payee_of
 from sidecar.billing.access import Keeper, Newcomers
 from sidecar.billing.access.inbox import Inbox
 from sidecar.billing.outbox import Assigner, Events, Rules, Sender
@@ -38,6 +39,33 @@ def start_inbox(path: Path, url: str, snapshot: Snapshot, *, wall_ns: int, die_a
     process = _FORK.Process(target=_follow, args=(str(path), url, snapshot, wall_ns, die_at))
     process.start()
     return process
+
+
+def start_parity(path: Path, snapshot: Snapshot, *, wall_ns: int, die_at: int = 0) -> Any:
+    """As ``start``, a process that compares the book with invoices, and sends what that found missing."""
+    process = _FORK.Process(target=_compare, args=(str(path), snapshot, wall_ns, die_at))
+    process.start()
+    return process
+
+
+def _compare(path: str, snapshot: Snapshot, wall_ns: int, die_at: int) -> None:
+    store = SqliteStore.open(Path(path))
+    if die_at:
+        _die_at(store, die_at)
+    asyncio.run(_keep(store, snapshot, ManualClock(wall_ns=wall_ns)))
+    store.close()
+
+
+async def _keep(store: SqliteStore, snapshot: Snapshot, clock: Clock) -> None:
+    payee = payee_of(snapshot, store, clock, sleep=_at_once)
+    assert payee is not None
+    assert payee.parts.parity is not None
+    try:
+        await payee.parts.parity.keep()
+        while await payee.parts.sender.send():
+            pass
+    finally:
+        await payee.parts.close()
 
 
 def _follow(path: str, url: str, snapshot: Snapshot, wall_ns: int, die_at: int) -> None:

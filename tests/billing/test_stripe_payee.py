@@ -5,7 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from sidecar.core.billing import RowQuery
+from sidecar.billing.reconcile import Invoiced, Line
+from sidecar.core.accounts import Account
+from sidecar.core.billing import Period, RowQuery
 from tests.billing.world import World, open_world
 
 START_S = 1_767_225_600 + 12 * 86_400  # 2026-01-13 00:00 UTC
@@ -40,6 +42,52 @@ async def test_a_month_is_used_reported_verified_and_invoiced(world: World) -> N
     invoice = world.fake.world.invoices[final.invoice]
     assert invoice["total"] == 10 * 10 + 533 * 5, "ten at 0.10, the rest at 0.05"
     assert world.reporting.read().parity_differs == 0
+
+
+async def report_of(world: World, period: Period) -> Line:
+    """The one line of a report over the period."""
+
+    async def accounts() -> AsyncIterator[Account]:
+        yield await world.store.account("acme")
+
+    (line,) = (await world.payee.reporter.report(accounts(), lambda account, now_s: (period,))).lines
+    return line
+
+
+async def test_the_report_names_the_invoice_and_what_it_asks_for(world: World) -> None:
+    """None while the period runs, a draft, the final one, and one whose line somebody changed."""
+    await world.subscribe()
+    await world.books.use(7)
+    await world.pass_time(3 * 3_600, 3_600)
+    (period,) = (await world.store.account("acme")).periods
+    line = await report_of(world, period)
+    assert (line.ledger, line.invoice, line.agrees) == (7, None, True)
+    world.fake.advance(period.end_s - world.books.now_s + 60)
+    await world.read()
+    line = await report_of(world, period)
+    assert line.invoice is not None
+    assert (line.invoice.number, line.invoice.quantity, line.invoice.final, line.agrees) == (None, 7, False, True)
+    await world.pass_time(4_500, 600)
+    line = await report_of(world, period)
+    invoice = world.fake.world.invoices[line.invoice.id if line.invoice else ""]
+    assert line.invoice == Invoiced(invoice["id"], invoice["number"], 7, True)
+    assert (bool(invoice["number"]), line.agrees) == (True, True)
+    tier = next(row for row in invoice["lines"]["data"] if row["quantity"])
+    tier["quantity"], tier["quantity_decimal"] = tier["quantity"] + 2, str(tier["quantity"] + 2)
+    line = await report_of(world, period)
+    (difference,) = line.differences
+    assert (difference.kind, difference.ours, difference.theirs) == ("misbilled", 7, 9)
+    assert difference.note == f"invoice {invoice['number']}"
+
+
+async def test_an_invoice_that_cannot_be_read_is_said_in_the_report(world: World) -> None:
+    await world.subscribe()
+    (period,) = (await world.store.account("acme")).periods
+    world.fake.advance(period.end_s - world.books.now_s + 60)
+    await world.read()
+    world.fake.fail_next("drop_before", "/v1/invoices", times=9)
+    line = await report_of(world, period)
+    assert (line.invoice, [found.kind for found in line.differences]) == (None, ["unreadable"])
 
 
 async def test_an_invoice_that_does_not_agree_is_told_while_it_is_a_draft(world: World) -> None:

@@ -27,6 +27,7 @@ from sidecar.core.policy import Snapshot
 from tests.billing.books import Books
 from tests.fakestripe.openapi import Validated
 
+HOOK = "whsec_" + "MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIz"  # ${HOOK} in ``more``
 POLICIES = """\
 meters: {tokens: {count: units, stripe_event: acme_tokens}}
 routes: [{name: all, match: {path: "/{rest...}"}}]
@@ -45,11 +46,8 @@ class World:
         self.fake = fake
         self.clock = clock
         self.books = Books(path, periods=(), events=None, clock=clock)
-        payee = payee_of(snapshot, self.books.store, clock, sleep=_at_once)
-        assert payee is not None
-        self.payee: Payee = payee
-        self.reporting = Reporting(self.books.store, payee.parts, "node", clock)
         self.snapshot = snapshot
+        self._report()
         self.url = url
         stripe = snapshot.settings.billing.stripe
         assert stripe is not None
@@ -57,6 +55,17 @@ class World:
         self.client = StripeClient(stripe)
         self.keeper = Keeper(self.books.store, self.client, lambda: snapshot, clock, PaymentCounts())
         self.keeper._pace = _Free()
+
+    def _report(self) -> None:
+        payee = payee_of(self.snapshot, self.books.store, self.clock, sleep=_at_once)
+        assert payee is not None
+        self.payee: Payee = payee
+        self.reporting = Reporting(self.books.store, payee.parts, "node", self.clock)
+
+    async def restart(self) -> None:
+        """Another process reports: nothing of the last one's memory is left."""
+        await self.reporting.close()
+        self._report()
 
     @property
     def store(self) -> Any:
@@ -119,7 +128,7 @@ async def open_world(
         f"policies: [policies]\nupstreams: {{api: {{targets: ['http://127.0.0.1:1']}}}}\n"
         f"billing:\n  stripe: {{api_key: '${{KEY}}', api: '{url}'}}\n{more}"
     )
-    snapshot = load(folder / "sidecar.yaml", Overrides(), {"KEY": key}, needs_upstream=True)
+    snapshot = load(folder / "sidecar.yaml", Overrides(), {"KEY": key, "HOOK": HOOK}, needs_upstream=True)
     made = World(folder / "a.db", url, fake, clock, snapshot)
     yield made
     await made.close()

@@ -21,6 +21,7 @@ LINE = {
     "payee": 12_345,
     "agrees": True,
     "differences": [],
+    "invoice": {"id": "in_1", "number": "ABC-0001", "quantity": 12_345, "final": True},
 }
 DIFFERENCE = {
     "kind": "missing",
@@ -40,14 +41,19 @@ def saved(folder: Path, *lines: dict[str, Any], **more: Any) -> tuple[Path, dict
 
 
 def test_it_has_all_that_is_signed(tmp_path: Path) -> None:
-    file, report = saved(tmp_path, LINE, {**LINE, "tenant": "beta", "payee": None})
+    draft = {"id": "in_2", "number": None, "quantity": None, "final": False}
+    others = ({**LINE, "tenant": "beta", "payee": None, "invoice": draft}, {**LINE, "tenant": "c", "invoice": None})
+    file, report = saved(tmp_path, LINE, *others)
     text, agrees = statement(str(file))
     assert agrees
     for words in (
         "acme (cus_1), requests, 2026-11-01 00:00:00 UTC to 2026-12-01 00:00:00 UTC",
         "served 12,345, asked for 12,345, at the payee 12,345: agrees",
         "at the payee not known",
-        "requests: served 24,690, asked for 24,690, at the payee 12,345",
+        "invoice ABC-0001 (in_1), final: asks for 12,345",
+        "invoice in_2, a draft: no quantity yet",
+        "no invoice over this period",
+        "requests: served 37,035, asked for 37,035, at the payee 24,690",
         report["digest"],
         "Checked by:",
     ):

@@ -4,7 +4,7 @@ from sidecar.billing.reconcile.alarms import Alarms
 from sidecar.billing.reconcile.differences import KINDS, Difference
 from sidecar.billing.reconcile.ledger import heal_ledger
 from sidecar.billing.reconcile.parity import ParityKeeper
-from sidecar.billing.reconcile.report import Book, Line, Report, Reporter, digest_of
+from sidecar.billing.reconcile.report import Book, Invoiced, Line, Report, Reporter, digest_of
 from sidecar.billing.reconcile.unasked import unasked_tenants
 from sidecar.billing.reconcile.verifier import Verifier
 
@@ -13,6 +13,7 @@ __all__ = [
     "Alarms",
     "Book",
     "Difference",
+    "Invoiced",
     "Line",
     "ParityKeeper",
     "Report",

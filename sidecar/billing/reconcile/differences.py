@@ -16,6 +16,7 @@ KINDS = {
     "wrong_customer": "it was sent for a customer that the tenant has no more; move it at the payee by a credit note",
     "wrong_period": "it stands in another period than the one in which it was used: it was carried there",
     "overassigned": "more was billed than the ledger holds: the ledger lost entries, such as by an old copy put back",
+    "misbilled": "the invoice is final and asks for another quantity; give a credit note, or bill an invoice item",
     "unreadable": "the payee's sums cannot be read; its note says why",
 }
 

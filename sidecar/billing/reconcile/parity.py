@@ -17,6 +17,7 @@ from sidecar.core.errors import SidecarError, StoreError
 WATCHED_S = 4 * 86_400  # after a period's end: the longest grace, and a day
 SETTLE_S = 1_200  # after its end a period is compared: its last window was sent ten minutes ago
 TELL_S = 2_100  # what differs is told: until then it was sent again, twice
+MOST_RECORDS = 1_000_000  # of the last eight days, about a kilobyte each while they are looked through
 _PAGE = 500
 
 
@@ -48,13 +49,11 @@ class ParityKeeper:
         """Looks at every period that ended lately and has no final record; how many records were written. StoreError;
         another SidecarError when the payee could not be asked of some account (the others were)."""
         now_s = self._clock.wall_ns() // NS_PER_S
-        self.differing = {key for key in self.differing if now_s - key[2] <= WATCHED_S}
         since_ns = (now_s - 2 * WATCHED_S) * NS_PER_S
-        done = {
-            (parity.tenant, parity.meter, parity.period)
-            for parity in await self._store.parities(since_ns=since_ns, limit=1_000_000)
-            if parity.final
-        }
+        kept = await self._store.parities(since_ns=since_ns, limit=MOST_RECORDS)
+        done = {(parity.tenant, parity.meter, parity.period) for parity in kept if parity.final}
+        # Of the records, not of memory: who is started anew goes on saying what differs.
+        self.differing = {_key(p) for p in kept if _is_told(p) and now_s - p.period.end_s <= WATCHED_S}
         after, written = "", 0
         self._failure = None
         while page := await self._store.accounts(after=after, limit=_PAGE):
@@ -104,20 +103,17 @@ class ParityKeeper:
                 final=bill.final,
                 at_ns=self._clock.wall_ns(),
             )
+            await self._tell(parity)  # first: a final record is the last one, and nobody would tell of it again
             await self._store.save_parity(parity)
-            await self._tell(parity)
             if not bill.final and line.payee is not None and line.payee < line.assigned:
                 await self._verifier.look_again(event_name, account.customer, period)
         return len(open_meters)
 
     async def _tell(self, parity: Parity) -> None:
-        key = (parity.tenant, parity.meter, parity.period.end_s)
-        if parity.agrees:
-            self.differing.discard(key)
+        if not _is_told(parity):
+            self.differing.discard(_key(parity))
             return
-        if not parity.final and parity.at_ns // NS_PER_S - parity.period.end_s < TELL_S:
-            return
-        self.differing.add(key)
+        self.differing.add(_key(parity))
         facts: dict[str, str | int] = {
             "meter": parity.meter,
             "invoice": parity.invoice,
@@ -130,3 +126,13 @@ class ParityKeeper:
         await self._store.notify(
             [Notice(name, channel, "billing.parity", parity.tenant, facts, parity.at_ns) for channel in self._channels]
         )
+
+
+def _key(parity: Parity) -> tuple[str, str, int]:
+    return parity.tenant, parity.meter, parity.period.end_s
+
+
+def _is_told(parity: Parity) -> bool:
+    """Whether it differs, and not only for what is on its way."""
+    late = parity.at_ns // NS_PER_S - parity.period.end_s >= TELL_S
+    return not parity.agrees and (parity.final or late)

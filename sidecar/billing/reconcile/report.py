@@ -7,14 +7,14 @@ its hours where that differs, then of our rows' minutes in those hours.
 import hashlib
 import json
 from collections.abc import AsyncIterator, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Protocol
 
 from sidecar.billing.outbox.windows import Terms, is_open
 from sidecar.billing.reconcile.differences import WAITING, Difference
 from sidecar.billing.reconcile.drill import THERE, UNDER_WAY, Pair, drill, rows_of
-from sidecar.core.accounts import Account
-from sidecar.core.billing import OutboxRow, Period, RowQuery, Sums
+from sidecar.core.accounts import Account, Bills
+from sidecar.core.billing import Bill, OutboxRow, Period, RowQuery, Sums
 from sidecar.core.billing_store import BillingStore
 from sidecar.core.clock import NS_PER_S, Clock
 from sidecar.core.errors import Conflict, SidecarError, StoreError
@@ -29,10 +29,21 @@ class Book(BillingStore, Protocol):
 
 
 @dataclass(frozen=True, slots=True)
+class Invoiced:
+    """What an invoice asks for by one meter. ``number``: as printed, None while it has none; ``quantity``: in units,
+    None while a draft has no line for it; ``final``: it cannot be changed any more."""
+
+    id: str
+    number: str | None
+    quantity: int | None
+    final: bool
+
+
+@dataclass(frozen=True, slots=True)
 class Line:
     """One meter of one tenant in one period, in units of the meter. ``under_way``: not yet answered, or the outcome is
-    unknown. ``waiting``: for a person. ``payee`` None: it could not be read, or has no sums. These five are the
-    customer's, of all its tenants."""
+    unknown. ``waiting``: for a person. ``payee`` None: it could not be read, or has no sums. These five, and what is
+    invoiced, are the customer's, of all its tenants. ``invoice`` None: there is none over this period yet."""
 
     tenant: str
     customer: str
@@ -47,6 +58,7 @@ class Line:
     waiting: int
     payee: int | None
     differences: tuple[Difference, ...]
+    invoice: Invoiced | None = None
 
     @property
     def agrees(self) -> bool:
@@ -75,11 +87,20 @@ def digest_of(report: Mapping[str, Any]) -> str:
 
 
 class Reporter:
-    """``meters``: meter to event name. ``sums`` None: the payee has none, so that the book is compared with itself."""
+    """``meters``: meter to event name. ``sums`` None: the payee has none, so that the book is compared with itself;
+    ``bills`` None: it has no invoices."""
 
     def __init__(
-        self, store: Book, sums: Sums | None, meters: Mapping[str, str], clock: Clock, *, terms: Terms | None = None
+        self,
+        store: Book,
+        sums: Sums | None,
+        meters: Mapping[str, str],
+        clock: Clock,
+        *,
+        terms: Terms | None = None,
+        bills: Bills | None = None,
     ) -> None:
+        self._bills = bills
         self._terms = terms or Terms()
         self._store = store
         self._sums = sums
@@ -89,13 +110,25 @@ class Reporter:
     async def report(self, accounts: AsyncIterator[Account], chosen: "Choice") -> Report:
         """Of those periods of the accounts that ``chosen`` picks. StoreError."""
         now_s = self._clock.wall_ns() // NS_PER_S
-        lines = [
-            await self.line(account, meter, event_name, period, now_s)
-            async for account in accounts
-            for period in chosen(account, now_s)
-            for meter, event_name in self._meters.items()
-        ]
+        lines: list[Line] = []
+        async for account in accounts:
+            for period in chosen(account, now_s):
+                bill, fault = await self._bill(account, period, now_s)
+                for meter, event_name in self._meters.items():
+                    line = await self.line(account, meter, event_name, period, now_s)
+                    lines.append(_invoiced(line, bill, fault))
         return Report(now_s, await self._store.instance(), tuple(lines))
+
+    async def _bill(self, account: Account, period: Period, now_s: int) -> tuple[Bill | None, str]:
+        """The invoice over the period, once that is over, or why it cannot be read. StoreError."""
+        if self._bills is None or now_s < period.end_s:
+            return None, ""
+        try:
+            return await self._bills.bill(account, period), ""
+        except StoreError:
+            raise
+        except SidecarError as error:
+            return None, str(error)
 
     async def destination(self, row: OutboxRow, account: Account | None) -> Period:
         """Where usage of a row that waits for a person may be asked for anew: in its own period while that is open,
@@ -193,6 +226,21 @@ class Reporter:
             raise
         except SidecarError as error:
             return None, [pair.difference("unreadable", ours, None, note=str(error))]
+
+
+def _invoiced(line: Line, bill: Bill | None, fault: str) -> Line:
+    """With the invoice, and with what it asks for where that is another quantity than the payee's own sum."""
+    pair = Pair(line.tenant, line.customer, line.meter, line.event_name, line.period)
+    if fault:
+        return replace(line, differences=(*line.differences, pair.difference("unreadable", None, None, note=fault)))
+    if bill is None:
+        return line
+    quantity = bill.quantities.get(line.event_name, 0 if bill.final else None)
+    found = replace(line, invoice=Invoiced(bill.invoice, bill.number, quantity, bill.final))
+    if not bill.final or line.payee in (None, quantity):
+        return found
+    told = pair.difference("misbilled", line.payee, quantity, note=f"invoice {bill.number or bill.invoice}")
+    return replace(found, differences=(*found.differences, told))
 
 
 def _stray_kind(row: OutboxRow, account: Account, period: Period) -> str:

@@ -46,7 +46,9 @@ class InvoiceLines:
             lines = await self._lines(str(invoice.get("id")))
             quantities = await self._quantities(lines, period)
             if quantities:
-                return Bill(str(invoice["id"]), invoice.get("status") != "draft", quantities)
+                number = invoice.get("number")
+                final = invoice.get("status") != "draft"
+                return Bill(str(invoice["id"]), final, quantities, number if isinstance(number, str) else None)
         return None
 
     async def _lines(self, invoice: str) -> list[dict[str, Any]]:
