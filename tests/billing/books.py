@@ -10,13 +10,17 @@ from sidecar.core.accounts import Account
 from sidecar.core.billing import OutboxRow, Period, RowQuery
 from sidecar.core.clock import NS_PER_S, ManualClock
 from sidecar.core.ports import Position
-from sidecar.storage import SqliteStore
+from sidecar.storage import PostgresStore, SqliteStore
 from tests.billing.payee import Killed, Payee
 from tests.billing.records import used
+from tests.storage.postgres.server import Database, run
 
 START_S = 1_760_000_000 // 60 * 60
 PERIOD = Period(START_S - 1_111_111, START_S + 4_444_444)
 EVENT = "acme_tokens"
+
+
+Place = Path | Database  # where the books stand
 
 
 class Books:
@@ -24,7 +28,7 @@ class Books:
 
     def __init__(
         self,
-        path: Path,
+        place: Place,
         *,
         seed: int = 0,
         rules: Rules | None = None,
@@ -38,7 +42,7 @@ class Books:
         self.rules = rules or Rules()
         self.events = events or Events(added={"tokens": EVENT})
         self.periods = periods
-        self.path = path
+        self.place = place
         self.used: dict[tuple[str, str], list[tuple[int, int]]] = {}  # (when it ended, Unix microseconds; how much)
         self._numbers = itertools.count(1)
         self.customers: dict[str, str] = {}
@@ -54,7 +58,11 @@ class Books:
 
     def begin(self) -> None:
         """A process starts (again): nothing of the last one's memory is left."""
-        self.store = SqliteStore.open(self.path)
+        self.store: SqliteStore | PostgresStore
+        if isinstance(self.place, Path):
+            self.store = SqliteStore.open(self.place)
+        else:
+            self.store = run(PostgresStore.open(self.place.url, journal="node"))
         self.assigner = Assigner(self.store, self.events, self.rules.terms, self.clock)
         self.sender = Sender(
             self.store,
@@ -68,7 +76,9 @@ class Books:
         )
 
     def end(self) -> None:
-        self.store.close()
+        closing = self.store.close()
+        if closing is not None:
+            run(closing)
 
     async def open_account(self, tenant: str = "acme", customer: str | None = None) -> None:
         found = customer or self.payee.stripe.customer(name=tenant)

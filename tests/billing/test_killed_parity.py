@@ -43,7 +43,7 @@ async def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterato
 
 def copied(world: World, folder: Path) -> Path:
     """What the store holds now, of which some is still in its log."""
-    with sqlite3.connect(world.books.path) as source, sqlite3.connect(folder / "start.db") as target:
+    with sqlite3.connect(str(world.books.place)) as source, sqlite3.connect(folder / "start.db") as target:
         source.backup(target)
     for connection in (source, target):
         connection.close()

@@ -16,7 +16,7 @@ from sidecar.billing.outbox.windows import Terms
 from sidecar.billing.reconcile import Reporter, heal_ledger
 from sidecar.core.accounts import MOST_PERIODS, Account
 from sidecar.core.billing import Period, RowQuery
-from tests.billing.books import EVENT, START_S, Books
+from tests.billing.books import EVENT, START_S, Books, Place
 
 _runs = itertools.count()
 END_S = START_S + 50_000
@@ -36,20 +36,29 @@ def lives(draw: st.DrawFn) -> tuple[tuple[Period, ...], str]:
     return (*periods, Period(at_s, END_S)), "active"
 
 
+uses = st.lists(
+    st.tuples(st.integers(-100, 4_000), st.integers(0, 100_000_000), st.integers(1, 1_000)), min_size=1, max_size=40
+)
+
+
 @settings(deadline=None, max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     life=lives(),
-    calls=st.lists(
-        st.tuples(st.integers(-100, 4_000), st.integers(0, 100_000_000), st.integers(1, 1_000)), min_size=1, max_size=40
-    ),
+    calls=uses,
 )
 async def test_what_ended_in_a_subscription_is_billed_to_the_unit(
     tmp_path: Path, life: tuple[tuple[Period, ...], str], calls: list[tuple[int, int, int]]
 ) -> None:
     """``calls``: (began this many seconds after START_S, took microseconds, tokens); half of them are known before the
     subscription is."""
+    await billed_by_the_call(tmp_path / f"{next(_runs)}.db", life, calls)
+
+
+async def billed_by_the_call(
+    place: Place, life: tuple[tuple[Period, ...], str], calls: list[tuple[int, int, int]]
+) -> None:
     periods, status = life
-    books = Books(tmp_path / f"{next(_runs)}.db", periods=periods, rules=Rules(Terms(grace_s=200_000)))
+    books = Books(place, periods=periods, rules=Rules(Terms(grace_s=200_000)))
     await books.open_account()
     await books.set_periods("acme", ())
     books.payee.advance(5_000)

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from sidecar.billing.outbox import Events, Rules
 from sidecar.core.billing import Period
-from tests.billing.books import EVENT, START_S, Books
+from tests.billing.books import EVENT, START_S, Books, Place
 from tests.billing.payee import HOUR_NS
 
 _runs = itertools.count()
@@ -49,7 +49,11 @@ async def live(books: Books, steps: int, *, fault_share: float, lag_h: int) -> N
 async def test_what_was_served_is_billed_once(
     tmp_path: Path, seed: int, steps: int, fault_share: float, lag_h: int
 ) -> None:
-    books = Books(tmp_path / f"{next(_runs)}.db", seed=seed)
+    await served_once(tmp_path / f"{next(_runs)}.db", seed, steps, fault_share, lag_h)
+
+
+async def served_once(place: Place, seed: int, steps: int, fault_share: float, lag_h: int) -> None:
+    books = Books(place, seed=seed)
     await books.open_account()
     await live(books, steps, fault_share=fault_share, lag_h=lag_h)
     await books.settle()
@@ -70,8 +74,12 @@ HOURS = Period(START_S // 3600 * 3600 - 86_400, START_S // 3600 * 3600 + 30 * 86
 @given(seed=st.integers(0, 2**32), steps=st.integers(5, 30), fault_share=st.sampled_from([0.1, 0.5, 0.9]))
 async def test_closed_hours_are_billed_once(tmp_path: Path, seed: int, steps: int, fault_share: float) -> None:
     """Only closed hours are sent, so that whatever arrives late brings the total that is there already."""
+    await hours_once(tmp_path / f"{next(_runs)}.db", seed, steps, fault_share)
+
+
+async def hours_once(place: Place, seed: int, steps: int, fault_share: float) -> None:
     events = Events(hourly={"tokens": EVENT})
-    books = Books(tmp_path / f"{next(_runs)}.db", seed=seed, events=events, periods=(HOURS,))
+    books = Books(place, seed=seed, events=events, periods=(HOURS,))
     await books.open_account()
     books.payee.fault_share = fault_share
     for _ in range(steps):
@@ -116,7 +124,11 @@ async def test_without_the_look_at_the_payees_sums_an_outage_bills_twice(tmp_pat
 @pytest.mark.parametrize("taken", [True, False])
 async def test_an_outage_longer_than_the_payees_memory(tmp_path: Path, hours: int, taken: bool) -> None:
     """langfuse/langfuse#15917: a retry without an identifier, or after it was forgotten, bills again."""
-    books = Books(tmp_path / "a.db")
+    await outlived(tmp_path / "a.db", hours, taken)
+
+
+async def outlived(place: Place, hours: int, taken: bool) -> None:
+    books = Books(place)
     await books.open_account()
     await books.use(7)
     books.payee.advance(600)
