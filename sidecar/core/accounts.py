@@ -40,12 +40,12 @@ class Account:
     def minutes(self) -> Iterator[tuple[Period, range]]:
         """Each period with the Unix minutes whose usage is asked for in it: those that it touches and no earlier one
         has. So the minute in which one ends and the next begins belongs to the first. A period without a whole minute,
-        in which an event could stand, leaves its minutes to the next one."""
+        in which an event could stand, leaves its minutes to the next one; to none where the subscription ended."""
         known = len(self.periods) < MOST_PERIODS
         taken = 0 if known or not self.periods else -(-self.periods[0].start_s // 60)
         for period in self.periods:
             begin, end = max(period.start_s // 60, taken), -(-period.end_s // 60)
-            if not period.stamps and period is not self.periods[-1]:
+            if not period.stamps and (period is not self.periods[-1] or self.status in ENDED):
                 end = begin
             taken = max(begin, end)
             yield period, range(begin, taken)

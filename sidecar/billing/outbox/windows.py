@@ -67,6 +67,8 @@ def divide(account: Account, minutes: Sequence[int], now_s: int, terms: Terms) -
     unbilled: list[tuple[int, int]] = []
     for period, inside in _by_period(account, minutes):
         begin, end = inside[0], inside[-1] + 1
+        if period is not None and not period.stamps:
+            continue  # it runs, and no event could stand in it: the next one has these minutes
         if period is not None:
             shares.append(_share(account, period, begin, end, now_s, terms))
         elif _never_billed(account, begin):
@@ -97,7 +99,7 @@ def divide_hours(account: Account, minutes: Sequence[int], now_s: int, terms: Te
 def _share(account: Account, period: Period, begin: int, end: int, now_s: int, terms: Terms) -> Share:
     free = tuple(account.free_spans(begin, end))
     window = Window(account.tenant, account.customer, begin, end, period, free=free)
-    if is_open(period, now_s, terms) and len(period.stamps):
+    if is_open(period, now_s, terms):
         return Share(window)
     current = account.periods[-1]
     if terms.carry and is_open(current, now_s, terms):

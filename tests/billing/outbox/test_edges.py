@@ -150,13 +150,33 @@ def test_the_oldest_of_many_periods_may_have_had_another_before_it() -> None:
 
 
 def test_a_period_without_a_whole_minute_leaves_its_use_to_the_next() -> None:
-    """No event could stand in it. The last one keeps its minutes, for a person."""
+    """No event could stand in it. Where there is none its use waits, and is free when the subscription ended."""
     short, following = Period(610, 650), Period(650, 6_000)
     assert list(Account("acme", "cus_1", periods=(short, following)).minutes()) == [
         (short, range(10, 10)),
         (following, range(10, 100)),
     ]
     assert list(Account("acme", "cus_1", periods=(short,)).minutes()) == [(short, range(10, 11))]
+    assert list(Account("acme", "cus_1", status="canceled", periods=(short,)).minutes()) == [(short, range(10, 10))]
     assert list(Account("acme", "cus_1", periods=(short, following)).free_spans(10, 100)) == [
         (600 * 10**6, 610 * 10**6)
     ]
+
+
+@pytest.mark.parametrize("status", ["active", "canceled"])
+async def test_use_in_less_than_a_minute_waits_for_the_next_period_or_is_free(tmp_path: Path, status: str) -> None:
+    short, following = Period(START_S + 10, START_S + 50), Period(START_S + 50, START_S + 90_000)
+    books = Books(tmp_path / "a.db", periods=(short,))
+    await books.open_account()
+    await books.set_periods("acme", (short,), status)
+    books.payee.advance(20)
+    await books.use(7)
+    books.payee.advance(900)
+    await books.round()
+    assert (await books.rows(), books.assigner.stuck) == ([], {})
+    assert len(await books.store.marks(before=10**9)) == (status == "active")
+    books.periods = (short, following)
+    await books.set_periods("acme", books.periods)
+    await books.settle()
+    assert books.billed() == ([0, 7] if status == "active" else [0, 0])
+    books.end()
