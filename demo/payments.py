@@ -69,7 +69,10 @@ def _first_key(base: str, session: str) -> str:
     def ask() -> str | None:
         connection = http.client.HTTPConnection(address.hostname or "", address.port, timeout=30)
         try:
-            connection.request("POST", "/_sidecar/welcome", urllib.parse.urlencode({"session_id": session}), _FORM)
+            connection.request("GET", f"/_sidecar/welcome?session_id={session}")
+            button = re.search(r'name="token" value="(\S+?)"', connection.getresponse().read().decode())
+            form = {"session_id": session, "token": button[1] if button else ""}
+            connection.request("POST", "/_sidecar/welcome", urllib.parse.urlencode(form), _FORM)
             found = re.search(r"<pre>(\S+)</pre>", connection.getresponse().read().decode())
         finally:
             connection.close()

@@ -10,6 +10,7 @@ from typing import Protocol
 
 from sidecar.core.accounts import Account, Arrival, Notice
 from sidecar.core.billing import OutboxRow, Parity, Period, RowQuery, Window
+from sidecar.core.values import ApiKey
 
 
 class Accounts(Protocol):
@@ -180,11 +181,16 @@ class Inbox(Protocol):
     async def move_cursor(self, what: str, at_s: int) -> None: ...
 
     async def claim(self, what: str, tenant: str, *, at_ns: int) -> bool:
-        """True for the first caller with this ``what`` only: something is shown once."""
+        """True for the first caller with this ``what`` only."""
         ...
 
-    async def unclaim(self, what: str) -> None:
-        """It may be claimed again."""
+    async def claimed_ns(self, what: str) -> int | None:
+        """When it was claimed; None: it was not."""
+        ...
+
+    async def claim_first_key(self, key: ApiKey, *, actor: str) -> bool:
+        """In one transaction: the tenant's first key ever is added, with its audit row, and its place is taken for
+        good. False, and nothing, when the tenant has or had one. Conflict when the id is taken by another's."""
         ...
 
     async def notify(self, notices: Sequence[Notice]) -> int:

@@ -12,6 +12,15 @@ def random_text(length: int) -> str:
     return "".join(chr(secrets.choice(ALPHABET)) for _ in range(length))
 
 
+def derived_text(number: int, length: int) -> str:
+    """The last ``length`` base62 digits of a number that was drawn at random from many more."""
+    digits = bytearray()
+    for _ in range(length):
+        number, digit = divmod(number, 62)
+        digits.append(ALPHABET[digit])
+    return digits.decode("ascii")
+
+
 def checksum(text: bytes) -> bytes:
     """CRC-32 of ``text`` in 6 characters."""
     value = zlib.crc32(text)

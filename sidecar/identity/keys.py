@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from sidecar.core.errors import Unauthenticated
 from sidecar.core.names import check_key_name, check_scope, check_tenant_name
 from sidecar.core.values import ApiKey
-from sidecar.identity.base62 import CHECK_CHARS, checksum, is_base62, random_text
+from sidecar.identity.base62 import CHECK_CHARS, checksum, derived_text, is_base62, random_text
 from sidecar.identity.peppers import Peppers
 
 ID_CHARS = 12  # 71 bits: a collision among a million keys has odds of 1 in 6.5 billion, and is a Conflict then
@@ -36,11 +36,11 @@ class ParsedKey:
     sandbox: bool
 
 
-def mint_key(brand: str, *, sandbox: bool) -> MintedKey:
-    """A new random key. ``brand`` is the settings' (``api_key.brand``)."""
-    key_id = random_text(ID_CHARS)
-    stem = f"{brand}_{'test' if sandbox else 'live'}_{key_id}{random_text(SECRET_CHARS)}"
-    return MintedKey(key_id, stem + checksum(stem.encode()).decode())
+def mint_key(brand: str, *, sandbox: bool, body: str | None = None) -> MintedKey:
+    """A new key. ``brand`` is the settings' (``api_key.brand``); ``body`` None: a random one."""
+    body = body or random_text(ID_CHARS + SECRET_CHARS)
+    stem = f"{brand}_{'test' if sandbox else 'live'}_{body}"
+    return MintedKey(body[:ID_CHARS], stem + checksum(stem.encode()).decode())
 
 
 def parse_key(brand: str, text: bytes) -> ParsedKey:
@@ -70,15 +70,20 @@ def new_key(
     scopes: tuple[str, ...] | None,
     expires_ns: int | None,
     now_ns: int,
+    seed: bytes | None = None,
 ) -> tuple[ApiKey, MintedKey]:
-    """The row to store and the text to show once. Times are Unix nanoseconds. ValueError says what is wrong."""
+    """The row to store and the text to show once. Times are Unix nanoseconds. ValueError says what is wrong.
+
+    ``seed``: a secret of at least 128 bits that is kept nowhere; the same one under the same pepper makes the same key.
+    """
     check_tenant_name(tenant)
     check_key_name(name)
     for scope in scopes or ():
         check_scope(scope)
     if expires_ns is not None and expires_ns <= now_ns:
         raise ValueError("the key would expire before it is made; give an end in the future")
-    minted = mint_key(brand, sandbox=sandbox)
+    body = None if seed is None else derived_text(peppers.derive(seed), ID_CHARS + SECRET_CHARS)
+    minted = mint_key(brand, sandbox=sandbox, body=body)
     pepper, digest = peppers.digest(minted.text.encode())
     row = ApiKey(minted.id, tenant, name, sandbox, digest, pepper, scopes, now_ns, expires_ns)
     return row, minted

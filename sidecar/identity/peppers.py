@@ -54,6 +54,11 @@ class Peppers:
         """The current pepper's id and the digest of ``text`` under it, 32 bytes."""
         return self.current, self.digest_with(self.current, text)
 
+    def derive(self, seed: bytes) -> int:
+        """512 bits that only a holder of both the current pepper and ``seed`` can compute. No digest of a key is among
+        what it is made of: a key begins with its brand, never with a NUL."""
+        return int.from_bytes(hmac.digest(self._secrets[self.current], b"\0derive\0" + seed, "sha512"))
+
     def digest_with(self, pepper: str, text: bytes) -> bytes:
         """HMAC-SHA-256 of ``text`` under that pepper; of an unknown one a value that ``knows`` tells not to trust."""
         return digest(self._secrets.get(pepper, _UNKNOWN), text)

@@ -28,6 +28,11 @@ PARITY_COLUMNS = (
 NOTICE_COLUMNS = "id, channel, kind, tenant, facts, at_ns, attempts, next_ns"
 
 
+def first_key_of(tenant: str) -> str:
+    """What is claimed of a tenant's first key."""
+    return f"first-key:{tenant}"
+
+
 def account_values(account: Account) -> tuple[Any, ...]:
     periods = json.dumps([[period.start_s, period.end_s] for period in account.periods])
     return (

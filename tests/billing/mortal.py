@@ -4,6 +4,7 @@ import asyncio
 import multiprocessing
 import os
 import signal
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,9 +20,11 @@ from sidecar.core.accounts import PaymentCounts
 from sidecar.core.billing_settings import StripeSettings
 from sidecar.core.clock import Clock, ManualClock
 from sidecar.core.policy import Snapshot
+from sidecar.identity import Peppers, new_key
 from sidecar.storage import SqliteStore
 
 KEY = "sk_test_fake"
+PEPPERS = Peppers({"p1": "a pepper for the tests"})
 _FORK = multiprocessing.get_context("forkserver")
 _FORK.set_forkserver_preload(["tests.billing.mortal"])
 
@@ -82,6 +85,45 @@ async def _round(store: SqliteStore, url: str, snapshot: Snapshot, clock: Clock)
     newcomers = Newcomers(store, client, keeper, lambda: snapshot, _no_key, clock, counts.faults)
     try:
         await Inbox(store, client, keeper, newcomers, lambda: snapshot, clock, counts).round()
+    finally:
+        await client.close()
+
+
+def start_welcome(
+    path: Path, url: str, snapshot: Snapshot, words: tuple[str, str], shown: Path, *, wall_ns: int, die_at: int = 0
+) -> Any:
+    """As ``start``, a process that a browser asks for its first key, with the session and the token that are ``words``:
+    what it is shown is appended to the file ``shown``. ``die_at`` -1: when all is written down and nothing is shown."""
+    process = _FORK.Process(target=_welcome, args=(str(path), url, snapshot, words, str(shown), wall_ns, die_at))
+    process.start()
+    return process
+
+
+def _welcome(
+    path: str, url: str, snapshot: Snapshot, words: tuple[str, str], shown: str, wall_ns: int, die_at: int
+) -> None:
+    store = SqliteStore.open(Path(path))
+    if die_at > 0:
+        _die_at(store, die_at)
+    asyncio.run(_show(store, url, snapshot, words, Path(shown), ManualClock(wall_ns=wall_ns), die_at == -1))
+    store.close()
+
+
+async def _show(
+    store: SqliteStore, url: str, snapshot: Snapshot, words: tuple[str, str], shown: Path, clock: Clock, dies: bool
+) -> None:
+    client, counts = StripeClient(StripeSettings(KEY, api=url)), PaymentCounts()
+    keeper = Keeper(store, client, lambda: snapshot, clock, counts)
+    mint = partial(new_key, PEPPERS, "sk")
+    newcomers = Newcomers(store, client, keeper, lambda: snapshot, mint, clock, counts.faults)
+    try:
+        found = await newcomers.first_key(*words)
+        if dies:
+            os.kill(os.getpid(), signal.SIGKILL)
+        with shown.open("a") as file:
+            file.write(f"{found.key or found.state}\n")
+        if found.key:
+            await newcomers.shown(found.tenant)
     finally:
         await client.close()
 

@@ -5,12 +5,17 @@ import dataclasses
 import pytest
 
 from sidecar.core.accounts import Arrival, Notice
-from sidecar.core.errors import NotFound
+from sidecar.core.errors import Conflict, NotFound
+from sidecar.core.values import ApiKey
 from tests.contract.conftest import Books
 
 
 def arrival(number: int) -> Arrival:
     return Arrival(f"evt_{number}", "invoice.paid", f"in_{number}", '{"a": "\\u00e9"}', at_ns=number)
+
+
+def key(id: str, tenant: str = "acme") -> ApiKey:
+    return ApiKey(id, tenant, "first", False, bytes(32), "p1", None, created_ns=7)
 
 
 def notice(number: int, channel: str = "webhook") -> Notice:
@@ -52,12 +57,32 @@ async def test_a_cursor_stays_where_it_was_moved_to(books: Books) -> None:
     assert (await books.cursor("events"), await books.cursor("others")) == (7, 1)
 
 
-async def test_something_is_claimed_once_until_it_is_given_back(books: Books) -> None:
-    assert await books.claim("first key of cs_1", "acme", at_ns=1)
-    assert not await books.claim("first key of cs_1", "acme", at_ns=2)
-    assert await books.claim("first key of cs_2", "acme", at_ns=2)
-    await books.unclaim("first key of cs_1")
-    assert await books.claim("first key of cs_1", "acme", at_ns=3)
+async def test_something_is_claimed_once(books: Books) -> None:
+    assert await books.claimed_ns("shown to acme") is None
+    assert await books.claim("shown to acme", "acme", at_ns=1)
+    assert not await books.claim("shown to acme", "acme", at_ns=2)
+    assert await books.claim("shown to other", "other", at_ns=2)
+    assert await books.claimed_ns("shown to acme") == 1
+
+
+async def test_a_tenants_first_key_is_given_once_and_none_to_one_that_has_keys(books: Books) -> None:
+    version = await books.keys_version()
+    assert await books.claim_first_key(key("k1"), actor="stripe")
+    assert await books.key("k1") == key("k1")
+    assert await books.keys_version() > version
+    assert not await books.claim_first_key(key("k1"), actor="stripe"), "the same one again"
+    assert not await books.claim_first_key(key("k2"), actor="stripe")
+    await books.add_key(key("k3", "other"), actor="me")
+    assert not await books.claim_first_key(key("k4", "other"), actor="stripe")
+    assert await books.key("k2") is None
+    assert await books.key("k4") is None
+
+
+async def test_a_first_key_that_cannot_be_added_is_not_used_up(books: Books) -> None:
+    await books.add_key(key("k1", "other"), actor="me")
+    with pytest.raises(Conflict):
+        await books.claim_first_key(key("k1"), actor="stripe")
+    assert await books.claim_first_key(key("k2"), actor="stripe")
 
 
 async def test_a_fact_is_told_once_by_each_channel(books: Books) -> None:

@@ -8,16 +8,19 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 import urllib.parse
+from collections.abc import Callable
 from dataclasses import dataclass
 from email.message import Message
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 COMMAND = str(Path(sys.executable).with_name("sidecar"))
 READY = re.compile(
     r"^sidecar: listening on (https?://\S+), protecting (\S+) \((http://[^)]+)\), admin on (http://\S+)$", re.MULTILINE
 )
+Found = TypeVar("Found")
 PATIENCE_S = 90  # a bound on waiting for what must come, never an expectation of speed
 
 
@@ -185,6 +188,15 @@ def call(
         return Reply(reply.status, reply.headers, reply.read())
     finally:
         connection.close()
+
+
+def until(ask: Callable[[], Found]) -> Found:
+    """What ``ask`` says once that is true; asked again and again for a bounded time."""
+    end = time.monotonic() + PATIENCE_S
+    while not (found := ask()):
+        assert time.monotonic() < end, f"at last {found!r}"
+        time.sleep(0.05)
+    return found
 
 
 def connect(base: str) -> http.client.HTTPConnection:

@@ -3,14 +3,13 @@
 import json
 import re
 import subprocess
-import time
 from pathlib import Path
 
 import pytest
 
 from tests.e2e.api import Api
 from tests.e2e.conftest import Make
-from tests.e2e.process import PATIENCE_S, Sidecar, write_config
+from tests.e2e.process import PATIENCE_S, Sidecar, until, write_config
 from tests.e2e.stripe import SECRET, Stripe
 from tests.storage.postgres.server import shared_server
 
@@ -42,16 +41,16 @@ def curl(*words: str) -> tuple[int, str]:
     return int(status), body
 
 
-def until(wanted: int, *words: str) -> str:
+def gets(wanted: int, *words: str) -> str:
     """The body once curl gets this status."""
-    got: tuple[int, str] = (0, "")
-    end = time.monotonic() + PATIENCE_S
-    while time.monotonic() < end:
-        got = curl(*words)
-        if got[0] == wanted:
-            return got[1]
-        time.sleep(0.1)
-    raise AssertionError(f"never {wanted}, at last {got}")
+    got: list[tuple[int, str]] = []
+
+    def ask() -> bool:
+        got[:] = [curl(*words)]
+        return got[0][0] == wanted
+
+    until(ask)
+    return got[0][1]
 
 
 @pytest.fixture
@@ -75,34 +74,55 @@ def buy(sidecar: Sidecar, stripe: Stripe, tenant: str) -> str:
     return session
 
 
+def token_of(sidecar: Sidecar, session: str) -> str:
+    """The token that a browser gets with the button."""
+    match = re.search(
+        r'name="token" value="(\S+?)"', gets(200, f"{sidecar.base}/_sidecar/welcome?session_id={session}")
+    )
+    assert match is not None
+    return match[1]
+
+
+def press(sidecar: Sidecar, session: str, token: str) -> str:
+    """The page behind the button."""
+    return gets(200, "-d", f"session_id={session}&token={token}", f"{sidecar.base}/_sidecar/welcome")
+
+
+def first_key(sidecar: Sidecar, session: str, token: str) -> str:
+    match = until(lambda: re.search(r"<pre>(\S+)</pre>", press(sidecar, session, token)))
+    assert match is not None
+    return match[1]
+
+
 def test_an_unpaid_invoice_makes_read_only_and_a_payment_opens_again(sidecar: Sidecar, stripe: Stripe) -> None:
     """Checkout, first key once, unpaid, grace, read-only with the way to pay, paid, active: by webhooks."""
     session = buy(sidecar, stripe, "acme")
     page = f"{sidecar.base}/_sidecar/welcome?session_id={session}"
-    assert "Show my API key" in until(200, page)
-    shown = until(200, "-d", f"session_id={session}", f"{sidecar.base}/_sidecar/welcome")
-    match = re.search(r"<pre>(\S+)</pre>", shown)
-    assert match is not None
-    key = match[1]
-    again = until(200, "-d", f"session_id={session}", f"{sidecar.base}/_sidecar/welcome")
-    assert key not in again
-    assert "shown before" in again
+    assert "Show my API key" in gets(200, page)
+    token, stranger = token_of(sidecar, session), token_of(sidecar, session)
+    key = first_key(sidecar, session, token)
+    assert "shown before" in press(sidecar, session, stranger)
+    sidecar.kill()
+    sidecar.start()
+    stripe.hook(f"{sidecar.base}/_sidecar/webhooks/stripe")
+    assert first_key(sidecar, session, token) == key, "a reply that was lost is asked for again"
+    assert "shown before" in press(sidecar, session, stranger)
     read = ("-H", f"X-API-Key: {key}", f"{sidecar.base}/echo")
     write = ("-d", "x", *read)
-    until(200, *read)
-    until(200, *write)
+    gets(200, *read)
+    gets(200, *write)
     account = json.loads(sidecar.cli("tenants", "show", "acme", "--json").stdout)["payment"]
     assert (account["access"], account["plan"], account["status"]) == ("active", "pro", "active")
     stripe.do(lambda fake: fake.knobs.payments.update({account["customer"]: "fail"}))
     invoice = stripe.bill(account["subscription"])
-    problem = json.loads(until(402, *write))
+    problem = json.loads(gets(402, *write))
     assert problem["code"] == "payment_required"
     assert problem["pay"] == "https://pay.example/acme"
     assert curl(*read)[0] == 200
     assert json.loads(sidecar.cli("tenants", "show", "acme", "--json").stdout)["payment"]["access"] == "read_only"
     stripe.do(lambda fake: fake.knobs.payments.clear())
     stripe.do(lambda fake: fake.invoices.act(invoice["id"], "pay"))
-    until(200, *write)
+    gets(200, *write)
     assert sidecar.cli("stripe", "portal", "acme").stdout.startswith("http")
     assert drift(sidecar) == 0
     assert sidecar.stop() == 0
@@ -127,13 +147,13 @@ def test_lost_webhooks_are_found_by_polling(
     key = sidecar.another_key("acme")
     sidecar.start()
     read = ("-i", "-H", f"X-API-Key: {key}", f"{sidecar.base}/echo")
-    assert 'name="slow"' in until(200, *read) or '"slow"' in until(200, *read)
+    assert 'name="slow"' in gets(200, *read) or '"slow"' in gets(200, *read)
     price = stripe.do(lambda fake: next(p for p in fake.world.prices.values() if p["lookup_key"].endswith("base")))
     sub = stripe.do(lambda fake: fake.subscriptions.create({"customer": customer, "items": [{"price": price["id"]}]}))
-    limited_by(sidecar, read, "fast")
+    limited_by(read, "fast")
     stripe.do(lambda fake: fake.knobs.payments.update({customer: "fail"}))
     stripe.bill(sub["id"])
-    limited_by(sidecar, read, "slow")
+    limited_by(read, "slow")
     shown = sidecar.cli("stripe", "drift", code=1).stdout.splitlines()
     differences = [line for line in shown if line[:2] in ("+ ", "~ ", "- ", "! ")]
     assert differences
@@ -143,18 +163,13 @@ def test_lost_webhooks_are_found_by_polling(
 def drift(sidecar: Sidecar) -> int:
     """As scraped, once it is known."""
     line = re.compile(r"^sidecar_billing_catalogue_drift (\S+)$", re.MULTILINE)
-    end = time.monotonic() + PATIENCE_S
-    while (found := line.search(curl(f"{sidecar.admin}/metrics")[1])) is None:
-        assert time.monotonic() < end, sidecar.errors
-        time.sleep(0.1)
+    found = until(lambda: line.search(curl(f"{sidecar.admin}/metrics")[1]))
+    assert found is not None
     return int(float(found[1]))
 
 
-def limited_by(sidecar: Sidecar, read: tuple[str, ...], name: str) -> None:
-    end = time.monotonic() + PATIENCE_S
-    while f'"{name}"' not in until(200, *read):
-        assert time.monotonic() < end, sidecar.errors
-        time.sleep(0.2)
+def limited_by(read: tuple[str, ...], name: str) -> None:
+    until(lambda: f'"{name}"' in gets(200, *read))
 
 
 def test_malformed_deliveries_are_400(sidecar: Sidecar) -> None:
@@ -198,17 +213,17 @@ def test_a_fleet_on_one_postgresql_follows_one_webhook(
         one, two = (node.start() for node in nodes)
         stripe.hook(f"{two.base}/_sidecar/webhooks/stripe")
         session = buy(one, stripe, "acme")
-        shown = until(200, "-d", f"session_id={session}", f"{two.base}/_sidecar/welcome")
-        match = re.search(r"<pre>(\S+)</pre>", shown)
-        assert match is not None
-        write = ("-d", "x", "-H", f"X-API-Key: {match[1]}", f"{one.base}/echo")
-        until(200, *write)
+        token = token_of(one, session)
+        key = first_key(two, session, token)
+        assert first_key(one, session, token) == key, "whichever node the browser comes to"
+        write = ("-d", "x", "-H", f"X-API-Key: {key}", f"{one.base}/echo")
+        gets(200, *write)
         account = json.loads(two.cli("tenants", "show", "acme", "--json").stdout)["payment"]
         stripe.do(lambda fake: fake.knobs.payments.update({account["customer"]: "fail"}))
         invoice = stripe.bill(account["subscription"])
-        until(402, *write)
+        gets(402, *write)
         stripe.do(lambda fake: fake.knobs.payments.clear())
         stripe.do(lambda fake: fake.invoices.act(invoice["id"], "pay"))
-        until(200, *write)
+        gets(200, *write)
         assert [node.stop() for node in nodes] == [0, 0]
         server.drop(database)

@@ -6,8 +6,7 @@ import os
 import signal
 import subprocess
 import threading
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -16,7 +15,7 @@ import pytest
 
 from tests.e2e.api import Api
 from tests.e2e.conftest import Make
-from tests.e2e.process import PATIENCE_S, Sidecar, call, connect, write_config
+from tests.e2e.process import PATIENCE_S, Sidecar, call, connect, until, write_config
 from tests.e2e.test_reloads import Load
 from tests.e2e.test_scrape import samples
 
@@ -39,13 +38,6 @@ tenants: {acme: {plan: open}, tiny: {plan: tight}, few: {plan: counted}}
 def crew(sidecar: Sidecar) -> list[psutil.Process]:
     """The workers' processes."""
     return psutil.Process(sidecar.pid).children()
-
-
-def until(what: Callable[[], bool]) -> None:
-    """Asks again and again, for a bounded time."""
-    end = time.monotonic() + PATIENCE_S
-    while not what():
-        assert time.monotonic() < end
 
 
 def several(make: Make, folder: Path, api: Api, *, workers: int = 2) -> Sidecar:

@@ -1,5 +1,6 @@
 import re
 from dataclasses import replace
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -131,6 +132,19 @@ def test_a_key_is_not_made_of_wrong_arguments(wrong: dict[str, object]) -> None:
     good = {"tenant": "acme", "name": "ci", "sandbox": False, "scopes": None, "expires_ns": None, "now_ns": 1000}
     with pytest.raises(ValueError, match=r"write|future"):
         new_key(PEPPERS, "sc", **(good | wrong))  # type: ignore[arg-type]
+
+
+def test_a_key_of_a_seed_is_the_same_again_and_another_under_another_pepper_or_seed() -> None:
+    """A first key can be made anew for the browser that has the seed, and by nobody without the pepper."""
+    known: dict[str, Any] = {"tenant": "acme", "name": "first", "sandbox": False, "scopes": None, "expires_ns": None}
+    others = Peppers({"p2": "another pepper, just as long"})
+    (row, one), (_, again) = (new_key(PEPPERS, "sc", **known, now_ns=1, seed=b"seed") for _ in range(2))
+    assert one == again
+    assert matches(PEPPERS, row, one.text.encode())
+    assert parse_key("sc", one.text.encode()).id == one.id == row.id
+    different = [new_key(others, "sc", **known, now_ns=1, seed=b"seed"), new_key(PEPPERS, "sc", **known, now_ns=1)]
+    different.append(new_key(PEPPERS, "sc", **known, now_ns=1, seed=b"another"))
+    assert len({one.text, *(minted.text for _, minted in different)}) == 4
 
 
 def test_the_alphabet_has_62_different_characters() -> None:

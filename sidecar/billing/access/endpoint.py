@@ -3,12 +3,13 @@
 import asyncio
 import html
 import logging
+import secrets
 from collections.abc import Awaitable, Callable, Sequence
 from urllib.parse import parse_qs
 
 from aiohttp import ClientError, web
 
-from sidecar.billing.access.newcomers import SESSION, Newcomers, Welcome
+from sidecar.billing.access.newcomers import SESSION, SHOWN_FOR_S, TOKEN, Newcomers, Welcome
 from sidecar.billing.access.webhooks import MOST_BODY, Malformed, verified
 from sidecar.billing.stripe import StripeFault
 from sidecar.core.accounts import Arrival
@@ -17,6 +18,8 @@ from sidecar.core.errors import StoreError
 from sidecar.core.problems import Problem
 
 WEBHOOK, WELCOME = "/_sidecar/webhooks/stripe", "/_sidecar/welcome"
+COOKIE = "sidecar_welcome"
+TOKEN_BYTES = 24  # 32 characters
 AT_ONCE = 32  # deliveries, so that at most 16 MiB of them are held
 READ_S = 10
 MOST_FORM = 4096  # bytes
@@ -90,27 +93,43 @@ async def _read(request: web.Request, most: int = MOST_BODY) -> bytes:
 
 
 class WelcomePage:
-    """A button first: a preview of the link, or a browser that loads it ahead, must not use up the one time."""
+    """A button first: a preview of the link, or a browser that loads it ahead, must not use up the one time. With it
+    the browser gets a token, in the form, and in a cookie for when it goes back, by which it is known when it asks
+    again."""
 
-    def __init__(self, newcomers: Newcomers) -> None:
+    def __init__(self, newcomers: Newcomers, secure: Callable[[], bool]) -> None:
+        """``secure``: whether the public sees this page by https."""
         self._newcomers = newcomers
+        self._secure = secure
         self._asking = 0
 
     async def ask(self, request: web.Request) -> web.Response:
         """The page with the button."""
-        session = request.query.get("session_id", "")
+        return self._button(request, request.query.get("session_id", ""))
+
+    def _button(self, request: web.Request, session: str) -> web.Response:
         if SESSION.fullmatch(session) is None:
             return _page("This address is not complete.", 404)
-        return _page(_BUTTON.format(session=html.escape(session)))
+        token = request.cookies.get(COOKIE, "")
+        if TOKEN.fullmatch(token) is None:
+            token = secrets.token_urlsafe(TOKEN_BYTES)
+        page = _page(_BUTTON.format(session=session, token=token))
+        known = f"{COOKIE}={token}; Max-Age={SHOWN_FOR_S}; HttpOnly; SameSite=Lax"  # for this path, behind any prefix
+        page.headers["Set-Cookie"] = known + ("; Secure" if self._secure() else "")
+        return page
 
     async def show(self, request: web.Request) -> web.Response:
-        """The key, once."""
+        """The key, to the first browser that asks; to the same one again until it was there to be read for a while."""
         if self._asking >= WELCOMES:
             return _page("Too many people ask at once. Go back and try again.", 503)
         self._asking += 1
         try:
             form = parse_qs((await _read(request, MOST_FORM)).decode("latin-1"), max_num_fields=10)
-            return _welcome(await self._newcomers.first_key(form.get("session_id", [""])[0]))
+            session, token = (form.get(name, [""])[0] for name in ("session_id", "token"))
+            if TOKEN.fullmatch(token) is None:
+                return self._button(request, session)
+            found = await self._newcomers.first_key(session, token)
+            return await self._written(request, found) if found.state == "key" else _welcome(found)
         except (Malformed, ValueError):
             return _page(_TEXTS["unknown"], 400)
         except (StripeFault, StoreError) as error:
@@ -119,11 +138,29 @@ class WelcomePage:
         finally:
             self._asking -= 1
 
+    async def _written(self, request: web.Request, found: Welcome) -> web.Response:
+        page = _welcome(found)
+        await page.prepare(request)
+        await page.write_eof()
+        try:
+            await self._newcomers.shown(found.tenant)
+        except StoreError as error:
+            log.warning("the first key of %s can be asked for again: %s", found.tenant, error)
+        return page
+
 
 _BUTTON = (
     'Thank you. Your API key is shown once. Have a safe place ready for it.<form method="post">'
-    '<input type="hidden" name="session_id" value="{session}"><button>Show my API key</button></form>'
+    '<input type="hidden" name="session_id" value="{session}"><input type="hidden" name="token" value="{token}">'
+    "<button>Show my API key</button></form>"
 )
+# No copy of it stays in a cache, no other site hears the address, nothing of another site runs in it or frames it.
+_GUARDS = {
+    "Cache-Control": "no-store",
+    "Referrer-Policy": "no-referrer",
+    "Content-Security-Policy": "default-src 'none'; form-action 'self'; frame-ancestors 'none'; base-uri 'none'",
+    "X-Content-Type-Options": "nosniff",
+}
 _TEXTS = {
     "shown": "Your account is ready. Its key was shown before and cannot be shown again; ask for another one.",
     "pending": "Your payment is on its way. Reload this page when it has arrived.",
@@ -135,7 +172,7 @@ def _welcome(found: Welcome) -> web.Response:
     if found.state != "key":
         return _page(_TEXTS[found.state], 404 if found.state == "unknown" else 200)
     return _page(
-        f"Your API key, shown this once: <pre>{html.escape(found.key)}</pre>"
+        f"Your API key. Copy it now: soon it cannot be shown again. <pre>{html.escape(found.key)}</pre>"
         f"Send it as <code>X-API-Key</code>. Your account is <code>{html.escape(found.tenant)}</code>."
     )
 
@@ -145,4 +182,4 @@ def _page(text: str, status: int = 200) -> web.Response:
         '<!doctype html><html lang="en"><meta charset="utf-8"><meta name="robots" content="noindex">'
         f"<title>Welcome</title><main>{text}</main></html>\n"
     )
-    return web.Response(text=document, status=status, content_type="text/html")
+    return web.Response(text=document, status=status, content_type="text/html", headers=_GUARDS)

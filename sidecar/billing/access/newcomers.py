@@ -1,4 +1,7 @@
-"""From a completed checkout to a tenant, and to its first key, which is shown once.
+"""From a completed checkout to a tenant, and to its first key, which one browser is shown.
+
+The key is made of the pepper and of a token that the browser alone keeps. So the process may be killed anywhere:
+whoever asks again with the same token is shown the same key, with another one nothing, and no copy stands anywhere.
 
 Who the tenant is stands in the session's metadata, which only the holder of the Stripe key can write. The
 ``client_reference_id`` is not read: on a payment link the buyer writes it, into the address.
@@ -8,6 +11,7 @@ import re
 from collections.abc import Callable, Mapping, MutableMapping
 from contextlib import suppress
 from dataclasses import dataclass, field
+from hmac import compare_digest
 from typing import Any, Protocol
 
 from sidecar.billing.access.keeper import ACTOR, Keeper, PaymentStore, notices_of
@@ -21,7 +25,9 @@ from sidecar.core.values import ApiKey, Tenant
 
 READ_SESSIONS = "Checkout Sessions: Read"
 SESSION = re.compile(r"cs_[A-Za-z0-9_]{8,200}")
+TOKEN = re.compile(r"[A-Za-z0-9_-]{32}")
 SHOWN_FOR_S = 48 * 3600  # after the session was made; it can be paid for 24 h
+AGAIN_FOR_S = 600  # after the key was written to the browser: what it was sent may not have come
 _LIVE = frozenset({"active", "trialing", "past_due"})
 
 
@@ -37,12 +43,13 @@ class Mint(Protocol):
         scopes: tuple[str, ...] | None,
         expires_ns: int | None,
         now_ns: int,
+        seed: bytes,
     ) -> tuple[ApiKey, Any]: ...
 
 
 @dataclass(frozen=True, slots=True)
 class Welcome:
-    """``state``: ``key`` (this once), ``shown`` (before), ``pending`` (not paid yet), ``unknown``."""
+    """``state``: ``key``, ``shown`` (before, or to another browser), ``pending`` (not paid yet), ``unknown``."""
 
     state: str
     tenant: str = ""
@@ -95,9 +102,10 @@ class Newcomers:
         await self._keeper.refresh(name, customer)
         return "ready", name
 
-    async def first_key(self, session_id: str) -> Welcome:
-        """The key's text is in what is returned, and nowhere else. One first key for a tenant, ever."""
-        if SESSION.fullmatch(session_id) is None:
+    async def first_key(self, session_id: str, token: str) -> Welcome:
+        """The key's text is in what is returned, and nowhere else. One first key for a tenant, ever; who has the same
+        ``token`` as the first time gets it again, until AGAIN_FOR_S after ``shown``."""
+        if SESSION.fullmatch(session_id) is None or TOKEN.fullmatch(token) is None:
             return Welcome("unknown")
         try:
             session = await self._session(session_id)
@@ -112,18 +120,25 @@ class Newcomers:
         state, tenant = await self.provide(session_id)
         if state != "ready":
             return Welcome("pending" if state == "pending" else "unknown")
-        claim = f"first-key:{tenant}"
-        if await self._store.keys(tenant, limit=1) or not await self._store.claim(claim, tenant, at_ns=now):
+        seed = f"first-key\0{tenant}\0{token}".encode()
+        row, minted = self._mint(
+            tenant=tenant, name="first", sandbox=False, scopes=None, expires_ns=None, now_ns=now, seed=seed
+        )
+        if not await self._store.claim_first_key(row, actor=ACTOR) and not await self._may_see_again(row, now):
             return Welcome("shown", tenant)
-        try:
-            row, minted = self._mint(
-                tenant=tenant, name="first", sandbox=False, scopes=None, expires_ns=None, now_ns=now
-            )
-            await self._store.add_key(row, actor=ACTOR)
-        except BaseException:
-            await self._store.unclaim(claim)
-            raise
         return Welcome("key", tenant, minted.text)
+
+    async def shown(self, tenant: str) -> None:
+        """The key was written to the browser. StoreError."""
+        await self._store.claim(_shown(tenant), tenant, at_ns=self._clock.wall_ns())
+
+    async def _may_see_again(self, row: ApiKey, now_ns: int) -> bool:
+        """Whether the key that was given is this very one and may have been lost on its way."""
+        given = await self._store.key(row.id)
+        if given is None or given.tenant != row.tenant or not compare_digest(given.digest, row.digest):
+            return False
+        shown_ns = await self._store.claimed_ns(_shown(row.tenant))
+        return given.revoked_ns is None and (shown_ns is None or now_ns - shown_ns < AGAIN_FOR_S * NS_PER_S)
 
     async def _session(self, session_id: str) -> Mapping[str, Any]:
         asked = self._client.v1.checkout.sessions.retrieve_async(session_id)
@@ -154,6 +169,10 @@ class Newcomers:
         channels = self._snapshot().settings.billing.notices.channels
         id = f"{kind}:{tenant}:{customer}"
         await self._store.notify(notices_of(id, kind, tenant, facts, channels, self._clock.wall_ns()))
+
+
+def _shown(tenant: str) -> str:
+    return f"first-key-shown:{tenant}"
 
 
 def _map(value: Any) -> Mapping[str, Any]:

@@ -48,7 +48,7 @@ class Payments:
         newcomers = Newcomers(store, self._client, keeper, snapshot, mint, clock, self.counts.faults)
         self._inbox = Inbox(store, self._client, keeper, newcomers, snapshot, clock, self.counts)
         self._sender = NoticeSender(store, snapshot().settings.billing.notices, clock, self.counts.notices)
-        self._page = WelcomePage(newcomers)
+        self._page = WelcomePage(newcomers, lambda: _is_https(snapshot().settings.billing.access.public_url))
         self._endpoint = WebhookEndpoint(
             store.receive, stripe.webhook_secrets, clock, self.counts.webhooks, self._news.set
         )
@@ -95,3 +95,7 @@ class Payments:
                 async with asyncio.timeout(ROUND_S):
                     await self._news.wait()
                     self._news.clear()
+
+
+def _is_https(url: str | None) -> bool:
+    return url is not None and url.startswith("https:")

@@ -11,6 +11,7 @@ from sidecar.core.accounts import Account, Arrival, Notice
 from sidecar.core.billing import OutboxRow, Parity, Period, RowQuery, Window
 from sidecar.core.credits import Book, Grant
 from sidecar.core.crossings import Crossing
+from sidecar.core.values import ApiKey
 from sidecar.storage.postgres import accounts, assigning, credits, inbox, outbox
 from sidecar.storage.postgres.connection import OPERATOR, READER, Connection, Links
 
@@ -188,8 +189,11 @@ class PostgresBilling(ABC):
     async def claim(self, what: str, tenant: str, *, at_ns: int) -> bool:
         return await self._change(self._billing, inbox.claim, what, tenant, at_ns)
 
-    async def unclaim(self, what: str) -> None:
-        await self._change(self._billing, inbox.unclaim, what)
+    async def claimed_ns(self, what: str) -> int | None:
+        return await self._read(self._billing, OPERATOR, None, inbox.claimed_ns, what)
+
+    async def claim_first_key(self, key: ApiKey, *, actor: str) -> bool:
+        return await self._change(self._billing, inbox.claim_first_key, key, actor)
 
     async def notify(self, notices: Sequence[Notice]) -> int:
         return await self._change(self._billing, inbox.notify, notices)

@@ -8,7 +8,9 @@ from collections.abc import Sequence
 
 from sidecar.core.accounts import Arrival, Notice
 from sidecar.core.errors import NotFound, StoreFull
-from sidecar.storage.billing_values import ARRIVALS, ATTEMPTS, NOTICE_COLUMNS, NOTICES, notice_of
+from sidecar.core.values import ApiKey
+from sidecar.storage.billing_values import ARRIVALS, ATTEMPTS, NOTICE_COLUMNS, NOTICES, first_key_of, notice_of
+from sidecar.storage.postgres import tenants
 from sidecar.storage.postgres.connection import Connection
 from sidecar.storage.postgres.texts import all_shown, all_stored, stored
 
@@ -102,8 +104,19 @@ async def claim(connection: Connection, what: str, tenant: str, at_ns: int) -> b
     return bool(await connection.fetchval(_CLAIM, stored(what), stored(tenant), at_ns))
 
 
-async def unclaim(connection: Connection, what: str) -> None:
-    await connection.execute("DELETE FROM sidecar.claims WHERE what = $1", stored(what))
+async def claimed_ns(connection: Connection, what: str) -> int | None:
+    found: int | None = await connection.fetchval("SELECT at_ns FROM sidecar.claims WHERE what = $1", stored(what))
+    return found
+
+
+async def claim_first_key(connection: Connection, key: ApiKey, actor: str) -> bool:
+    """Of several at once the claim lets one through; the others wait for how it ends."""
+    if await connection.fetchval("SELECT true FROM sidecar.api_keys WHERE tenant = $1 LIMIT 1", stored(key.tenant)):
+        return False
+    if not await claim(connection, first_key_of(key.tenant), key.tenant, key.created_ns):
+        return False
+    await tenants.add_key(connection, key, actor)
+    return True
 
 
 async def notify(connection: Connection, notices: Sequence[Notice]) -> int:

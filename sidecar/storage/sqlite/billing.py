@@ -7,6 +7,7 @@ from sidecar.core.accounts import Account, Arrival, Notice
 from sidecar.core.billing import OutboxRow, Parity, Period, RowQuery, Window
 from sidecar.core.credits import Book, Grant
 from sidecar.core.crossings import Crossing
+from sidecar.core.values import ApiKey
 from sidecar.storage.sqlite import accounts, assigning, credits, inbox, outbox
 from sidecar.storage.sqlite.connection import ConnectionThread
 
@@ -160,8 +161,11 @@ class SqliteBilling(ABC):
     async def claim(self, what: str, tenant: str, *, at_ns: int) -> bool:
         return await self._writing.run(inbox.claim, what, tenant, at_ns)
 
-    async def unclaim(self, what: str) -> None:
-        await self._writing.run(inbox.unclaim, what)
+    async def claimed_ns(self, what: str) -> int | None:
+        return await self._lookups.run(inbox.claimed_ns, what)
+
+    async def claim_first_key(self, key: ApiKey, *, actor: str) -> bool:
+        return await self._writing.run(inbox.claim_first_key, key, actor)
 
     async def notify(self, notices: Sequence[Notice]) -> int:
         return await self._writing.run(inbox.notify, notices)

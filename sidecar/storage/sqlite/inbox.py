@@ -7,7 +7,9 @@ import apsw
 
 from sidecar.core.accounts import Arrival, Notice
 from sidecar.core.errors import NotFound, StoreFull
-from sidecar.storage.billing_values import ARRIVALS, ATTEMPTS, NOTICE_COLUMNS, NOTICES, notice_of
+from sidecar.core.values import ApiKey
+from sidecar.storage.billing_values import ARRIVALS, ATTEMPTS, NOTICE_COLUMNS, NOTICES, first_key_of, notice_of
+from sidecar.storage.sqlite import tenants
 from sidecar.storage.sqlite.connection import transaction
 
 
@@ -69,8 +71,19 @@ def claim(connection: apsw.Connection, what: str, tenant: str, at_ns: int) -> bo
     return bool(connection.changes())
 
 
-def unclaim(connection: apsw.Connection, what: str) -> None:
-    connection.execute("DELETE FROM claims WHERE what = ?", (what,))
+def claimed_ns(connection: apsw.Connection, what: str) -> int | None:
+    row = connection.execute("SELECT at_ns FROM claims WHERE what = ?", (what,)).fetchone()
+    return None if row is None else int(row[0])
+
+
+def claim_first_key(connection: apsw.Connection, key: ApiKey, actor: str) -> bool:
+    with transaction(connection):
+        if connection.execute("SELECT 1 FROM api_keys WHERE tenant = ? LIMIT 1", (key.tenant,)).fetchone():
+            return False
+        if not claim(connection, first_key_of(key.tenant), key.tenant, key.created_ns):
+            return False
+        tenants.insert_key(connection, key, actor)
+        return True
 
 
 def notify(connection: apsw.Connection, notices: Sequence[Notice]) -> int:

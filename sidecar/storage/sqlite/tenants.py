@@ -68,18 +68,23 @@ def keys(connection: apsw.Connection, tenant_name: str, after: str, limit: int) 
 
 
 def add_key(connection: apsw.Connection, new: ApiKey, actor: str) -> None:
+    with transaction(connection):
+        insert_key(connection, new, actor)
+
+
+def insert_key(connection: apsw.Connection, new: ApiKey, actor: str) -> None:
+    """Within the caller's transaction."""
     scopes = None if new.scopes is None else json.dumps(new.scopes)
     values = (
         *(new.id, new.tenant, new.name, int(new.sandbox), new.digest, new.pepper, scopes),
         *(new.created_ns, new.expires_ns, new.revoked_ns, new.last_used_ns),
     )
-    with transaction(connection):
-        sql = "INSERT INTO api_keys VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (id) DO NOTHING"
-        connection.execute(sql, values)
-        if not connection.changes():
-            raise Conflict(f"there is a key {new.id!r} already")
-        detail = {"tenant": new.tenant, "name": new.name, "sandbox": new.sandbox, "expires_ns": new.expires_ns}
-        _record(connection, new.created_ns, actor, "key.add", new.id, **detail)
+    sql = "INSERT INTO api_keys VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (id) DO NOTHING"
+    connection.execute(sql, values)
+    if not connection.changes():
+        raise Conflict(f"there is a key {new.id!r} already")
+    detail = {"tenant": new.tenant, "name": new.name, "sandbox": new.sandbox, "expires_ns": new.expires_ns}
+    _record(connection, new.created_ns, actor, "key.add", new.id, **detail)
 
 
 def end_key(connection: apsw.Connection, key_id: str, at_ns: int, revoked: bool, actor: str) -> ApiKey:

@@ -1,7 +1,7 @@
 """A store, the fake Stripe on a clock that is moved by hand, and all that keeps accounts true."""
 
 from collections.abc import AsyncIterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,16 +19,13 @@ from sidecar.core.billing_settings import AccessPolicy, Billing, Notices, Stripe
 from sidecar.core.clock import NS_PER_S, ManualClock
 from sidecar.core.policy import Plan, Settings, Snapshot
 from sidecar.core.values import ApiKey, Tenant
+from sidecar.identity import MintedKey, Peppers, new_key
 from sidecar.storage import SqliteStore
 from tests.fakestripe.openapi import Validated
 
 RESTRICTED = "rk_test_events_only"
+PEPPERS = Peppers({"p1": "a pepper for the tests"})
 SECRET = "whsec_" + "MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIz"
-
-
-@dataclass
-class Minted:
-    text: str
 
 
 class House:
@@ -42,7 +39,6 @@ class House:
         self.snapshot = Snapshot(Settings(billing=billing), {}, {}, (), plans)
         self.counts = PaymentCounts()
         self.use(KEY)
-        self.minted = 0
         product = fake.catalogue.create_product({"name": "pro"})
         price = {"product": product["id"], "currency": "usd", "unit_amount": 2900, "recurring": {"interval": "month"}}
         self.price = fake.catalogue.create_price({**price, "lookup_key": "sidecar:pro:base"})["id"]
@@ -61,10 +57,8 @@ class House:
         everything = (self.store, self.client, self.keeper, self.newcomers, lambda: self.snapshot, self.clock)
         return Inbox(*everything, self.counts)
 
-    def mint(self, *, tenant: str, name: str, now_ns: int, **_: Any) -> tuple[ApiKey, Minted]:
-        self.minted += 1
-        row = ApiKey(f"{self.minted:012}", tenant, name, False, bytes(32), "p1", None, now_ns)
-        return row, Minted(f"sk_live_{self.minted}")
+    def mint(self, **known: Any) -> tuple[ApiKey, MintedKey]:
+        return new_key(PEPPERS, "sk", **known)
 
     def declare(self, **customers: str) -> None:
         tenants = {name: Tenant(name, "free", stripe_customer=customer) for name, customer in customers.items()}

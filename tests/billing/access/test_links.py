@@ -28,7 +28,7 @@ async def test_a_checkout_says_who_buys_what(shop: House) -> None:
     assert session["metadata"] == {"sidecar": "sidecar", "sidecar_tenant": "acme", "sidecar_plan": "pro"}
     assert session["success_url"] == "https://api.example.com/_sidecar/welcome?session_id={CHECKOUT_SESSION_ID}"
     shop.fake.sessions.complete(session["id"])
-    found = await shop.newcomers.first_key(session["id"])
+    found = await shop.newcomers.first_key(session["id"], "t" * 32)
     assert (found.state, found.tenant) == ("key", "acme")
     account = await shop.store.account("acme")
     assert account is not None

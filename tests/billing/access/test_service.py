@@ -4,6 +4,7 @@ import asyncio
 import hashlib
 import hmac
 import json
+import re
 from collections.abc import AsyncIterator
 
 import pytest
@@ -79,6 +80,51 @@ async def test_a_form_of_nonsense_gets_a_page(page: Client, data: bytes) -> None
     reply = await page.post(WELCOME, data=data, headers={"Content-Type": "multipart/form-data; boundary=x"})
     assert reply.status in (400, 404)
     assert "<b>" not in await reply.text()
+
+
+async def test_the_key_comes_after_a_click_and_stays_nowhere(house: House, page: Client) -> None:
+    """A preview takes nothing; the browser that clicked has the key again when it goes back; no other has it."""
+    metadata = {"sidecar": "sidecar", "sidecar_tenant": "acme", "sidecar_plan": "pro"}
+    session = house.checkout(**metadata)["id"]
+    house.fake.sessions.complete(session)
+    button = await page.get(WELCOME, params={"session_id": session})
+    token = hidden(await button.text())
+    assert await house.store.tenants() == [], "a preview takes nothing"
+    cookie = button.headers["Set-Cookie"]
+    assert all(part in cookie for part in (f"={token};", "HttpOnly", "SameSite=Lax"))
+    assert "Secure" not in cookie
+    form = {"session_id": session, "token": token}
+    shown = await page.post(WELCOME, data=form)
+    match = re.search(r"<pre>(sk_live_\w+)</pre>", await shown.text())
+    assert match is not None
+    assert await house.store.claimed_ns("first-key-shown:acme") == house.clock.wall_ns()
+    for reply in (button, shown):
+        assert reply.headers["Cache-Control"] == "no-store"
+        assert reply.headers["Referrer-Policy"] == "no-referrer"
+        assert "frame-ancestors 'none'" in reply.headers["Content-Security-Policy"]
+    back = await page.get(WELCOME, params={"session_id": session})
+    assert hidden(await back.text()) == token, "by the cookie"
+    assert match[0] in await (await page.post(WELCOME, data=form)).text()
+    page.session.cookie_jar.clear()
+    house.access(public_url="https://api.example.com")
+    other = await page.get(WELCOME, params={"session_id": session})
+    assert "; Secure" in other.headers["Set-Cookie"]
+    stranger = await page.post(WELCOME, data={"session_id": session, "token": hidden(await other.text())})
+    assert "shown before" in await stranger.text()
+
+
+async def test_who_comes_without_a_token_gets_the_button(house: House, page: Client) -> None:
+    reply = await page.post(WELCOME, data={"session_id": "cs_test_0123456789"})
+    assert reply.status == 200
+    assert len(hidden(await reply.text())) == 32
+    assert not house.fake.calls
+
+
+def hidden(text: str) -> str:
+    """The token of the form."""
+    match = re.search(r'name="token" value="([^"]+)"', text)
+    assert match is not None
+    return match[1]
 
 
 async def test_one_node_works_and_another_takes_over(house: House) -> None:

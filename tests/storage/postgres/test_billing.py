@@ -11,6 +11,7 @@ from sidecar.core.accounts import Account, Arrival, Notice
 from sidecar.core.billing import Period, RowQuery, Window
 from sidecar.core.errors import Conflict
 from sidecar.core.ports import Position
+from sidecar.core.values import ApiKey
 from sidecar.storage.postgres import PostgresStore
 from tests.storage.postgres.records import records
 from tests.storage.postgres.server import Database
@@ -172,9 +173,11 @@ async def test_of_all_nodes_one_leads_claims_receives_and_saves(nodes: list[Post
     account = Account("acme", "cus_1", read_ns=5)
     leads = await asyncio.gather(*(node.lead("outbox", str(n), ttl_ns=9, at_ns=1) for n, node in enumerate(both)))
     claims = await asyncio.gather(*(node.claim("key", "acme", at_ns=1) for node in both))
+    keys = [ApiKey(f"k{n}", "acme", "first", False, bytes(32), "p1", None, 1) for n in range(8)]
+    firsts = await asyncio.gather(*(node.claim_first_key(keys[n], actor="me") for n, node in enumerate(both)))
     events = await asyncio.gather(*(node.receive(Arrival("evt_1", "x", "in_1", "{}", 1)) for node in both))
     saves = await asyncio.gather(*(node.save_account(account, actor="me", at_ns=1, if_read_ns=0) for node in both))
-    for found in (leads, claims, events, saves):
+    for found in (leads, claims, firsts, events, saves):
         assert sum(found) == 1
 
 
