@@ -55,17 +55,17 @@ async def base(tmp_path: Path) -> AsyncIterator[str]:
 async def test_a_request_passes_as_it_came(parent: Parent, base: str) -> None:
     """A webhook's signature is over its raw body; what belongs to the connection stays here."""
     body = bytes(range(256)) * 1000
-    fields = {"Stripe-Signature": "t=1,v1=a", "Expect": "100-continue", "Connection": "close"}
+    fields = {"Stripe-Signature": "t=1,v1=a", "Cookie": "c=d", "Expect": "100-continue", "Connection": "close"}
     async with (
         aiohttp.ClientSession() as session,
         session.post(f"{base}/_sidecar/stripe/a%2Fb?c=%20d", data=body, headers=fields) as reply,
     ):
         assert (reply.status, await reply.read()) == (202, b"taken")
         assert (reply.headers["Content-Type"], reply.headers["Retry-After"]) == ("text/x-own", "7")
-        assert "Set-Cookie" not in reply.headers
+        assert reply.headers["Set-Cookie"] == "a=b", "by it a browser is shown its first key again"
     ((method, path, seen, got),) = parent.seen
     assert (method, path, got) == ("POST", "/_sidecar/stripe/a%2Fb?c=%20d", body)
-    assert (seen["stripe-signature"], seen["host"]) == ("t=1,v1=a", "parent")
+    assert (seen["stripe-signature"], seen["cookie"], seen["host"]) == ("t=1,v1=a", "c=d", "parent")
     assert "expect" not in seen
 
 

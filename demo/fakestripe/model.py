@@ -4,6 +4,7 @@ Keys, idempotency and errors after docs.stripe.com "Authentication", "Restricted
 is stored once the request has begun, errors of the server included; kept 24 hours) and "Rate limits".
 """
 
+import base64
 import copy
 import json
 import re
@@ -197,7 +198,7 @@ class FakeStripe:
             raise REFUSED["rate_limit"]
 
     def _route(self, method: str, path: str, authorization: str) -> tuple[Route, tuple[str, ...]]:
-        key = authorization.removeprefix("Bearer ").strip()
+        key = key_in(authorization)
         if key != self._key and key not in self._keys:
             shape = f"{key[:3]}****" if key else "none"
             raise Refusal(401, f"Invalid API Key provided: {shape}")
@@ -253,6 +254,17 @@ REFUSED = {
         code="too_many_concurrent_requests",
     ),
 }
+
+
+def key_in(authorization: str) -> str:
+    """Of a bearer, or the user of Basic, as in Stripe's own examples (``curl -u sk_test_...:``); empty: none."""
+    scheme, _, rest = authorization.partition(" ")
+    if scheme.lower() != "basic":
+        return rest.strip() if scheme.lower() == "bearer" else ""
+    try:
+        return base64.b64decode(rest, validate=True).decode("ascii").partition(":")[0]
+    except ValueError:
+        return ""
 
 
 def _fingerprint(method: str, path: str, params: Object) -> str:

@@ -7,7 +7,7 @@ PAGES = "pages"  # the parent's socket, beside the link
 _AT_ONCE = 64
 _TIMEOUT_S = 30.0
 _CHUNK = 64 * 1024
-_KEPT = ("Content-Type", "Retry-After", "Cache-Control")
+_KEPT = ("Content-Type", "Retry-After", "Cache-Control", "Set-Cookie")  # one cookie at most
 
 
 class Pages:

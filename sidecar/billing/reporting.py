@@ -144,7 +144,7 @@ class Reporting:
                 await self._steps[name]()
             except SidecarError as error:
                 self._failures += 1
-                _log.warning("billing could not %s: %s", name, error)
+                _log.warning("billing has to try again (%s): %s", name, error)
 
     async def _again_and_again(self, names: tuple[str, ...]) -> None:
         while True:
@@ -206,7 +206,12 @@ class Reporting:
         now_ns = self._clock.monotonic_ns()
         if not self._faults and self._checked_ns is not None and now_ns - self._checked_ns < RECHECK_S * NS_PER_S:
             return
-        found = tuple(await self._parts.check())
+        try:
+            found = tuple(await self._parts.check())
+        except SidecarError as error:
+            if self._faults:  # else it goes on: an outage is no reason to stop
+                self._faults = (str(error),)
+            raise
         for fault in found:
             if fault not in self._faults:
                 _log.error("usage is not reported: %s", fault)

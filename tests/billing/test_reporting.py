@@ -151,11 +151,15 @@ async def test_a_payee_that_cannot_be_asked_at_the_start_is_waited_for(books: Bo
     node = Node(books, "a")
     node.unreachable = True
     await ticks(books, node, 5)
-    assert node.reporting.read().faults == ("the payee was not asked yet",)
+    assert node.reporting.read().faults == ("Stripe cannot be reached",)
     assert node.reporting.read().failures == 5
     node.unreachable = False
     await ticks(books, node, 1)
     assert node.reporting.read().faults == ()
+    node.unreachable = True
+    await ticks(books, node, 61)
+    assert node.reporting.read().failures > 5
+    assert node.reporting.read().faults == (), "what was right an hour ago goes on"
     books.end()
 
 

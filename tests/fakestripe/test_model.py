@@ -1,5 +1,6 @@
 """The model without sockets, and the check against Stripe's document itself."""
 
+import base64
 from datetime import UTC, datetime
 from decimal import Decimal
 
@@ -82,6 +83,22 @@ def test_forms():
     assert nested(pairs) == {"items": [{"price": "p"}], "expand": ["a", "b"], "metadata": {"k": "v"}}
     with pytest.raises(ValueError, match="both"):
         nested([("a", "1"), ("a[b]", "2")])
+
+
+@pytest.mark.parametrize(
+    ("authorization", "status"),
+    [
+        (f"Bearer {KEY}", 200),
+        (f"Basic {base64.b64encode(KEY.encode() + b':').decode()}", 200),
+        ("Basic c2tfdGVzdF93cm9uZzo=", 401),
+        ("Basic !", 401),
+        (KEY, 401),
+        ("", 401),
+    ],
+)
+def test_keys_come_as_in_stripes_examples(authorization: str, status: int):
+    """``curl -u sk_test_...:`` too."""
+    assert fake().handle("GET", "/v1/prices", {"authorization": authorization}, {}).status == status
 
 
 def test_the_anchor_keeps_its_day():

@@ -128,8 +128,7 @@ class WelcomePage:
             session, token = (form.get(name, [""])[0] for name in ("session_id", "token"))
             if TOKEN.fullmatch(token) is None:
                 return self._button(request, session)
-            found = await self._newcomers.first_key(session, token)
-            return await self._written(request, found) if found.state == "key" else _welcome(found)
+            return self._welcome(await self._newcomers.first_key(session, token))
         except (Malformed, ValueError):
             return _page(_TEXTS["unknown"], 400)
         except (StripeFault, StoreError) as error:
@@ -138,15 +137,33 @@ class WelcomePage:
         finally:
             self._asking -= 1
 
-    async def _written(self, request: web.Request, found: Welcome) -> web.Response:
-        page = _welcome(found)
-        await page.prepare(request)
-        await page.write_eof()
-        try:
-            await self._newcomers.shown(found.tenant)
-        except StoreError as error:
-            log.warning("the first key of %s can be asked for again: %s", found.tenant, error)
-        return page
+    def _welcome(self, found: Welcome) -> web.Response:
+        if found.state != "key":
+            return _page(_TEXTS[found.state], 404 if found.state == "unknown" else 200)
+        text = (
+            f"Your API key. Copy it now: soon it cannot be shown again. <pre>{html.escape(found.key)}</pre>"
+            f"Send it as <code>X-API-Key</code>. Your account is <code>{html.escape(found.tenant)}</code>."
+        )
+
+        async def written() -> None:
+            try:
+                await self._newcomers.shown(found.tenant)
+            except StoreError as error:
+                log.warning("the first key of %s can be asked for again: %s", found.tenant, error)
+
+        return _Told(written, text=_document(text), content_type="text/html")
+
+
+class _Told(web.Response):
+    """Somebody is told when all of it was given to the connection."""
+
+    def __init__(self, written: Callable[[], Awaitable[None]], *, text: str, content_type: str) -> None:
+        super().__init__(text=text, content_type=content_type)
+        self._told = written
+
+    async def write_eof(self, data: bytes = b"") -> None:
+        await super().write_eof(data)
+        await self._told()
 
 
 _BUTTON = (
@@ -154,13 +171,6 @@ _BUTTON = (
     '<input type="hidden" name="session_id" value="{session}"><input type="hidden" name="token" value="{token}">'
     "<button>Show my API key</button></form>"
 )
-# No copy of it stays in a cache, no other site hears the address, nothing of another site runs in it or frames it.
-_GUARDS = {
-    "Cache-Control": "no-store",
-    "Referrer-Policy": "no-referrer",
-    "Content-Security-Policy": "default-src 'none'; form-action 'self'; frame-ancestors 'none'; base-uri 'none'",
-    "X-Content-Type-Options": "nosniff",
-}
 _TEXTS = {
     "shown": "Your account is ready. Its key was shown before and cannot be shown again; ask for another one.",
     "pending": "Your payment is on its way. Reload this page when it has arrived.",
@@ -168,18 +178,12 @@ _TEXTS = {
 }
 
 
-def _welcome(found: Welcome) -> web.Response:
-    if found.state != "key":
-        return _page(_TEXTS[found.state], 404 if found.state == "unknown" else 200)
-    return _page(
-        f"Your API key. Copy it now: soon it cannot be shown again. <pre>{html.escape(found.key)}</pre>"
-        f"Send it as <code>X-API-Key</code>. Your account is <code>{html.escape(found.tenant)}</code>."
-    )
-
-
 def _page(text: str, status: int = 200) -> web.Response:
-    document = (
+    return web.Response(text=_document(text), status=status, content_type="text/html")
+
+
+def _document(text: str) -> str:
+    return (
         '<!doctype html><html lang="en"><meta charset="utf-8"><meta name="robots" content="noindex">'
         f"<title>Welcome</title><main>{text}</main></html>\n"
     )
-    return web.Response(text=document, status=status, content_type="text/html", headers=_GUARDS)

@@ -63,10 +63,11 @@ async def _items(client: StripeClient, snapshot: Snapshot, prefix: str, plan: st
     for at in range(0, len(keys), KEYS_AT_ONCE):
         params = {"lookup_keys": keys[at : at + KEYS_AT_ONCE], "active": True}
         for price in await listed(client, client.v1.prices.list_async, params, READ_PRICES):
-            found[str(price.get("lookup_key"))] = price
+            if (price.get("metadata") or {}).get(MARK) == prefix:  # somebody else's amount is not sold
+                found[str(price.get("lookup_key"))] = price
     missing = [key for key in keys if key not in found]
     if missing:
-        raise StripeFault(f"Stripe has no price {missing[0]}; run sidecar stripe apply")
+        raise StripeFault(f"Stripe has no price {missing[0]} of ours; run sidecar stripe apply")
     return [_item(found[key]) for key in keys]
 
 

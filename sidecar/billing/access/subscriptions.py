@@ -50,7 +50,8 @@ def _rank(one: Mapping[str, Any]) -> int:
 
 def _seen(one: Mapping[str, Any], customer: str, prefix: str, plans: Collection[str]) -> Seen:
     items = _items(one)
-    named = [_map(one.get("metadata")).get(PLAN), *(_plan_of(item, prefix) for item in items)]
+    # The price first: the customer's portal changes it, and leaves the metadata of the first purchase as they were.
+    named = [*(_plan_of(item, prefix) for item in items), _map(one.get("metadata")).get(PLAN)]
     # A yearly fee beside monthly usage: usage is invoiced by the month.
     timed = [item for item in items if _is_metered(item)] or items
     periods = {(item.get("current_period_start"), item.get("current_period_end")) for item in timed}

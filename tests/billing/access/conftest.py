@@ -41,7 +41,8 @@ class House:
         self.use(KEY)
         product = fake.catalogue.create_product({"name": "pro"})
         price = {"product": product["id"], "currency": "usd", "unit_amount": 2900, "recurring": {"interval": "month"}}
-        self.price = fake.catalogue.create_price({**price, "lookup_key": "sidecar:pro:base"})["id"]
+        marked = {**price, "lookup_key": "sidecar:pro:base", "metadata": {"sidecar": "sidecar"}}
+        self.price = fake.catalogue.create_price(marked)["id"]
 
     def use(self, key: str) -> None:
         """The rooms with this API key."""

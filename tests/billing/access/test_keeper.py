@@ -223,9 +223,11 @@ async def test_cancelled_for_the_periods_end_is_served_until_then(house: House, 
     assert (await house.access_of())[0] == "read_only"
 
 
-async def test_an_upgrade_in_the_middle_of_a_month(house: House, acme: str) -> None:
-    """The plan follows at once, the periods stay without a gap."""
-    sub = house.subscribe(acme)
+@pytest.mark.parametrize("metadata", [{}, {"sidecar": "sidecar", "sidecar_tenant": "acme", "sidecar_plan": "pro"}])
+async def test_an_upgrade_in_the_middle_of_a_month(house: House, acme: str, metadata: dict[str, str]) -> None:
+    """The plan follows at once, also of a subscription from our own checkout, whose metadata go on naming the plan that
+    was bought first: the customer's portal changes the price alone. The periods stay without a gap."""
+    sub = house.subscribe(acme, metadata=metadata)
     await house.inbox.round()
     product = house.fake.catalogue.create_product({"name": "free", "id": "sidecar_free"})
     price = {"product": product["id"], "currency": "usd", "unit_amount": 100, "recurring": {"interval": "month"}}

@@ -52,3 +52,12 @@ async def test_what_is_missing_is_said(shop: House, plan: str, success_url: str 
 async def test_a_price_that_is_not_there_yet(shop: House) -> None:
     with pytest.raises(SidecarError, match="sidecar stripe apply"):
         await checkout_link(shop.client, shop.snapshot, "other", "acme", "pro", success_url="https://x.example")
+
+
+async def test_a_price_that_somebody_put_in_the_place_of_ours_is_not_sold(shop: House) -> None:
+    """By hand, with our lookup key and another amount."""
+    theirs = {"product": shop.fake.world.prices[shop.price]["product"], "currency": "usd", "unit_amount": 3900}
+    monthly = {"recurring": {"interval": "month"}, "lookup_key": "sidecar:pro:base", "transfer_lookup_key": True}
+    shop.fake.catalogue.create_price({**theirs, **monthly})
+    with pytest.raises(SidecarError, match="no price sidecar:pro:base of ours"):
+        await checkout_link(shop.client, shop.snapshot, "sidecar", "acme", "pro", success_url="https://x.example")

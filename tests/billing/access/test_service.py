@@ -11,6 +11,7 @@ import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestClient, TestServer
 
+from sidecar.admin import make_public_app
 from sidecar.billing.access import Payments
 from sidecar.billing.access.endpoint import WEBHOOK, WELCOME, WebhookEndpoint
 from sidecar.core.accounts import Arrival
@@ -38,8 +39,7 @@ def payments(house: House, node: str = "a") -> Payments:
 async def page(house: House) -> AsyncIterator[Client]:
     """The pages of a node that does not work anything off."""
     node = payments(house)
-    app = web.Application()
-    app.add_routes(node.routes())
+    app = make_public_app(None, node.routes())
     async with TestClient(TestServer(app)) as client:
         yield client
     await node.close()
@@ -97,13 +97,13 @@ async def test_the_key_comes_after_a_click_and_stays_nowhere(house: House, page:
     shown = await page.post(WELCOME, data=form)
     match = re.search(r"<pre>(sk_live_\w+)</pre>", await shown.text())
     assert match is not None
-    assert await house.store.claimed_ns("first-key-shown:acme") == house.clock.wall_ns()
     for reply in (button, shown):
         assert reply.headers["Cache-Control"] == "no-store"
         assert reply.headers["Referrer-Policy"] == "no-referrer"
-        assert "frame-ancestors 'none'" in reply.headers["Content-Security-Policy"]
+        assert reply.headers["Content-Security-Policy"].endswith("frame-ancestors 'none'; form-action 'self'")
     back = await page.get(WELCOME, params={"session_id": session})
     assert hidden(await back.text()) == token, "by the cookie"
+    assert await house.store.claimed_ns("first-key-shown:acme") == house.clock.wall_ns()
     assert match[0] in await (await page.post(WELCOME, data=form)).text()
     page.session.cookie_jar.clear()
     house.access(public_url="https://api.example.com")

@@ -57,3 +57,11 @@ def test_ends_are_read() -> None:
 def test_nonsense_is_no_exception() -> None:
     for broken in ({}, {"items": []}, {"items": {"data": [1]}}, sub("sub_1", "active", metadata=[1], cancel_at="x")):
         chosen([broken], "cus_1", "acme", "sidecar", PLANS)
+
+
+def test_the_price_says_more_than_the_metadata_of_the_first_purchase() -> None:
+    """The customer's portal changes the price and leaves the subscription's metadata."""
+    one = sub("sub_1", "active", key="sidecar:team:base", metadata={"sidecar_tenant": "acme", "sidecar_plan": "pro"})
+    assert chosen([one], "cus_1", "acme", "sidecar", PLANS).plan == "team"
+    one["items"]["data"][0]["price"] = {"lookup_key": None, "product": "prod_x", "metadata": {}}
+    assert chosen([one], "cus_1", "acme", "sidecar", PLANS).plan == "pro", "a price that says nothing"
