@@ -7,11 +7,11 @@ from fractions import Fraction
 from typing import Any
 
 from sidecar.config.jsonpaths import JSON_PATH
-from sidecar.config.kinds import ScalarKind, Schema, choice, integer, name, text, text_of
+from sidecar.config.kinds import ScalarKind, choice, integer, name, text, text_of
 from sidecar.config.network import TOKEN
-from sidecar.config.reading import INVALID, Reading, Scalar, join, quoted
+from sidecar.config.pairs import Pairs
+from sidecar.config.reading import Scalar, quoted
 from sidecar.config.tables import Field, ListOf, Record, Table
-from sidecar.config.tree import Node
 from sidecar.core.money import format_amount
 from sidecar.core.policy import Extract, Meter, Multiply, Origin
 from sidecar.metering import MAX_VALUE
@@ -66,41 +66,8 @@ def _show_factor(factor: Fraction) -> int | str:
     return factor.numerator if factor.denominator == 1 else format_amount(factor)
 
 
-@dataclass(frozen=True, slots=True)
-class _Factors:
-    """Texts that a field may have, each with its factor."""
-
-    words: str = 'values and their factors, such as {gpt-x: 2, gpt-y: "0.5"}'
-
-    def read(self, node: Node, path: str, reading: Reading) -> Any:
-        pairs = reading.pairs(node, path, self.words)
-        if pairs is None:
-            return INVALID
-        if not 0 < len(pairs) <= MOST_FACTORS:
-            held = f"holds {len(pairs):,} values" if pairs else "is empty"
-            reading.fault(node.line, path, f"{held}; write {self.words}, 1 to {MOST_FACTORS:,} of them")
-            return INVALID
-        factors = {}
-        for key, key_node, value_node in pairs:
-            at = join(path, key)
-            if not 0 < len(key) <= 200 or not key.isprintable():
-                reading.fault(key_node.line, at, "no field has such a value; write 1 to 200 printable characters")
-                continue
-            factor = _FACTOR.read(value_node, at, reading)
-            if factor is not INVALID:
-                factors[key] = factor
-        return factors
-
-    def schema(self) -> Schema:
-        return {
-            "type": "object",
-            "additionalProperties": _FACTOR.schema(),
-            "minProperties": 1,
-            "maxProperties": MOST_FACTORS,
-        }
-
-    def show(self, value: Any) -> Any:
-        return {key: _show_factor(factor) for key, factor in value.items()}
+def _is_field_value(text: str) -> bool:
+    return 0 < len(text) <= 200 and text.isprintable()
 
 
 @dataclass(frozen=True, slots=True)
@@ -242,6 +209,14 @@ _FACTOR = ScalarKind(
     {"type": ["number", "string"], "exclusiveMinimum": 0, "pattern": r"^\d[\d_]*(\.\d{1,9})?$"},
     _show_factor,
 )
+_FACTORS = Pairs(
+    _FACTOR,
+    "values",
+    'values and their factors, such as {gpt-x: 2, gpt-y: "0.5"}',
+    MOST_FACTORS,
+    good=_is_field_value,
+    bad="no field has such a value; write 1 to 200 printable characters",
+)
 _STATUS = ScalarKind(
     "1xx, 2xx, 3xx, 4xx or 5xx",
     _parse_status,
@@ -256,7 +231,7 @@ MULTIPLY = Table(
     (
         Field("path", JSON_PATH, "Where in the body the field stands; or:", absent="none"),
         Field("header", _HEADER, "which header it is.", absent="none"),
-        Field("by", _Factors(), "The factor of each value.", required=True),
+        Field("by", _FACTORS, "The factor of each value.", required=True),
         Field("otherwise", _FACTOR, "The factor of every other value.", absent="other values are anomalies"),
     ),
 )

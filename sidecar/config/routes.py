@@ -3,9 +3,10 @@
 import re
 
 from sidecar.config import edges
-from sidecar.config.estimates import Estimates
 from sidecar.config.kinds import BOOLEAN, ScalarKind, choice, integer, name, size, text, text_of
 from sidecar.config.network import TOKEN
+from sidecar.config.pairs import Pairs
+from sidecar.config.prices import MOST
 from sidecar.config.reading import Scalar, quoted
 from sidecar.config.tables import Field, Group, ListOf, Table
 from sidecar.config.templates import HOST, PATH
@@ -27,6 +28,13 @@ def _parse_method(scalar: Scalar) -> str:
 _METHOD = ScalarKind("a method", _parse_method, {"type": "string", "pattern": f"^{TOKEN}$"})
 _ROUTE_SCOPE = ScalarKind("a scope such as orders:write", lambda scalar: check_scope(text_of(scalar)))
 _NAME = name("a name")
+_ESTIMATES = Pairs(
+    integer(1, MOST),
+    "meters",
+    "meters and their amounts, such as {tokens: 2_000}",
+    64,
+    make=lambda amounts: tuple(amounts.items()),
+)
 _PLAN = name("a plan's name")
 WORD = text("a word without spaces", r"[!-~]+", hint="printable characters without spaces", most=100)
 
@@ -65,7 +73,7 @@ ROUTE = Table(
         Field("units", integer(0, 10**9), "What one call weighs against limits and meters of units."),
         Field(
             "estimates",
-            Estimates(),
+            _ESTIMATES,
             "What a call here holds of meters that are known only at its end, instead of a quota's `estimate`.",
             absent="as the quota says",
         ),

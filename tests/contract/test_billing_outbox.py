@@ -2,6 +2,7 @@
 
 import dataclasses
 import itertools
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -11,7 +12,7 @@ from sidecar.core.accounts import Account
 from sidecar.core.billing import OutboxRow, Parity, Period, RowQuery, Window
 from sidecar.core.errors import Conflict, NotFound
 from sidecar.core.ports import Position
-from sidecar.core.records import UsageRecord, encode_record
+from tests.billing.records import call_record
 from tests.contract.conftest import Books
 
 MINUTE = 60_000_000
@@ -21,30 +22,11 @@ WINDOW = Window("acme", "cus_1", 200, 205, PERIOD)
 EVENTS = {"tokens": "acme_tokens"}
 
 
-async def use(books: Books, minute: int, tokens: int = 1, **changes: object) -> None:
-    record = UsageRecord(
-        event_id=f"0193a5f0-0000-7000-8000-{next(_numbers):012x}",
-        started_us=minute * MINUTE - 5,
-        tenant="acme",
-        key_id="k1",
-        plan="pro",
-        sandbox=False,
-        route="search",
-        method="GET",
-        status=200,
-        outcome="ok",
-        units=1,
-        cost=1,
-        bytes_in=1,
-        bytes_out=1,
-        total_us=5,
-        upstream_us=1,
-        first_byte_us=1,
-        meters={"tokens": tokens},
-    )
+async def use(books: Books, minute: int, tokens: int = 1, **changes: Any) -> None:
+    """A call that ended as the minute began."""
+    record = call_record(next(_numbers), minute * MINUTE - 5, **({"meters": {"tokens": tokens}} | changes))
     position = await books.position()
-    moved = Position(position.segment + 1, 16)
-    assert await books.append([encode_record(dataclasses.replace(record, **changes))], moved) == 1  # type: ignore[arg-type]  # passed on
+    assert await books.append([record], Position(position.segment + 1, 16)) == 1
 
 
 async def with_account(books: Books) -> None:
