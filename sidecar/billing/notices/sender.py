@@ -57,6 +57,8 @@ class NoticeSender:
                 return "not configured"
         except TimeoutError:
             return f"no answer in {TIMEOUT_S} s"
+        except aiosmtplib.SMTPResponseException as error:
+            return f"{type(error).__name__} {error.code}"  # 451 passes, 535 is the password: its text may quote either
         except (aiohttp.ClientError, aiosmtplib.SMTPException, OSError, ValueError) as error:
             return type(error).__name__  # its text may quote a URL or an address
 

@@ -117,7 +117,9 @@ async def test_both_channels_once(desk: Desk) -> None:
     assert desk.counts == {("webhook", "sent"): 1, ("email", "sent"): 1}
 
 
-async def test_failing_receivers_are_tried_again_under_the_same_id(desk: Desk) -> None:
+async def test_failing_receivers_are_tried_again_under_the_same_id(
+    desk: Desk, caplog: pytest.LogCaptureFixture
+) -> None:
     """500, a redirect that is not followed, then taken; the mail server is full for a while."""
     desk.receiver.statuses = [500, 302]
     desk.mailbox.refuse = "452 out of memory"
@@ -133,6 +135,12 @@ async def test_failing_receivers_are_tried_again_under_the_same_id(desk: Desk) -
     assert len(desk.mailbox.got) == 1
     assert desk.counts["webhook", "failed"] == 2
     assert desk.counts["email", "failed"] == 3
+    assert {"webhook: status 500", "webhook: status 302", "email: SMTPDataError 452"} <= said(caplog)
+
+
+def said(caplog: pytest.LogCaptureFixture) -> set[str]:
+    """Channel and reason of each attempt that failed."""
+    return {line.partition(" by ")[2].rpartition(" (")[0] for line in caplog.messages}
 
 
 async def test_it_is_given_up_in_the_end(desk: Desk) -> None:
