@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from demo.fakestripe import FakeStripe
 from tests.e2e.api import Api
 from tests.e2e.conftest import Make
 from tests.e2e.process import PATIENCE_S, Sidecar, until, write_config
@@ -21,6 +22,9 @@ plans:
   pro:
     price: {base: "29.00 USD", meters: {requests: {amount: "0.01 USD"}}}
     limits: [{name: fast, limit: 5000, window: 1m, scope: [tenant]}]
+  team:
+    price: {base: "99.00 USD"}
+    limits: [{name: faster, limit: 9000, window: 1m, scope: [tenant]}]
 tenants: {}
 """
 
@@ -172,6 +176,18 @@ def limited_by(read: tuple[str, ...], name: str) -> None:
     until(lambda: f'"{name}"' in gets(200, *read))
 
 
+def change_price(stripe: Stripe, subscription: str, lookup_key: str) -> None:
+    """As the customer's portal does: another price, and the metadata as they were."""
+
+    def work(fake: FakeStripe) -> None:
+        price = next(one["id"] for one in fake.world.prices.values() if one["lookup_key"] == lookup_key)
+        items = [item["id"] for item in fake.world.subscriptions[subscription]["items"]["data"]]
+        gone = [{"id": item, "deleted": True} for item in items]
+        fake.subscriptions.update(subscription, {"items": [{"price": price}, *gone]})
+
+    stripe.do(work)
+
+
 def test_malformed_deliveries_are_400(sidecar: Sidecar) -> None:
     """By curl: no signature, wrong one, no UTF-8, too large; each counted, none a 500."""
     hook = f"{sidecar.base}/_sidecar/webhooks/stripe"
@@ -194,7 +210,7 @@ def _file(sidecar: Sidecar, data: bytes) -> str:
 def test_a_fleet_on_one_postgresql_follows_one_webhook(
     make: Make, api: Api, stripe: Stripe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Deliveries come to one node; the key it shows and the access that follows hold on the other."""
+    """Deliveries come to one node; the key it shows, the plan and the access that follow hold on the other."""
     monkeypatch.setenv("STRIPE_KEY", "sk_test_fake")
     monkeypatch.setenv("HOOK", SECRET)
     monkeypatch.setenv("PEPPER", "0123456789abcdef0123456789abcdef")
@@ -219,6 +235,9 @@ def test_a_fleet_on_one_postgresql_follows_one_webhook(
         write = ("-d", "x", "-H", f"X-API-Key: {key}", f"{one.base}/echo")
         gets(200, *write)
         account = json.loads(two.cli("tenants", "show", "acme", "--json").stdout)["payment"]
+        change_price(stripe, account["subscription"], "sidecar:team:base")
+        for node in (one, two):
+            limited_by(("-i", "-H", f"X-API-Key: {key}", f"{node.base}/echo"), "faster")
         stripe.do(lambda fake: fake.knobs.payments.update({account["customer"]: "fail"}))
         invoice = stripe.bill(account["subscription"])
         gets(402, *write)
