@@ -138,7 +138,9 @@ class Newcomers:
         if given is None or given.tenant != row.tenant or not compare_digest(given.digest, row.digest):
             return False
         shown_ns = await self._store.claimed_ns(_shown(row.tenant))
-        return given.revoked_ns is None and (shown_ns is None or now_ns - shown_ns < AGAIN_FOR_S * NS_PER_S)
+        if shown_ns is None:  # who calls with it has it
+            return given.revoked_ns is None and given.last_used_ns is None
+        return given.revoked_ns is None and now_ns - shown_ns < AGAIN_FOR_S * NS_PER_S
 
     async def _session(self, session_id: str) -> Mapping[str, Any]:
         asked = self._client.v1.checkout.sessions.retrieve_async(session_id)

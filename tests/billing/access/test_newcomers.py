@@ -6,8 +6,10 @@ import pytest
 
 from sidecar.billing.access.newcomers import AGAIN_FOR_S
 from sidecar.core.errors import StoreError
+from sidecar.core.ports import Position
 from sidecar.identity import matches
 from tests.billing.access.conftest import PEPPERS, House
+from tests.billing.records import call_record
 
 TOKEN, OTHER = "t" * 32, "o" * 32
 
@@ -53,6 +55,15 @@ async def test_a_key_that_was_revoked_is_not_shown_again(house: House) -> None:
     assert (await house.newcomers.first_key(session, TOKEN)).state == "key"
     (row,) = await house.store.keys("acme")
     await house.store.end_key(row.id, at_ns=house.clock.wall_ns(), revoked=True, actor="me")
+    assert (await house.newcomers.first_key(session, TOKEN)).state == "shown"
+
+
+async def test_a_key_that_was_used_is_known_to_have_come(house: House) -> None:
+    session = bought(house, sidecar_tenant="acme", sidecar_plan="pro")
+    assert (await house.newcomers.first_key(session, TOKEN)).state == "key"
+    (row,) = await house.store.keys("acme")
+    call = call_record(1, house.clock.wall_ns() // 1000, tenant="acme", key_id=row.id)
+    assert await house.store.append([call], Position(1, 16)) == 1
     assert (await house.newcomers.first_key(session, TOKEN)).state == "shown"
 
 
