@@ -248,6 +248,7 @@ class Reporting:
             self._drift, self._catalogue_fault = await self._parts.drift(), ""
         except SidecarError as error:
             self._drift, self._catalogue_fault = None, str(error)
+            self._done_ns["drift"] -= (EVERY_S["drift"] - EVERY_S["check"]) * NS_PER_S  # again in a minute
             raise
 
     async def _name_unasked(self) -> None:
