@@ -13,6 +13,8 @@ from sidecar.core.clock import NS_PER_S
 from sidecar.core.digits import PADDED, PLAIN, THOUSAND
 from sidecar.core.policy import Concurrency, Limit, Quota
 
+_PLAIN: Final = PLAIN
+_PADDED: Final = PADDED
 _NUMBER: Final = "\0"  # where one goes; no name holds it, see _string
 _MAX_INTEGER = 999_999_999_999_999  # RFC 9651, 3.3.1
 
@@ -24,7 +26,7 @@ class Announcement:
     number is kept as a text of its thousands and one of the rest, and only what changed is written anew.
     """
 
-    __slots__ = ("_last", "_pieces", "_thousands")
+    __slots__ = ("_last", "_literals", "_pieces", "_texts", "_thousands")
 
     def __init__(self, limits: Sequence[Limit], concurrency: Sequence[Concurrency], quotas: Sequence[Quota]) -> None:
         policy = [f"{_string(x.name)};q={_integer(x.limit)};w={-(-x.window_ns // NS_PER_S)}" for x in limits]
@@ -34,30 +36,29 @@ class Announcement:
         now += [f"{_string(x.name)};r={_NUMBER}" for x in concurrency]
         now += [f"{_string(x.name)};r={_NUMBER};t={_NUMBER}" for x in quotas]
         text = f"RateLimit-Policy: {', '.join(policy)}\r\nRateLimit: {', '.join(now)}\r\n" if policy else ""
-        first, *literals = text.encode("ascii").split(_NUMBER.encode())
-        self._pieces = [first]  # then for each number its thousands, its rest, and what stands behind it
-        for literal in literals:
-            self._pieces += [b"", PLAIN[0], literal]
-        self._last = [0] * len(literals)
-        self._thousands = [0] * len(literals)
+        self._literals = text.encode("ascii").split(_NUMBER.encode())
+        places = len(self._literals) - 1
+        self._last = [0] * places
+        self._thousands = [0] * places
+        self._texts = [b""] * places  # of the thousands, empty where there are none
+        self._pieces = [self._literals[0]] + [_PLAIN[0] + literal for literal in self._literals[1:]]
 
     def filled(self, values: list[int]) -> bytes:
         """``values``, none below 0: each quota's ``w``; each limit's ``r`` and ``t``; each concurrency's ``r``; each
         quota's ``r`` and ``t``."""
-        pieces, last, known = self._pieces, self._last, self._thousands
-        place = 1
+        last = self._last
         for i in range(len(last)):
             value = values[i]
             if value != last[i]:
                 last[i] = value
                 thousands = value // THOUSAND
-                if thousands != known[i]:
-                    known[i] = thousands
-                    pieces[place] = b"%d" % thousands if thousands else b""
-                rest = value - thousands * THOUSAND
-                pieces[place + 1] = PADDED[rest] if thousands else PLAIN[rest]
-            place += 3
-        return b"".join(pieces)
+                if thousands != self._thousands[i]:
+                    self._thousands[i] = thousands
+                    self._texts[i] = b"%d" % thousands if thousands else b""
+                rest = value % THOUSAND
+                digits = _PADDED[rest] if thousands else _PLAIN[rest]
+                self._pieces[i + 1] = b"%b%b%b" % (self._texts[i], digits, self._literals[i + 1])
+        return b"".join(self._pieces)
 
 
 def pairs(lines: bytes) -> tuple[tuple[str, str], ...]:

@@ -6,7 +6,7 @@ taken. Nothing can happen in between, because nothing awaits.
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, TypeAlias
+from typing import Any, Final, TypeAlias
 
 from sidecar.admission.buckets import Buckets, Slots
 from sidecar.admission.fields import Announcement, pairs
@@ -21,7 +21,7 @@ from sidecar.core.units import format_duration_ns
 from sidecar.core.values import SAFE_METHODS
 from sidecar.core.windows import Window
 
-_ALMOST_S = NS_PER_S - 1  # added before a division that rounds up
+_ALMOST_S: Final = NS_PER_S - 1  # added before a division that rounds up
 _CONCURRENCY_RETRY_S = 1  # nobody knows when a request will end
 _Bound: TypeAlias = tuple[tuple[Window, ...], tuple[Slots, ...]]
 
@@ -131,13 +131,13 @@ class Gate:
     """Decides for one principal, or for anonymous callers, at one route."""
 
     __slots__ = (
+        "_announcement",
         "_asked",
         "_barred",
         "_buckets",
         "_demand",
         "_dynamic",
         "_guarded",
-        "_headers",
         "_holds",
         "_monotonic_ns",
         "_quota_book",
@@ -165,7 +165,7 @@ class Gate:
         self._dynamic = any(is_dynamic(rule.policy.scope) for rule in (*demand.limits, *demand.concurrency))
         self._windows: tuple[Window, ...] | None = None  # None: to be looked up
         self._slots: tuple[Slots, ...] = ()
-        self._headers = Announcement(
+        self._announcement = Announcement(
             tuple(rule.policy for rule in demand.limits if isinstance(rule.policy, Limit)),
             tuple(rule.policy for rule in demand.concurrency if isinstance(rule.policy, Concurrency)),
             tuple(rule.quota for rule in demand.quotas),
@@ -268,22 +268,21 @@ class Gate:
 
     def _announce(self, now: int, wall: int, windows: tuple[Window, ...], slots: tuple[Slots, ...]) -> bytes:
         values: list[int] = []
-        add = values.append
         for rule in self._quotas:
-            add(rule.counter.current.length_s)
+            values.append(rule.counter.current.length_s)
         for window in windows:
             left = window.limit - window.used
-            add(left if left > 0 else 0)
-            add((window.next_ns - now + _ALMOST_S) // NS_PER_S)
+            values.append(left if left > 0 else 0)
+            values.append((window.next_ns - now + _ALMOST_S) // NS_PER_S)
         for slot in slots:
             left = slot.limit - slot.used
-            add(left if left > 0 else 0)
+            values.append(left if left > 0 else 0)
         for rule in self._quotas:
             period = rule.counter.current
             left = rule.limit - period.used
-            add(left if left > 0 else 0)
-            add((period.end_ns - wall + _ALMOST_S) // NS_PER_S)
-        return self._headers.filled(values)
+            values.append(left if left > 0 else 0)
+            values.append((period.end_ns - wall + _ALMOST_S) // NS_PER_S)
+        return self._announcement.filled(values)
 
     def _bind(self, now: int, ip: str, header: HeaderOf) -> _Bound:
         """Every counter of this gate, none of them retired."""

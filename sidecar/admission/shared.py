@@ -5,7 +5,7 @@ says: ``allow`` passes, ``deny`` answers 503, ``local`` passes this node's share
 """
 
 from collections.abc import Sequence
-from typing import Any, TypeAlias
+from typing import Any, Final, TypeAlias
 
 from sidecar.admission.buckets import Buckets, Slots
 from sidecar.admission.budgets import SharedPeriod, Want
@@ -24,7 +24,7 @@ from sidecar.core.records import BLIND_MARK
 from sidecar.core.spend import CAPPED, PASSES
 from sidecar.core.windows import Window
 
-_ALMOST_S = NS_PER_S - 1
+_ALMOST_S: Final = NS_PER_S - 1
 _ROUNDS = 8  # how often others may take what was fetched for a request
 _Short: TypeAlias = tuple[list[Lease], list[Want]]  # what there is too little in hand of
 UNAVAILABLE = Refused(
@@ -211,20 +211,19 @@ class SharedGate(Gate):
 
     def _announce(self, now: int, wall: int, windows: tuple[Window, ...], slots: tuple[Slots, ...]) -> bytes:
         values: list[int] = []
-        add = values.append
         for rule in self._quotas:
-            add(rule.counter.current.length_s)
+            values.append(rule.counter.current.length_s)
         for window in windows:
             assert isinstance(window, Lease)
-            add(max(0, window.store_left + window.limit - window.used))
-            add((max(0, window.reset_at_ns - now) + _ALMOST_S) // NS_PER_S)
+            values.append(max(0, window.store_left + window.limit - window.used))
+            values.append((max(0, window.reset_at_ns - now) + _ALMOST_S) // NS_PER_S)
         for slot in slots:
-            add(slot.left())
+            values.append(slot.left())
         for rule in self._quotas:
             period = rule.counter.current
-            add(max(0, rule.limit - period.used))
-            add((period.end_ns - wall + _ALMOST_S) // NS_PER_S)
-        return self._headers.filled(values)
+            values.append(max(0, rule.limit - period.used))
+            values.append((period.end_ns - wall + _ALMOST_S) // NS_PER_S)
+        return self._announcement.filled(values)
 
     def _policies(self, short: Sequence[Lease], now: int, ip: str, header: HeaderOf) -> list[tuple[Lease, Limit]]:
         windows = self._windows

@@ -48,9 +48,9 @@ def check(options: argparse.Namespace) -> int:
             output.note(f"{len(error.faults)} {'fault' if len(error.faults) == 1 else 'faults'}")
         return 2
     counts = {name: len(getattr(snapshot, name)) for name in ("upstreams", "routes", "plans", "meters", "tenants")}
-    notes, prices = _notes(snapshot), price_lines(snapshot)
+    prices = price_lines(snapshot)
     if options.json:
-        known = {"ok": True, "faults": [], "file": None if file is None else str(file), "notes": notes}
+        known = {"ok": True, "faults": [], "file": None if file is None else str(file)}
         known["prices"] = [
             {"plan": plan, "meter": meter, "1": one, "1000": more, "1000000": most}
             for plan, meter, (one, more, most) in prices
@@ -64,17 +64,7 @@ def check(options: argparse.Namespace) -> int:
         )
         if prices:
             output.table(("PLAN", "METER", "1 COSTS", "1,000", "1,000,000"), [(p, m, *costs) for p, m, costs in prices])
-        for line in notes:
-            output.note(line)
     return 0
-
-
-def _notes(snapshot: "Snapshot") -> list[str]:
-    """What is good and may surprise."""
-    names = sorted({limit.name for plan in snapshot.plans.values() for limit in plan.concurrency})
-    if snapshot.settings.workers == 1 or not names:
-        return []
-    return [f"each of the {snapshot.settings.workers} workers counts for itself: the concurrency of {', '.join(names)}"]
 
 
 def config_show(options: argparse.Namespace) -> int:

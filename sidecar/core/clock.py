@@ -1,11 +1,11 @@
 """Time as an argument: rooms receive a clock, tests advance one by hand and never sleep."""
 
 import time
-from typing import Protocol
+from typing import Final, Protocol
 
-NS_PER_US = 1_000
-NS_PER_MS = 1_000_000
-NS_PER_S = 1_000_000_000
+NS_PER_US: Final = 1_000
+NS_PER_MS: Final = 1_000_000
+NS_PER_S: Final = 1_000_000_000
 
 
 class Clock(Protocol):

@@ -3,10 +3,12 @@
 import os
 from typing import Final
 
+from sidecar.core.clock import NS_PER_MS
+
 _COUNTER_BITS: Final = 24
 _COUNTER_MASK: Final = (1 << _COUNTER_BITS) - 1
-_NS_PER_MS: Final = 1_000_000
 # The last three hex digits of an id: formatting a whole one takes 2 us, and only these change within a millisecond.
+_LAST_BITS: Final = 12
 _LAST_MASK: Final = 0xFFF
 _LAST: Final = [b"%03x" % number for number in range(_LAST_MASK + 1)]
 
@@ -19,12 +21,12 @@ class EventIds:
     bits and meet in the same millisecond at the same count.
     """
 
-    __slots__ = ("_counter", "_front", "_low", "_mid", "_since_ns", "_until_ns")
+    __slots__ = ("_counter", "_front", "_mid", "_since_ns", "_until_ns")
 
     def __init__(self) -> None:
         random = int.from_bytes(os.urandom(8), "big")
-        self._mid = b"-7%03x-" % (random & 0xFFF)
-        self._low = (random >> 12) & ((1 << (62 - _COUNTER_BITS)) - 1)
+        low = 1 << 39 | (random >> 12) & ((1 << 38) - 1)  # the variant and the random bits before the counter
+        self._mid = b"-7%03x-%04x-%06x" % (random & 0xFFF, low >> 24, low & 0xFF_FFFF)
         self._counter = 0
         self._front = b""  # all but the last three digits, for wall times in [_since_ns, _until_ns)
         self._since_ns = self._until_ns = 0
@@ -38,9 +40,8 @@ class EventIds:
         return self._front + _LAST[last]
 
     def _turn(self, wall_ns: int, counter: int) -> None:
-        ms = wall_ns // _NS_PER_MS
-        self._since_ns = ms * _NS_PER_MS
-        self._until_ns = self._since_ns + _NS_PER_MS
-        tail = 1 << 63 | self._low << _COUNTER_BITS | counter
-        low = (tail & 0xFFFF_FFFF_FFFF) >> 12
-        self._front = b"%08x-%04x%b%04x-%09x" % (ms >> 16, ms & 0xFFFF, self._mid, tail >> 48, low)
+        ms = wall_ns // NS_PER_MS
+        self._since_ns = ms * NS_PER_MS
+        self._until_ns = self._since_ns + NS_PER_MS
+        time = b"%012x" % ms
+        self._front = b"%b-%b%b%b" % (time[:8], time[8:], self._mid, _LAST[counter >> _LAST_BITS])

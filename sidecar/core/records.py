@@ -49,6 +49,8 @@ INTENT: Final = b'["i",'
 PROGRESS: Final = b'["p",'
 DONE: Final = b'["d",'
 # Texts of numbers: formatting eight of them takes as long as all else of a record.
+_PLAIN: Final = PLAIN
+_PADDED: Final = PADDED
 _NUMBERS: Final = [b",%d" % number for number in range(1000)]
 _latest: Final = [0]  # the millisecond of the last call, and its text
 _latest_text: Final = [b"0"]
@@ -120,7 +122,7 @@ def call_head(event_id: bytes, started_us: int, caller: bytes, method: bytes) ->
     ms = started_us // THOUSAND
     if _latest[0] != ms:
         _latest[0], _latest_text[0] = ms, b"%d" % ms
-    return b'"%b",%b%b%b%b' % (event_id, _latest_text[0], PADDED[started_us % THOUSAND], caller, method)
+    return b'"%b",%b%b%b%b' % (event_id, _latest_text[0], _PADDED[started_us % THOUSAND], caller, method)
 
 
 def record_of(
@@ -170,8 +172,8 @@ def _thousands(number: int) -> bytes:
 
 def _rest(number: int) -> bytes:
     if number >= 1000:
-        return PADDED[number % 1000]
-    return PLAIN[number] if number >= 0 else b""
+        return _PADDED[number % 1000]
+    return _PLAIN[number] if number >= 0 else b""
 
 
 def encode_intent(event_id: bytes, started_us: int, principal: bytes, route: bytes, method: bytes) -> bytes:

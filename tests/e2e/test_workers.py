@@ -31,7 +31,9 @@ plans:
     limits: [{name: ten, limit: 10, window: 1h, scope: [tenant]}]
   counted:
     quotas: [{name: month, meter: requests, limit: 10, period: month, overage: block}]
-tenants: {acme: {plan: open}, tiny: {plan: tight}, few: {plan: counted}}
+  narrow:
+    concurrency: [{name: parallel, limit: 3}]
+tenants: {acme: {plan: open}, tiny: {plan: tight}, few: {plan: counted}, slim: {plan: narrow}}
 """
 
 
@@ -70,12 +72,17 @@ def test_a_limit_and_a_quota_are_one_for_all_workers(pair: Sidecar, tenant: str)
     assert (statuses.count(200), statuses.count(429)) == (10, 50)
 
 
-def test_what_each_worker_counts_for_itself_is_said(make: Make, tmp_path: Path, api: Api) -> None:
-    sidecar = make(*write_config(tmp_path, api.url, POLICIES, "workers: 2\n"))
-    assert "2 workers counts for itself: the concurrency of parallel" in sidecar.cli("check").stderr
-    assert json.loads(sidecar.cli("check", "--json").stdout)["notes"]
-    write_config(tmp_path, api.url, POLICIES)
-    assert "counts for itself" not in sidecar.cli("check").stderr
+def test_a_concurrency_limit_is_one_for_all_workers(pair: Sidecar, api: Api) -> None:
+    key = pair.another_key("slim")
+    api.hold()
+    with ThreadPoolExecutor(12) as pool:
+        calls = [pool.submit(pair.call, "GET", "/hold", key) for _ in range(12)]
+        try:
+            until(lambda: sum(call.done() for call in calls) == 9)  # refused; the others wait at the API
+        finally:
+            api.release()
+        statuses = [call.result().status for call in calls]
+    assert (statuses.count(200), statuses.count(429)) == (3, 9)
 
 
 def test_a_revoked_key_is_refused_by_every_worker_at_once(pair: Sidecar) -> None:
