@@ -5,7 +5,15 @@ from dataclasses import replace
 from itertools import groupby
 
 from sidecar.billing.outbox.events import Events
-from sidecar.billing.outbox.windows import Share, Terms, closed_hour, closed_minute, divide, divide_hours
+from sidecar.billing.outbox.windows import (
+    Share,
+    Terms,
+    closed_hour,
+    closed_minute,
+    divide,
+    divide_hours,
+    ends_within_hour,
+)
 from sidecar.core.accounts import Account
 from sidecar.core.billing_store import BillingStore
 from sidecar.core.clock import NS_PER_S, Clock
@@ -24,14 +32,17 @@ class Assigner:
         self._events = events
         self._terms = terms
         self._clock = clock
+        self._looked = -1  # up to which minute, with hourly meters
         self.stuck: dict[str, str] = {}  # tenant to why its usage cannot become rows; at most _MOST_STUCK
 
     async def assign(self) -> int:
         """Assigns all that is closed; how many rows were made. StoreError; what was done until then stays."""
         now_ns = self._clock.wall_ns()
         now_s = now_ns // NS_PER_S
-        # With hourly meters everything waits for the hour: a window's marks go for all its meters at once.
-        before = closed_hour(now_s, self._terms) if self._events.hourly else closed_minute(now_s, self._terms)
+        before = closed_minute(now_s, self._terms)
+        if self._events.hourly and before == self._looked:
+            before = closed_hour(now_s, self._terms)  # what is younger was looked at when its window closed
+        self._looked = closed_minute(now_s, self._terms)
         made, after = 0, ("", -1)
         while page := await self._store.marks(before=before, after=after, limit=_PAGE):
             for tenant, marks in groupby(page, key=lambda mark: mark[0]):
@@ -46,6 +57,10 @@ class Assigner:
         if account is None:  # marks are made with an account; without one there is nobody to ask
             return 0
         now_s = now_ns // NS_PER_S
+        if self._events.hourly and not ends_within_hour(account, now_s, self._terms):
+            # Everything waits for the hour: a window's marks go for all its meters at once.
+            closed = closed_hour(now_s, self._terms)
+            minutes = [minute for minute in minutes if minute < closed]
         division = divide(account, minutes, now_s, self._terms)
         made = 0
         for begin, end in division.unbilled:

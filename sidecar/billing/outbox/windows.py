@@ -56,6 +56,12 @@ def closed_hour(now_s: int, terms: Terms) -> int:
     return settled - settled % 60
 
 
+def ends_within_hour(account: Account, now_s: int, terms: Terms) -> bool:
+    """Whether a period has ended in an hour that is not closed yet. Its invoice may be final before that hour is."""
+    closed_s = closed_hour(now_s, terms) * 60
+    return any(closed_s < period.end_s <= now_s and period.end_s % 3600 for period in account.periods)
+
+
 def is_open(period: Period, now_s: int, terms: Terms) -> bool:
     return now_s < period.end_s + terms.grace_s - min(MARGIN_S, terms.grace_s // 2)
 

@@ -176,6 +176,27 @@ async def test_an_hour_that_is_in_two_periods_is_held(tmp_path: Path) -> None:
     books.end()
 
 
+async def test_meters_that_add_do_not_wait_for_an_hour_in_which_their_period_ends(tmp_path: Path) -> None:
+    """Ten minutes past the hour: once that hour is closed, ten minutes into the next, the invoice takes no more."""
+    hour_s = START_S // 3600 * 3600 + 3_600
+    ends_s = hour_s + 617
+    events = Events(hourly={"tokens": "acme_tokens"}, added={"requests": "acme_requests"})
+    periods = (Period(START_S - 5_000, ends_s), Period(ends_s, ends_s + 90_000))
+    books = Books(tmp_path / "a.db", periods=periods, events=events)
+    await books.open_account()
+    books.payee.advance(hour_s + 300 - START_S)
+    await books.use(3, meter="requests")
+    await books.use(20)
+    for _ in range(30):
+        books.payee.advance(300)
+        await books.round()
+    rows = await books.rows()
+    assert {row.state for row in rows if not row.hourly} == {"accepted"}
+    assert books.billed(event="acme_requests") == [3, 0]
+    assert [(row.state, row.value) for row in rows if row.hourly] == [("held", 20)]
+    books.end()
+
+
 async def test_two_tenants_of_a_customer_have_no_common_total(tmp_path: Path) -> None:
     books = Books(tmp_path / "a.db", events=Events(hourly={"tokens": "acme_tokens"}))
     await books.open_account()
