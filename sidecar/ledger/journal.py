@@ -50,6 +50,7 @@ from sidecar.ledger.tail import Tail
 _log = logging.getLogger("sidecar.ledger")
 _digest: Final = xxh3_64_digest
 _RETRY_NS = NS_PER_S  # after a full disk, how long until the next attempt to reserve blocks
+_SPARES = 4  # segments that are used again are kept, about as many as are written between two releases
 _CARRY_SLICE = 500  # intents copied forward per call of release, about 0.4 ms
 _NEVER = 1 << 62
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
@@ -85,7 +86,7 @@ class Journal:
         self._factory = SegmentFactory(folder, self._size, named=settings.durability != "process")
         self._files = ThreadPoolExecutor(1, thread_name_prefix="sidecar-journal")
         self._ballast = Ballast(folder, min(settings.ballast_bytes, settings.max_bytes // 4), self._files)
-        self._preparing: Future[Segment] | None = None
+        self._preparing: deque[Future[Segment]] = deque()  # spares to be, by their numbers
         self._retry_ns = 0
         self._segments: deque[Segment] = deque()  # oldest first, the one that is written is the last
         self._segment: Segment  # that one; set by open
@@ -193,10 +194,11 @@ class Journal:
             raise JournalFull(f"the disk of {self._folder} does not keep what is written; see the log")
         bound = self._max_bytes - self._size
         if self._free >= need:
-            if self._may_grow(bound) and self._preparing is None:
-                self._preparing = self._files.submit(self._factory.create, self._factory.take_number())
-            elif self._preparing is not None and self._preparing.done():
-                self._try_grow(bound)
+            if self._preparing:
+                if self._preparing[0].done():
+                    self._try_grow(bound)
+            elif self._may_grow(bound):
+                self._preparing.append(self._files.submit(self._factory.create, self._factory.take_number()))
             return
         while self._free < need:
             if not self._try_grow(bound):
@@ -215,7 +217,7 @@ class Journal:
         return self._bytes() + self._size <= bound
 
     def _try_grow(self, bound: int) -> bool:
-        if self._preparing is None and not self._may_grow(bound):
+        if not self._preparing and not self._may_grow(bound):
             return False
         try:
             self._grow(bound)
@@ -226,10 +228,9 @@ class Journal:
 
     def _grow(self, bound: int) -> None:
         """One more spare: the one being prepared, else a new one. JournalFull when the disk or ``bound`` says no."""
-        preparing, self._preparing = self._preparing, None
         try:
-            if preparing is not None:
-                spare = preparing.result()
+            if self._preparing:
+                spare = self._preparing.popleft().result()
             elif self._bytes() + self._size <= bound:
                 spare = self._create_at_once(vital=bound >= self._max_bytes)
             else:
@@ -250,7 +251,7 @@ class Journal:
         return self._factory.create(self._factory.take_number())
 
     def _bytes(self) -> int:
-        return (len(self._segments) + len(self._spares) + (self._preparing is not None)) * self._size
+        return (len(self._segments) + len(self._spares) + len(self._preparing)) * self._size
 
     @property
     def position(self) -> Position:
@@ -272,10 +273,10 @@ class Journal:
             # its usable bytes were all counted as used when the journal turned the page: nothing to give back
 
     def _retire(self, old: Segment) -> None:
-        """Makes ``old`` the next spare where one is wanted and nothing has to outlast a power cut; else deletes it."""
-        wanted = self._sync is None and not self._spares and self._preparing is None and self._ballast.there
+        """Makes ``old`` a spare where one is wanted and nothing has to outlast a power cut; else deletes it."""
+        wanted = len(self._spares) + len(self._preparing) < _SPARES and self._sync is None and self._ballast.there
         if wanted and self._bytes() + self._size <= self._max_bytes - self._size:
-            self._preparing = self._files.submit(self._factory.again, old, self._factory.take_number())
+            self._preparing.append(self._files.submit(self._factory.again, old, self._factory.take_number()))
         else:
             self._files.submit(old.delete)
 
@@ -368,8 +369,8 @@ class Journal:
         if self._sync is not None:
             self._sync.close()
         self._files.shutdown()
-        if self._preparing is not None and self._preparing.exception() is None:
-            self._spares.append(self._preparing.result())
+        self._spares.extend(future.result() for future in self._preparing if future.exception() is None)
+        self._preparing.clear()
         clean = bool(self._segments) and self._shipped == self.position and not self._calls.count
         for segment in self._spares:
             segment.delete()

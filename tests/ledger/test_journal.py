@@ -14,7 +14,7 @@ from sidecar.core.policy import JournalSettings
 from sidecar.core.ports import Position
 from sidecar.ledger import Journal
 from sidecar.ledger import tail as tail_module
-from sidecar.ledger.segment import HEADER, read_frames
+from sidecar.ledger.segment import HEADER, SUFFIX, number_of, read_frames
 
 Make = Callable[..., tuple[bytes, bytes]]
 Open = Callable[..., Journal]
@@ -112,6 +112,36 @@ def test_shipping_makes_room_again(open_journal: Open, make_call: Make, clock: M
         readings = journal.readings()
         assert (readings.unshipped_bytes, readings.unshipped_records, readings.oldest_unshipped_ns) == (0, 0, 0)
     assert ended > 5 * 50
+
+
+def test_segments_that_are_in_the_ledger_are_used_again_up_to_four_at_once(
+    open_journal: Open, make_call: Make, clock: ManualClock, tmp_path: Path
+) -> None:
+    """Fresh pages cost a fault each, and a batch of the ledger frees several segments together."""
+    journal = open_journal()
+    journal.open()
+
+    def files() -> dict[int, int]:
+        return {path.stat().st_ino: number_of(path) for path in (tmp_path / "journal").glob("*" + SUFFIX)}
+
+    def write(segments: int) -> None:
+        first = journal.position.segment
+        while journal.position.segment < first + segments:
+            intent, done = make_call()
+            journal.end(journal.begin(intent), done)
+        records, position = journal.tail.take()
+        journal.release(position, len(records), clock.monotonic_ns())
+
+    write(8)
+    journal._files.submit(lambda: None).result()
+    before = files()
+    write(3)
+    journal._files.submit(lambda: None).result()
+    after = files()
+    used_again = {inode for inode in before if inode in after and after[inode] > before[inode]}
+    assert len(before) <= 4 + 2  # kept, written, and perhaps one prepared
+    assert len(used_again) >= 3
+    assert max(after.values()) > max(before.values())
 
 
 def test_long_calls_do_not_hold_segments_back(
