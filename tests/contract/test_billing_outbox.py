@@ -23,8 +23,9 @@ EVENTS = {"tokens": "acme_tokens"}
 
 
 async def use(books: Books, minute: int, tokens: int = 1, **changes: Any) -> None:
-    """A call that ended as the minute began."""
-    record = call_record(next(_numbers), minute * MINUTE - 5, **({"meters": {"tokens": tokens}} | changes))
+    """A call that ended as the minute began, unless ``changes`` say otherwise."""
+    known = {"started_us": minute * MINUTE - 5, "meters": {"tokens": tokens}}
+    record = call_record(next(_numbers), **(known | changes))
     position = await books.position()
     assert await books.append([record], Position(position.segment + 1, 16)) == 1
 
