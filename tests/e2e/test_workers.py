@@ -116,7 +116,7 @@ class Counting:
                     try:
                         connection.request("GET", "/bytes/100", headers={"X-API-Key": self._key})
                         reply = connection.getresponse()
-                    except http.client.RemoteDisconnected:
+                    except (ConnectionResetError, BrokenPipeError):  # the end, or a reset where the call met the close
                         if not used:
                             raise
                         with self._lock:
