@@ -10,36 +10,17 @@ from pathlib import Path
 import jsonschema
 import pytest
 import yaml
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
 
 from sidecar.config import Overrides, effective, load, reference, schemas
 from sidecar.config.__main__ import generated
 from sidecar.config.loading import built_in
 from sidecar.config.meters import HIDDEN, HIDDEN_TRAILERS
 from sidecar.core.errors import ConfigError
-from sidecar.core.policy import Extract, Multiply, Snapshot
+from sidecar.core.policy import Extract, Multiply
 from sidecar.core.upstreams import Target
 from sidecar.core.values import AccessState
 from sidecar.http1 import read_reply, trailer_lines
-
-ROOT = Path(__file__).parents[2]
-UPSTREAM = Overrides(upstream="http://127.0.0.1:9000")
-SECRET = "k" * 40
-
-
-def read(folder: Path, text: str, overrides: Overrides = UPSTREAM, **environ: str) -> Snapshot:
-    """The snapshot of one file in ``folder``."""
-    path = folder / "sidecar.yaml"
-    path.write_text(text)
-    return load(path, overrides, environ)
-
-
-def told(folder: Path, text: str, overrides: Overrides = UPSTREAM, **environ: str) -> list[str]:
-    """The messages of the faults of one file."""
-    with pytest.raises(ConfigError) as raised:
-        read(folder, text, overrides, **environ)
-    return [fault.message for fault in raised.value.faults]
+from tests.config.reading import FULL, ROOT, SECRET, UPSTREAM, read, told
 
 
 def test_shipped_policies_are_the_built_in_ones(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -234,43 +215,6 @@ tenants: {acme: {plan: free, state: read_only, stripe_customer: cus_1}}
     assert snapshot.tenants["acme"].state is AccessState.READ_ONLY
 
 
-FULL = """
-listen: "[::]:8443"
-admin: {listen: 127.0.0.1:9902, token: ${T}, hosts: [ops.example]}
-drain: 90s
-bounds: {max_body: 10MB, buffer: 4096B}
-journal: {durability: sync, segment: 1MiB, max: 3MiB, on_full: serve_unbilled}
-trusted_proxies: [10.0.0.0/8, "::1"]
-keep_events: 1.5d
-upstreams:
-  a: {targets: ["http://a.example", "https://b.example:8443"], health: {path: /h, every: 5s}, preserve_host: true}
-  b: {targets: ["http://c.example"], timeouts: {connect: 250ms}, breaker: {failures: 2}}
-identity:
-  api_key: {header: X-Key, query: key, brand: acme, strip: false, cache: 10s, peppers: [{id: p1, secret: ${T}}]}
-  jwt:
-    - {issuer: i1, audience: a, tenant_claim: org, jwks: "https://i.example/k", algorithms: [ES256], leeway: 1m}
-    - {issuer: i2, audience: a, tenant_claim: org, secret: ${T}, plan_claim: plan}
-  upstream_jwt: {ttl: 30s}
-meters:
-  calls: {count: requests, statuses: [2xx, 3xx, 4xx], routes: [r1]}
-routes:
-  - {name: r1, match: {methods: [POST, GET], host: api.example.com, path: "/x/{id}/{rest...}"}, upstream: a, units: 3,
-     feature: f, scopes: [read, write], on_disconnect: drain, max_body: 1MiB, announce: {latency: true}}
-  - {name: r2, match: {path: "/open"}, upstream: b, auth: none, plan: p}
-plans:
-  p:
-    limits: [{name: l, limit: 10, window: 1.5s, scope: [tenant, "header:x-org"]}]
-    concurrency: [{name: c, limit: 5, scope: [key]}]
-    quotas: [{name: q, meter: calls, limit: 0, period: week, overage: bill}]
-    features: [f, g]
-    price: {base: "29.00 EUR", meters: {calls: {included: 5, per: 1_000, amount: "0.333333333333 EUR"}}}
-    test_keys: p
-    upgrade: "see https://example.com/${X}: more"
-tenants: {a.b_c-d: {plan: p, state: grace}}
-costs: {per_call: "0.000001 EUR"}
-"""
-
-
 METERS = """
 meters:
   a: {count: messages}
@@ -383,99 +327,3 @@ def test_broken_shape_does_not_fit_the_schema(name: str) -> None:
 def test_loading_needs_no_aiohttp() -> None:
     code = "import sys, sidecar.config; sys.exit('aiohttp' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
-
-
-def calls_for(routes: int, folder: Path) -> int:
-    """How many Python calls it takes to load so many routes."""
-    lines = [f"  - {{name: r{n}, match: {{path: '/v{n}/{{id}}'}}, units: {n % 5}, feature: f}}" for n in range(routes)]
-    text = "plans: {p: {features: [f]}}\nroutes:\n" + "\n".join(lines) + "\n"
-    counted = 0
-
-    def count(frame: object, event: str, argument: object) -> None:
-        nonlocal counted
-        counted += 1
-
-    before = sys.getprofile()
-    sys.setprofile(count)
-    try:
-        snapshot = read(folder, text)
-    finally:
-        sys.setprofile(before)
-    assert len(snapshot.routes) == routes
-    return counted
-
-
-def test_work_grows_in_line_with_routes(tmp_path: Path) -> None:
-    """Four times the routes are four times the calls, not sixteen times."""
-    assert calls_for(2_000, tmp_path) < 4.5 * calls_for(500, tmp_path)
-
-
-KEYS = st.sampled_from(
-    "listen admin token data policies upstreams api targets identity jwt plans free limits quotas meters routes name "
-    "match path methods price base amount tenants costs units scope window limit << on".split()
-) | st.text(max_size=5)
-SCALARS = (
-    st.none()
-    | st.booleans()
-    | st.integers()
-    | st.floats()
-    | st.text(max_size=8)
-    | st.sampled_from(
-        [
-            "1s",
-            "1m",
-            "10 USD",
-            "${A}",
-            "${",
-            "file:x",
-            "/{a}",
-            "GET",
-            "tenant",
-            "free",
-            "api",
-            "http://[",
-            "http://a:b",
-            "[::]:1",
-        ]
-    )
-)
-TREES = st.recursive(
-    SCALARS, lambda tree: st.lists(tree, max_size=4) | st.dictionaries(KEYS, tree, max_size=5), max_leaves=20
-)
-QUICK = settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-
-
-def survives(folder: Path, data: bytes) -> None:
-    """Loads or raises ConfigError with at least one fault; nothing else."""
-    path = folder / "any.yaml"
-    path.write_bytes(data)
-    try:
-        snapshot = load(path, UPSTREAM, {"A": "1"})
-    except ConfigError as error:
-        assert error.faults
-    else:
-        assert snapshot.upstreams
-
-
-@QUICK
-@given(tree=TREES)
-def test_any_tree_is_refused_in_order(tmp_path: Path, tree: object) -> None:
-    survives(tmp_path, yaml.safe_dump(tree, allow_unicode=True).encode())
-
-
-@QUICK
-@given(text=st.text(max_size=60) | st.text(alphabet="ab:-[]{}&*!|>'\"%@#?,$ \n\t", max_size=40))
-def test_any_text_is_refused_in_order(tmp_path: Path, text: str) -> None:
-    survives(tmp_path, text.encode("utf-8", "surrogatepass"))
-
-
-@QUICK
-@given(data=st.binary(max_size=40))
-def test_any_bytes_are_refused_in_order(tmp_path: Path, data: bytes) -> None:
-    survives(tmp_path, data)
-
-
-@QUICK
-@given(cut=st.integers(0, len(FULL)))
-def test_half_written_file_is_refused_in_order(tmp_path: Path, cut: int) -> None:
-    survives(tmp_path, FULL[:cut].encode())
