@@ -3,33 +3,17 @@
 import dataclasses
 from typing import Any
 
-from sidecar.core.records import UsageRecord, encode_record
+from sidecar.core.records import encode_record
+from tests.records import CALL, event_id_of
 
-_CALL = UsageRecord(
-    event_id="",
-    started_us=0,
-    tenant="acme",
-    key_id="k1",
-    plan="pro",
-    sandbox=False,
-    route="search",
-    method="GET",
-    status=200,
-    outcome="ok",
-    units=1,
-    cost=1,
-    bytes_in=1,
-    bytes_out=1,
-    total_us=5,
-    upstream_us=1,
-    first_byte_us=1,
+_SMALL = dataclasses.replace(
+    CALL, units=1, cost=1, bytes_in=1, bytes_out=1, total_us=5, upstream_us=1, first_byte_us=1, meters={}
 )
 
 
 def call_record(number: int, started_us: int, **changes: Any) -> bytes:
     """``number`` makes its event id; it takes 5 us unless ``changes`` say so."""
-    event_id = f"0193a5f0-0000-7000-8000-{number:012x}"
-    return encode_record(dataclasses.replace(_CALL, event_id=event_id, started_us=started_us, **changes))
+    return encode_record(dataclasses.replace(_SMALL, event_id=event_id_of(number), started_us=started_us, **changes))
 
 
 def used(

@@ -17,7 +17,7 @@ import pytest
 from sidecar.core.billing import RowQuery
 from sidecar.storage import SqliteStore
 from tests.billing import mortal
-from tests.billing.test_stripe_payee import START_S, drop
+from tests.billing.test_stripe_payee import START_S, drop, lose_the_last_hour
 from tests.billing.world import World, open_world
 
 PATIENCE_S = 60
@@ -29,15 +29,7 @@ async def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterato
     monkeypatch.chdir(tmp_path)
     more = "  notices: {webhook: 'http://nobody.example/', secret: '${HOOK}'}\n"
     async with open_world(tmp_path, START_S, more) as made:
-        await made.subscribe()
-        account = await made.store.account("acme")
-        made.fake.advance(account.periods[-1].end_s - 30 - made.now_s)
-        await made.books.use(7)
-        made.fake.advance(31)
-        await made.read()
-        await made.pass_time(300, 300)
-        drop(made)
-        made.fake.meters.seen.clear()
+        await lose_the_last_hour(made)
         yield made
 
 

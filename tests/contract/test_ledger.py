@@ -12,33 +12,14 @@ from hypothesis import strategies as st
 from sidecar.core.latency import MAX_US, bucket_index
 from sidecar.core.ports import Ledger, Position, UsageTotals
 from sidecar.core.records import UsageRecord, encode_record
+from tests.records import CALL, MINUTE, event_id_of
 
-MINUTE = 60_000_000
 _numbers = itertools.count(1)
-GOOD = UsageRecord(
-    event_id="0193a5f0-0000-7000-8000-ffffffffffff",
-    started_us=100 * MINUTE,
-    tenant="acme",
-    key_id="k1",
-    plan="pro",
-    sandbox=False,
-    route="search",
-    method="GET",
-    status=200,
-    outcome="ok",
-    units=5,
-    cost=15,
-    bytes_in=1,
-    bytes_out=2,
-    total_us=30,
-    upstream_us=20,
-    first_byte_us=10,
-    meters={"requests": 1, "tokens": 0},
-)
+GOOD = dataclasses.replace(CALL, meters={"requests": 1, "tokens": 0})
 
 
 def event_id() -> str:
-    return f"0193a5f0-0000-7000-8000-{next(_numbers):012x}"
+    return event_id_of(next(_numbers))
 
 
 def totals(records: list[UsageRecord]) -> UsageTotals:

@@ -1,16 +1,14 @@
 """Two real processes on one Redis and one PostgreSQL: one quota, whatever is killed, flushed or restarted."""
 
-import time
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 
 from tests.e2e.api import Api
-from tests.e2e.process import PATIENCE_S, Sidecar, write_config
-from tests.storage.postgres.server import shared_server
+from tests.e2e.fleet import two_nodes
+from tests.e2e.process import Sidecar, until
 from tests.storage.redis.server import Server, running
 
 POLICIES = """
@@ -29,20 +27,7 @@ def redis() -> Iterator[Server]:
 
 @pytest.fixture
 def nodes(api: Api, redis: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Sidecar]]:
-    with ExitStack() as stack:
-        monkeypatch.setenv("DATABASE_URL", stack.enter_context(shared_server()).migrated().url)
-        made = []
-        for name in ("a", "b"):
-            folder = tmp_path / name
-            folder.mkdir()
-            monkeypatch.setenv("PEPPER", "s" * 43)
-            peppers = (
-                "identity: {api_key: {peppers: [{id: one, secret: '${PEPPER}'}]}}\n"  # both know each other's keys
-            )
-            more = f"storage: ${{DATABASE_URL}}\nlimits: {redis.url}\n{peppers}"
-            made.append(Sidecar(folder, *write_config(folder, api.url, POLICIES, more)))
-            stack.callback(made[-1].close)
-            made[-1].start()
+    with two_nodes(tmp_path, api, redis, POLICIES, monkeypatch) as made:
         yield made
 
 
@@ -50,12 +35,9 @@ def calls(node: Sidecar, key: str, times: int) -> Counter[int]:
     return Counter(node.call("GET", "/echo/", key=key).status for _ in range(times))
 
 
-def settled_within(redis: Server, nodes: list[Sidecar], key: str) -> None:
+def settled_within(nodes: list[Sidecar], key: str) -> None:
     """Both refuse: nothing is out any more."""
-    deadline = time.monotonic() + PATIENCE_S
-    while any(node.call("GET", "/echo/", key=key).status != 429 for node in nodes):
-        assert time.monotonic() < deadline
-        time.sleep(0.2)
+    until(lambda: all(node.call("GET", "/echo/", key=key).status == 429 for node in nodes))
 
 
 def test_two_processes_hold_one_quota_through_a_flush_and_a_restart_of_redis(
@@ -74,7 +56,7 @@ def test_two_processes_hold_one_quota_through_a_flush_and_a_restart_of_redis(
     assert set(calls(a, key, 3)) <= {429, 503}
     assert set(calls(b, a.another_key("bell"), 4)) == {503}
     redis.start()  # with nothing in it
-    settled_within(redis, nodes, key)
+    settled_within(nodes, key)
     assert calls(a, key, 10) + calls(b, key, 10) == {429: 20}
     assert a.usage("acme", 60)["requests"] == 60
 

@@ -1,17 +1,15 @@
 """Money with real processes: two nodes on one Redis and one PostgreSQL, and workers of one parent without Redis."""
 
-import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 
 from tests.e2e.api import Api
-from tests.e2e.process import PATIENCE_S, Sidecar, write_config
-from tests.storage.postgres.server import shared_server
+from tests.e2e.fleet import two_nodes
+from tests.e2e.process import Sidecar, until, write_config
 from tests.storage.redis.server import Server, running
 
 POLICIES = """\
@@ -37,20 +35,7 @@ def redis() -> Iterator[Server]:
 
 @pytest.fixture
 def nodes(api: Api, redis: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Sidecar]]:
-    with ExitStack() as stack:
-        monkeypatch.setenv("DATABASE_URL", stack.enter_context(shared_server()).migrated().url)
-        monkeypatch.setenv("PEPPER", "s" * 43)
-        made = []
-        for name in ("a", "b"):
-            folder = tmp_path / name
-            folder.mkdir()
-            more = (
-                f"storage: ${{DATABASE_URL}}\nlimits: {redis.url}\n"
-                "identity: {api_key: {peppers: [{id: one, secret: '${PEPPER}'}]}}\n"
-            )
-            made.append(Sidecar(folder, *write_config(folder, api.url, POLICIES, more)))
-            stack.callback(made[-1].close)
-            made[-1].start()
+    with two_nodes(tmp_path, api, redis, POLICIES, monkeypatch) as made:
         yield made
 
 
@@ -60,10 +45,11 @@ def calls(node: Sidecar, key: str, times: int, path: str = "/bytes/1") -> Counte
 
 
 def one_call(node: Sidecar, key: str, path: str) -> int:
-    end = time.monotonic() + PATIENCE_S
-    while (status := node.call("GET", path, key=key).status) == 503 and time.monotonic() < end:
-        time.sleep(0.1)
-    return status
+    return until(lambda: _unless_503(node.call("GET", path, key=key).status))
+
+
+def _unless_503(status: int) -> int:
+    return 0 if status == 503 else status
 
 
 def at_once(nodes: list[Sidecar], key: str, times: int) -> Counter[int]:
@@ -71,13 +57,6 @@ def at_once(nodes: list[Sidecar], key: str, times: int) -> Counter[int]:
     with ThreadPoolExecutor(4 * len(nodes)) as threads:
         parts = threads.map(lambda node: calls(node, key, times // 4), nodes * 4)
         return sum(parts, Counter())
-
-
-def until(what: Callable[[], bool]) -> None:
-    end = time.monotonic() + PATIENCE_S
-    while not what():
-        assert time.monotonic() < end
-        time.sleep(0.1)
 
 
 def test_two_processes_hold_one_cap_and_one_balance_to_the_call(nodes: list[Sidecar], redis: Server) -> None:

@@ -8,6 +8,7 @@ import threading
 import time
 import urllib.error
 import urllib.request
+from functools import partial
 from typing import Any
 
 import apsw
@@ -16,7 +17,7 @@ import pytest
 from demo.fakestripe import FakeStripe
 from tests.e2e.api import Api
 from tests.e2e.conftest import Make
-from tests.e2e.process import PATIENCE_S, Sidecar, write_config
+from tests.e2e.process import PATIENCE_S, Sidecar, until, write_config
 from tests.e2e.stripe import SECRET, Stripe
 from tests.e2e.test_payments import POLICIES, billing
 
@@ -32,6 +33,7 @@ class Deliverer:
         self.sidecar = sidecar
         self.answered: list[str] = []
         self.statuses: set[int] = set()
+        self._turn = threading.Condition()
         self._left = [*events, *events]
         random.Random(3).shuffle(self._left)
         self._threads = [threading.Thread(target=self._work, daemon=True) for _ in range(4)]
@@ -45,10 +47,8 @@ class Deliverer:
 
     def reached(self, count: int) -> None:
         """Waits until so many deliveries got 200."""
-        end = time.monotonic() + PATIENCE_S
-        while len(self.answered) < count:
-            assert time.monotonic() < end, self.sidecar.errors
-            time.sleep(0.002)
+        with self._turn:
+            assert self._turn.wait_for(lambda: len(self.answered) >= count, PATIENCE_S), self.sidecar.errors
 
     def _work(self) -> None:
         while self._left:
@@ -57,11 +57,13 @@ class Deliverer:
             except IndexError:
                 return
             body = json.dumps(event).encode()
-            end = time.monotonic() + PATIENCE_S
-            while self._post(body) != 200:
-                assert time.monotonic() < end
-                time.sleep(0.02)
-            self.answered.append(event["id"])
+            until(partial(self._takes, body))
+            with self._turn:
+                self.answered.append(event["id"])
+                self._turn.notify_all()
+
+    def _takes(self, body: bytes) -> bool:
+        return self._post(body) == 200
 
     def _post(self, body: bytes) -> int:
         """0: no answer, as while no process is there."""
@@ -127,10 +129,7 @@ def test_killed_while_deliveries_arrive(
     deliverer.join()
     assert deliverer.statuses == {200}
     assert sorted(deliverer.answered) == sorted([event["id"] for event in events] * 2)
-    end = time.monotonic() + PATIENCE_S
-    while rows(sidecar, "SELECT id FROM arrivals WHERE finished_ns IS NULL"):
-        assert time.monotonic() < end, sidecar.errors
-        time.sleep(0.1)
+    until(lambda: not rows(sidecar, "SELECT id FROM arrivals WHERE finished_ns IS NULL"))
     assert sorted(rows(sidecar, "SELECT id FROM arrivals")) == sorted((event["id"],) for event in events)
     made = rows(sidecar, "SELECT subject, count(*) FROM audit_log WHERE action = 'tenant.add' GROUP BY 1")
     assert sorted(made) == sorted((name, 1) for name in buyers)

@@ -6,29 +6,9 @@ import itertools
 from sidecar.core.ports import UsageQuery
 from sidecar.core.records import UsageRecord, encode_record
 from sidecar.storage.postgres import PostgresStore
+from tests.records import CALL, MINUTE, event_id_of
 
-MINUTE = 60_000_000
 _numbers = itertools.count(1)
-GOOD = UsageRecord(
-    event_id="0193a5f0-0000-7000-8000-ffffffffffff",
-    started_us=100 * MINUTE,
-    tenant="acme",
-    key_id="k1",
-    plan="pro",
-    sandbox=False,
-    route="search",
-    method="GET",
-    status=200,
-    outcome="ok",
-    units=5,
-    cost=15,
-    bytes_in=1,
-    bytes_out=2,
-    total_us=30,
-    upstream_us=20,
-    first_byte_us=10,
-    meters={"requests": 1, "tokens": 7},
-)
 
 
 def records(count: int, **changes: object) -> list[bytes]:
@@ -37,7 +17,7 @@ def records(count: int, **changes: object) -> list[bytes]:
 
 
 def record(**changes: object) -> UsageRecord:
-    return dataclasses.replace(GOOD, event_id=f"0193a5f0-0000-7000-8000-{next(_numbers):012x}", **changes)
+    return dataclasses.replace(CALL, event_id=event_id_of(next(_numbers)), **changes)
 
 
 async def counted(store: PostgresStore, tenant: str = "acme") -> tuple[int, int, int]:

@@ -13,7 +13,8 @@ from sidecar.core.records import encode_record
 from sidecar.storage.postgres import PostgresStore
 from sidecar.storage.postgres.batch import as_csv, as_rows
 from sidecar.storage.postgres.texts import shown, stored
-from tests.storage.postgres.records import GOOD, MINUTE, record, records
+from tests.records import CALL, MINUTE
+from tests.storage.postgres.records import record, records
 from tests.storage.postgres.server import Database
 
 # Letters that mean something to CSV, to JSON, to the trick between them, or to PostgreSQL.
@@ -69,7 +70,7 @@ async def test_any_texts_come_back_as_they_were(
     assert sorted(page.events, key=lambda one: one.event_id) == made
 
 
-_raw = json.loads(encode_record(GOOD))
+_raw = json.loads(encode_record(CALL))
 values = st.one_of(
     nasty, st.integers(-5, 2**65), st.none(), st.booleans(), st.floats(), st.lists(st.integers()), st.just({})
 )

@@ -14,7 +14,8 @@ from sidecar.core.ports import Position
 from sidecar.core.records import encode_record
 from sidecar.core.values import ApiKey, Tenant
 from sidecar.storage.postgres import PostgresStore
-from tests.storage.postgres.records import MINUTE, record
+from tests.records import MINUTE
+from tests.storage.postgres.records import record
 from tests.storage.postgres.server import Database
 
 # Names of which each would reach another tenant's rows if it were ever put into a statement, a pattern or a list.
