@@ -22,8 +22,8 @@ _MAX_INTEGER = 999_999_999_999_999  # RFC 9651, 3.3.1
 class Announcement:
     """Both field lines of one gate, each ended by CRLF; empty when there is no policy.
 
-    Formatting seven numbers takes as long as deciding about them, and from one reply to the next most digits stay: each
-    number is kept as a text of its thousands and one of the rest, and only what changed is written anew.
+    Formatting seven numbers takes as long as deciding about them, and from one reply to the next most digits stay: only
+    numbers that changed are written anew, and their thousands only where these did.
     """
 
     __slots__ = ("_last", "_literals", "_pieces", "_texts", "_thousands")

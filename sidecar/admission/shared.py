@@ -4,7 +4,7 @@ While the store does not answer, each limit and each quota that has nothing in h
 says: ``allow`` passes, ``deny`` answers 503, ``local`` passes this node's share of the limit and answers 503 beyond it.
 """
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Final, TypeAlias
 
 from sidecar.admission.buckets import Buckets, Slots
@@ -78,7 +78,8 @@ class SharedGate(Gate):
         if isinstance(paid, Refused):
             return paid
         if paid is None:
-            return Unread(self, method, ip, header)
+            assert self._demand.money is not None
+            return Unread(self, self._demand.money.read, method, ip, header)
         leases: list[Lease] = []
         for window in windows:
             assert isinstance(window, Lease)
@@ -121,11 +122,6 @@ class SharedGate(Gate):
         period = self._turn(rule, wall, now)
         left = min(rule.limit - period.used, period.room)
         return left >= rule.needs or (left >= rule.least and period.dry)
-
-    async def read(self) -> None:
-        """Reads the account in money. StoreError."""
-        if self._demand.money is not None:
-            await self._demand.money.read()
 
     def _add_want(self, wants: list[Want], rule: QuotaRule, now: int, wall: int) -> bool:
         """Notes what the quota needs from the store, if that. False when it is known to refuse."""
@@ -269,17 +265,18 @@ class Waiting(Pending):
 
 
 class Unread(Pending):
-    """A request whose account in money has to be read first."""
+    """A request for which an account in money has to be read first. ``read`` does: StoreError."""
 
-    __slots__ = ("_asked", "_gate")
+    __slots__ = ("_asked", "_gate", "_read")
 
-    def __init__(self, gate: SharedGate, *asked: Any) -> None:
+    def __init__(self, gate: Gate, read: Callable[[], Awaitable[None]], *asked: Any) -> None:
         self._gate = gate
+        self._read = read
         self._asked = asked
 
     async def wait(self) -> Ticket | Refused:
         try:
-            await self._gate.read()
+            await self._read()
         except StoreError:
             return UNREADABLE
         decided = self._gate.admit(*self._asked)

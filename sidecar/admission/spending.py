@@ -14,17 +14,17 @@ makes room, unless a call of it is under way; it is read again when its tenant c
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
-from typing import Any, NamedTuple, TypeAlias
+from typing import NamedTuple, TypeAlias
 from weakref import WeakValueDictionary
 
 from sidecar.admission.gate import Demand, Gate, Pending, Ticket
 from sidecar.admission.keeper import Keeper
 from sidecar.admission.purses import Money, SharedSpend
 from sidecar.admission.quotas import QuotaRule
-from sidecar.admission.refusals import UNREADABLE, PolicyUse, Refused, unpaid_for
+from sidecar.admission.refusals import PolicyUse, Refused, unpaid_for
 from sidecar.admission.scopes import HeaderOf
 from sidecar.admission.shadow import ShadowGate
-from sidecar.admission.shared import UNAVAILABLE
+from sidecar.admission.shared import UNAVAILABLE, Unread
 from sidecar.core.clock import NS_PER_S, Clock
 from sidecar.core.errors import StoreError
 from sidecar.core.money import format_micros
@@ -251,7 +251,7 @@ class SpendGate(Gate):
         rule = self._rule
         if rule.asks:
             if not rule.use.spend.ready:
-                return Unread(self, method, ip, header)
+                return Unread(self, self.read, method, ip, header)
             verdict = rule.use.spend.verdict(rule.known, rule.open_ended, self._wall_ns())
             if verdict != PASSES:
                 return self._refuse_for(verdict)
@@ -340,21 +340,3 @@ class SpendPending(Pending):
 
     async def wait(self) -> Ticket | Refused:
         return self._gate.after(await self._inner.wait())
-
-
-class Unread(Pending):
-    """A decision for which an account must be read first."""
-
-    __slots__ = ("_asked", "_gate")
-
-    def __init__(self, gate: SpendGate, *asked: Any) -> None:
-        self._gate = gate
-        self._asked = asked
-
-    async def wait(self) -> Ticket | Refused:
-        try:
-            await self._gate.read()
-        except StoreError:
-            return UNREADABLE
-        decided = self._gate.admit(*self._asked)
-        return await decided.wait() if isinstance(decided, Pending) else decided

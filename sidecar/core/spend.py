@@ -170,11 +170,10 @@ class Spend:
         """A call began."""
         self.used.hold(self.terms.tariff.meters, known)
 
-    def settle(self, known: list[int], values: list[int]) -> None:
-        """It ended."""
-        meters = self.terms.tariff.meters
-        self.used.hold(meters, [-units for units in known])
-        self.used.settle(dict(zip(meters, values, strict=True)))
+    def settle(self, held: list[int], values: Mapping[str, int]) -> None:
+        """It ended; ``held`` is the negative of what it held, ``values`` are of all meters by name."""
+        self.used.hold(self.terms.tariff.meters, held)
+        self.used.settle(values)
 
     @property
     def settled(self) -> list[int]:
@@ -286,6 +285,4 @@ class SpendUse:
 
     def end(self, values: Mapping[str, int]) -> None:
         """It ended; ``values`` of all meters by name, nothing of those that are not in it."""
-        used = self.spend.used
-        used.hold(self.spend.terms.tariff.meters, self._back)
-        used.settle(values)
+        self.spend.settle(self._back, values)

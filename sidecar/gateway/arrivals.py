@@ -15,7 +15,7 @@ from aiohttp import web
 
 from sidecar.core.clock import NS_PER_S
 from sidecar.gateway.forwarding import is_trusted
-from sidecar.gateway.lane import Lane
+from sidecar.gateway.lane import LAST_NS, Lane
 from sidecar.gateway.preamble import (
     LONGEST_LINE,
     SHORTEST,
@@ -28,7 +28,6 @@ from sidecar.gateway.preamble import (
 )
 
 _TOLD_NS: Final = 10 * NS_PER_S  # between two lines in the log about what proxies get wrong
-_LAST_NS: Final = NS_PER_S  # for a client that connected before it could know that we close
 _AT_ONCE: Final = 100  # connections accepted in one turn of the loop
 _PAUSE_S: Final = 1.0  # after the machine has no more sockets to give, as asyncio does
 _log = logging.getLogger(__name__)
@@ -54,7 +53,7 @@ class Arrival:
     def drain(self) -> None:
         """The process ends: what was on its way is still answered."""
         if self.deadline_ns:
-            self.deadline_ns = min(self.deadline_ns, self._lane.monotonic_ns() + _LAST_NS)
+            self.deadline_ns = min(self.deadline_ns, self._lane.monotonic_ns() + LAST_NS)
 
     def abort(self) -> None:
         """Ends it at once."""

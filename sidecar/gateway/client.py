@@ -10,12 +10,11 @@ from sidecar.gateway.exchange import Exchange, Tail
 from sidecar.gateway.forwarding import Peer, is_trusted, meet
 from sidecar.gateway.handover import Handover
 from sidecar.gateway.intake import Intake
-from sidecar.gateway.lane import Lane
+from sidecar.gateway.lane import LAST_NS, Lane
 from sidecar.gateway.refusals import malformed_problem
 from sidecar.gateway.relay import Relay
 from sidecar.http1 import Malformed, RequestHead, problem_reply
 
-_LAST_NS = 1_000_000_000  # for a request that a client sent before it could know that we close
 _LINGER_NS = 2_000_000_000  # how long we read and forget after a refusal, so that it is not lost to a reset
 
 
@@ -82,7 +81,7 @@ class ClientConnection(asyncio.Protocol):
             self.transport.abort()
             return
         self.transport.set_write_buffer_limits(high=bounds.buffer)
-        wait_ns = _LAST_NS if lane.closing else bounds.header_timeout_ns
+        wait_ns = LAST_NS if lane.closing else bounds.header_timeout_ns
         self.deadline_ns = lane.monotonic_ns() + wait_ns
 
     def data_received(self, data: bytes) -> None:
@@ -309,7 +308,7 @@ class ClientConnection(asyncio.Protocol):
         """The process ends: a busy connection closes after its reply; an idle one after a moment, or after the reply
         to the request that was on its way just now."""
         if self.current is None and not self._queue and self._handover is None and not self._intake.begun:
-            soon = self._lane.monotonic_ns() + _LAST_NS
+            soon = self._lane.monotonic_ns() + LAST_NS
             self.deadline_ns = min(self.deadline_ns or soon, soon)
 
     def expire(self) -> None:

@@ -6,7 +6,7 @@ import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from email.utils import formatdate
-from typing import Any
+from typing import Any, Final
 
 from sidecar.admission import Admission
 from sidecar.core.clock import NS_PER_S, Clock
@@ -21,6 +21,7 @@ from sidecar.ledger import Journal
 from sidecar.metering import Tallies
 
 SWEEP_S = 0.5  # how late a timeout may fire
+LAST_NS: Final = NS_PER_S  # for what a client sent before it could know that we close
 _log = logging.getLogger(__name__)
 
 

@@ -46,6 +46,12 @@ def grant(micros: int, begin: int = START, end: int | None = None, source: str =
 NOW = START * NS_PER_MINUTE
 
 
+def settle(spend: Spend, held: list[int], values: list[int]) -> None:
+    """A call ended that held, and used, so many units of each meter."""
+    used = dict(zip(spend.terms.tariff.meters, values, strict=True))
+    spend.settle([-units for units in held], used)
+
+
 def test_calls_pass_as_long_as_what_is_known_of_them_fits() -> None:
     spend = account(PLAIN, (grant(350_000),))
     passed = []
@@ -54,7 +60,7 @@ def test_calls_pass_as_long_as_what_is_known_of_them_fits() -> None:
         passed.append(verdict)
         if verdict == PASSES:
             spend.hold([1])
-            spend.settle([1], [1])
+            settle(spend, [1], [1])
     assert passed == [PASSES, PASSES, PASSES, SPENT, SPENT]
     assert spend.standing(NOW).left == 50_000
 
@@ -68,7 +74,7 @@ def test_n_calls_at_once_at_the_last_unit_exactly_one_passes() -> None:
             spend.hold([1])
             passed += 1
     assert passed == 1
-    spend.settle([1], [0])
+    settle(spend, [1], [0])
     assert spend.verdict([1], False, NOW) == PASSES, "what was not used is given back (litellm#27639)"
 
 
@@ -77,7 +83,7 @@ def test_what_is_not_known_beforehand_passes_while_anything_is_left() -> None:
     spend = account(INCLUDED, (grant(1),))
     assert spend.verdict([0, 0], True, NOW) == PASSES
     spend.hold([0, 0])
-    spend.settle([0, 0], [0, 5000])
+    settle(spend, [0, 0], [0, 5000])
     assert spend.verdict([0, 0], True, NOW) == SPENT
     assert spend.standing(NOW).left == 0
 
@@ -88,7 +94,7 @@ def test_a_call_that_costs_nothing_passes() -> None:
     for _ in range(5):
         assert spend.verdict([1, 0], False, NOW) == PASSES
         spend.hold([1, 0])
-        spend.settle([1, 0], [1, 0])
+        settle(spend, [1, 0], [1, 0])
     assert spend.verdict([1, 0], False, NOW) == SPENT
 
 
@@ -97,13 +103,13 @@ def test_the_price_of_a_call_depends_on_the_period_so_far() -> None:
     for _ in range(4):
         assert spend.verdict([1], False, NOW) == PASSES
         spend.hold([1])
-        spend.settle([1], [1])
+        settle(spend, [1], [1])
     assert spend.verdict([1], False, NOW) == SPENT
     packages = account(PACKAGES, (grant(3_000_000),))
     for _ in range(4):
         assert packages.verdict([1], False, NOW) == PASSES
         packages.hold([1])
-        packages.settle([1], [1])
+        settle(packages, [1], [1])
     assert packages.verdict([1], False, NOW) == SPENT, "the fifth begins a package that is not paid for"
 
 
@@ -115,7 +121,7 @@ def test_a_cap_is_of_its_period_and_starts_anew() -> None:
     assert spend.verdict([1], False, NOW) == PASSES
     spend.hold([1])
     assert spend.verdict([1], False, NOW) == CAPPED
-    spend.settle([1], [1])
+    settle(spend, [1], [1])
     tomorrow = NOW + DAY * NS_PER_MINUTE
     assert spend.verdict([1], False, tomorrow - 1) == CAPPED
     assert spend.verdict([3], False, tomorrow) == PASSES
@@ -134,7 +140,7 @@ def test_a_grant_ends_when_it_expires_and_begins_when_it_was_given() -> None:
     first, later = grant(200_000, end=START + 10), grant(500_000, START + 20, source="b")
     spend = account(PLAIN, (first, later))
     spend.hold([1])
-    spend.settle([1], [1])
+    settle(spend, [1], [1])
     assert spend.standing(NOW + 9 * NS_PER_MINUTE).left == 100_000
     assert spend.verdict([1], False, NOW + 10 * NS_PER_MINUTE) == SPENT
     assert spend.standing(NOW + 20 * NS_PER_MINUTE).left == 500_000, "nothing of what was used before"
@@ -188,7 +194,7 @@ async def test_what_was_counted_call_by_call_is_what_the_ledger_says(
         values = [number, tokens][:meters]
         live.verdict(values, False, (START + minute) * NS_PER_MINUTE)  # turns the account
         live.hold([1] * meters)
-        live.settle([1] * meters, values)
+        settle(live, [1] * meters, values)
         entries += [(START + minute, meter, value) for meter, value in zip(terms.tariff.meters, values, strict=True)]
     book = Book(entries)
     end = START + 4 * DAY - 1

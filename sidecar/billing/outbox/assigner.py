@@ -39,10 +39,9 @@ class Assigner:
         """Assigns all that is closed; how many rows were made. StoreError; what was done until then stays."""
         now_ns = self._clock.wall_ns()
         now_s = now_ns // NS_PER_S
-        before = closed_minute(now_s, self._terms)
-        if self._events.hourly and before == self._looked:
+        before = closed = closed_minute(now_s, self._terms)
+        if self._events.hourly and closed == self._looked:
             before = closed_hour(now_s, self._terms)  # what is younger was looked at when its window closed
-        self._looked = closed_minute(now_s, self._terms)
         made, after = 0, ("", -1)
         while page := await self._store.marks(before=before, after=after, limit=_PAGE):
             for tenant, marks in groupby(page, key=lambda mark: mark[0]):
@@ -50,6 +49,7 @@ class Assigner:
             after = page[-1]
             if len(page) < _PAGE:
                 break
+        self._looked = closed
         return made
 
     async def _assign(self, tenant: str, minutes: Sequence[int], now_ns: int) -> int:

@@ -1,7 +1,7 @@
 """Stripe's lists, read to their end."""
 
 from collections.abc import Awaitable, Callable
-from typing import Any
+from typing import Any, TypeAlias
 from urllib.parse import parse_qs, urlsplit
 
 from sidecar.billing.pace import Pace
@@ -10,6 +10,15 @@ from sidecar.billing.stripe.faults import StripeFault, ask
 
 PAGE = 100  # the most that Stripe gives; its default of 10 has cost others their month
 MOST = 10_000
+_After: TypeAlias = dict[str, Any]  # what says where a page begins, besides the parameters of the list
+_Page: TypeAlias = tuple[list[dict[str, Any]], _After | None]
+
+
+class TooMany(StripeFault):
+    """There are more items than were to be read."""
+
+    def __init__(self, most: int) -> None:
+        super().__init__(f"Stripe lists more than {most:,} where that many are the most")
 
 
 async def listed(
@@ -21,28 +30,17 @@ async def listed(
     pace: Pace | None = None,
     most: int = MOST,
 ) -> list[dict[str, Any]]:
-    """Every item of the list that ``fetch`` gives a page of. TooMany when there are more than
-    ``most``, StripeFault."""
-    found: list[dict[str, Any]] = []
-    after: dict[str, Any] = {}
-    while True:
+    """Every item of the list that ``fetch`` gives a page of. TooMany when there are more than ``most``, StripeFault."""
+
+    async def page(after: _After) -> _Page:
         if pace is not None:
             await pace.wait()
-        page = await ask(client, fetch({**params, "limit": PAGE, **after}), permission)
-        items, more = _read(page)
-        found += items
-        if not more:
-            return found
-        if not items or len(found) >= most:
-            raise TooMany(f"Stripe lists more than {most:,} where that many are the most")
-        last = items[-1].get("id")
-        if not isinstance(last, str) or after.get("starting_after") == last:
-            raise StripeFault("Stripe's list does not go on")
-        after = {"starting_after": last}
+        items, more = _read(await ask(client, fetch({**params, "limit": PAGE, **after}), permission))
+        if more and not items:
+            raise TooMany(most)
+        return items, {"starting_after": items[-1].get("id")} if more else None
 
-
-class TooMany(StripeFault):
-    """There are more items than were to be read."""
+    return await _all(page, most)
 
 
 async def listed_v2(
@@ -54,23 +52,35 @@ async def listed_v2(
     most: int = MOST,
 ) -> list[dict[str, Any]]:
     """As ``listed``, of the v2 API, which names the next page by a token in an address. TooMany, StripeFault."""
-    found: list[dict[str, Any]] = []
-    token: dict[str, Any] = {}
-    while True:
-        page = await ask(client, fetch({**params, "limit": PAGE, **token}), permission)
-        shown = page.to_dict() if hasattr(page, "to_dict") else {}
+
+    async def page(after: _After) -> _Page:
+        found = await ask(client, fetch({**params, "limit": PAGE, **after}), permission)
+        shown = found.to_dict() if hasattr(found, "to_dict") else {}
         items, following = shown.get("data"), shown.get("next_page_url")
         if not isinstance(items, list) or not all(isinstance(item, dict) for item in items):
             raise StripeFault("Stripe's answer is no list")
+        if following is None:
+            return items, None
+        tokens = parse_qs(urlsplit(str(following)).query).get("page", [])
+        return items, {"page": tokens[0] if len(tokens) == 1 and items else None}
+
+    return await _all(page, most)
+
+
+async def _all(page: Callable[[_After], Awaitable[_Page]], most: int) -> list[dict[str, Any]]:
+    """``page`` gives the items behind a place, and the place of the next ones, None at the end."""
+    found: list[dict[str, Any]] = []
+    after: _After = {}
+    while True:
+        items, following = await page(after)
         found += items
         if following is None:
             return found
-        names = parse_qs(urlsplit(str(following)).query).get("page", [])
         if len(found) >= most:
-            raise TooMany(f"Stripe lists more than {most:,} where that many are the most")
-        if not items or len(names) != 1 or token.get("page") == names[0]:
+            raise TooMany(most)
+        if following == after or not all(isinstance(place, str) for place in following.values()):
             raise StripeFault("Stripe's list does not go on")
-        token = {"page": names[0]}
+        after = following
 
 
 def _read(page: Any) -> tuple[list[dict[str, Any]], bool]:

@@ -28,7 +28,7 @@ from sidecar.gateway.client import ClientConnection
 from sidecar.gateway.exchange import Exchange
 from sidecar.gateway.http2.heads import BadHead, request_head
 from sidecar.gateway.http2.stream import Stream
-from sidecar.gateway.lane import Lane
+from sidecar.gateway.lane import LAST_NS, Lane
 from sidecar.http1 import Field
 
 MAX_STREAMS = 100  # at once (RFC 9113, 6.5.2 advises no less)
@@ -40,7 +40,6 @@ MAX_IDLE_FRAMES = 1000
 MAX_RESETS = 200  # of requests by the client beyond those that were answered
 PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 _GRACE_NS = 2_000_000_000
-_LAST_NS = 1_000_000_000  # for a request that a client sent before it could know that we close
 _HEAD = 9  # bytes before each frame (RFC 9113, 4.1)
 _GOAWAY = 0x07
 _SHORTEST_GOAWAY = 8
@@ -354,7 +353,7 @@ class Http2Connection(asyncio.Protocol):
 
     def _wait(self) -> None:
         if not (self._streams or self._stalled or self.transport.is_closing()):
-            wait_ns = min(_LAST_NS, self._bounds.keepalive_ns) if self._ending else self._bounds.keepalive_ns
+            wait_ns = min(LAST_NS, self._bounds.keepalive_ns) if self._ending else self._bounds.keepalive_ns
             self.deadline_ns = self._lane.monotonic_ns() + wait_ns
 
     def _wait_for_reader(self) -> None:

@@ -25,18 +25,8 @@ _RUNNING = """
 _USED = "SELECT EXISTS (SELECT FROM sidecar.{table})"
 _HOLDERS = (
     *("tenants", "api_keys", "audit_log", "entries", "calls_by_minute", "calls_by_hour", "rejected_records"),
-    *(
-        "accounts",
-        "marks",
-        "assigned_minutes",
-        "excused_minutes",
-        "outbox",
-        "parities",
-        "arrivals",
-        "cursors",
-        "claims",
-        "notices",
-    ),
+    *("accounts", "marks", "assigned_minutes", "excused_minutes", "outbox", "parities"),
+    *("arrivals", "cursors", "claims", "notices"),
     *("credit_grants", "credit_books", "crossings"),
 )
 # Tables whose one row is there from the beginning. The books' name goes with the rows whose identifiers begin with it;

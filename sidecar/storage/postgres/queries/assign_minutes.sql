@@ -1,6 +1,5 @@
--- What the ledger holds of the meter $2 in the minutes [$3, $4) beyond what was assigned of them or is excused counts as assigned
--- now;
--- the sum of it. Live keys only.
+-- What the ledger holds of the meter $2 in the minutes [$3, $4) beyond what was assigned of them or is excused counts
+-- as assigned now; the sum of it. Live keys only.
 WITH used AS (
     SELECT minute, sum(value)::bigint AS value FROM sidecar.meters_by_minute
     WHERE tenant = $1 AND meter = $2 AND minute >= $3 AND minute < $4 AND sandbox = 0
