@@ -51,7 +51,8 @@ class Health:
 
 @dataclass(frozen=True, slots=True)
 class Breaker:
-    """After ``failures`` in a row a target is left alone for ``open_for_ns``, then one request probes it.
+    """After ``failures`` in a row a target is left alone for ``open_for_ns``, then one request probes it; where it took
+    no connection, until it does. The last that gets calls is left alone only for that.
 
     Each time that it opens again, before it was closed for as long as it had been open, it stays open twice as long, at
     most ``longest_ns``. At most ``share`` percent of the targets are left alone at once, but always one may be.

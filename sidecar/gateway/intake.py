@@ -13,6 +13,8 @@ _END: Final = b"\r\n\r\n"
 # RFC 9112, 3: a method (a token), one space, a target, one space, a version.
 _LINE = re.compile(rb"([!#$%&'*+.^_`|~0-9A-Za-z-]+) ([!-~]+) HTTP/([0-9])\.([0-9])")
 _BEGIN = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]|\r\Z")
+# RFC 9110, 5.5: what stands behind a value is no part of it. Only behind something: a line of nothing else is no end.
+_BEHIND = re.compile(rb"(?<=[!-~\x80-\xff])[ \t]+\r\n")
 # llhttp knows the registered methods only, and takes some of them for other protocols (SOURCE, DESCRIBE, PRI). All but
 # these pass under a borrowed name (RFC 9110, 9.1).
 _KNOWN = frozenset({b"GET", b"HEAD", b"POST", b"PUT", b"PATCH", b"DELETE", b"OPTIONS", b"TRACE"})
@@ -199,6 +201,8 @@ class Intake:
         self._owner.request_read()
 
     def _parsed(self, piece: bytes) -> RequestHead:
+        if b"\t" in piece:
+            piece = _BEHIND.sub(b"\r\n", piece)  # llhttp takes a space there, and a tab not always
         try:
             self._parser.feed_data(piece)
         except httptools.HttpParserUpgrade:

@@ -48,6 +48,7 @@ def read_reply(
     reply = ReplyHead(status)
     named = frozenset[bytes]()
     lines: list[bytes] = []
+    upgrades: list[bytes] = []
     for name, value in fields:
         low = name.lower()
         if low in private:
@@ -67,9 +68,13 @@ def read_reply(
             reply.chunked = True
         elif low == b"connection":
             named = named | {option.strip(b" \t").lower() for option in value.split(b",")}
+        elif low == b"upgrade" and status == 426:
+            upgrades.append(value)
     if named:
         reply.close = b"close" in named
         lines = _without(lines, named - {b"close", b"keep-alive", b"upgrade", b"date"})
+    if upgrades:  # RFC 9110, 15.5.22: without it the status would not say what it asks for
+        lines.append(b"Upgrade: %b\r\nConnection: Upgrade\r\n" % b", ".join(upgrades))
     reply.block = b"".join(lines)
     if version == b"1.0":
         reply.close = True

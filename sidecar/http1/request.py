@@ -5,7 +5,8 @@ from collections.abc import Iterable
 from typing import Any
 
 # A comma may stand in a name (RFC 3986, 3.2.2), but never does: two hosts in one field have one.
-_HOST = re.compile(rb"(?:[A-Za-z0-9._~!$&'()*+;=%-]+|\[[0-9A-Fa-f:.]+\])(?::[0-9]{0,5})?")
+_PORT = rb"(?:[0-5]?[0-9]{0,4}|6[0-4][0-9]{3}|65[0-4][0-9]{2}|655[0-2][0-9]|6553[0-5])"
+_HOST = re.compile(rb"(?:[A-Za-z0-9._~!$&'()*+;=%%-]+|\[[0-9A-Fa-f:.]+\])(?::%b)?" % _PORT)
 _ABSOLUTE = re.compile(rb"(?i:https?)://([^/?#]*)([^#]*)")
 
 # A request line as almost every client sends it; anything else takes llhttp's way: an absolute target replaces Host,

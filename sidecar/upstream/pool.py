@@ -127,10 +127,13 @@ class UpstreamPool:
         """Whether the budget has a retry left; takes it."""
         return self.budget.take(self._requests())
 
-    def may_leave_alone(self) -> bool:
-        """Whether the breaker of one more target may open."""
+    def may_leave_alone(self, target: TargetPool, *, unreached: bool) -> bool:
+        """Whether its breaker may open. The last one that gets calls keeps them unless it takes no connections: a bad
+        reply now and then is better than none (decision 23)."""
+        if not unreached and not any(other.up for other in self.targets if other is not target):
+            return False
         most = max(1, len(self.targets) * self.upstream.breaker.share // 100)
-        return sum(not target.breaker.closed for target in self.targets) < most
+        return sum(not one.breaker.closed for one in self.targets) < most
 
     def sweep(self, now_ns: int) -> None:
         """Called every half second."""
@@ -152,8 +155,8 @@ class UpstreamPool:
 
     @property
     def available(self) -> bool:
-        """Whether any target may be asked."""
-        return bool(self._up)
+        """Whether any target may be asked, be it by a probe."""
+        return bool(self._up) or any(target.due for target in self.targets)
 
     def readings(self) -> list[TargetReading]:
         """One reading per target."""
@@ -161,7 +164,7 @@ class UpstreamPool:
             TargetReading(
                 self.upstream.name,
                 str(target.target),
-                target.up,
+                target.up or target.due,
                 target.breaker.word,
                 target.outstanding,
                 len(target.idle),

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 MAX_REPLY_FIELD: Final = 256 * 1024
 MAX_REPLY_FIELDS: Final = 400
 _WRITE_HIGH: Final = 256 * 1024
+_UNREACHED: Final = frozenset({"connect", "connect_timeout"})
 # How long no connection is used twice after one said something unasked: a moment later it would have been the reply to
 # somebody's request, and what does it once (a reply split in two, a body behind HEAD) does it again.
 WARY_NS: Final = 60 * NS_PER_S
@@ -29,7 +30,8 @@ _log = logging.getLogger("sidecar.upstream")
 
 @dataclass(frozen=True, slots=True)
 class TargetReading:
-    """What metrics and readiness see of a target. ``replies``: heads by status class, 1 for 1xx; 0 for no class."""
+    """What metrics and readiness see of a target. ``up``: calls may go there, be it to probe. ``replies``: heads by
+    status class, 1 for 1xx; 0 for no class."""
 
     upstream: str
     target: str
@@ -52,8 +54,10 @@ class TargetPool:
 
     __slots__ = (
         "_clock",
+        "_cut_off",
         "_memory",
         "_streak",
+        "_trying",
         "_wary_until_ns",
         "addresses",
         "authority",
@@ -87,6 +91,8 @@ class TargetPool:
         self.healthy = True
         self._streak = 0  # checks in a row that speak against ``healthy``
         self._wary_until_ns = 0
+        self._cut_off = False  # it is left alone because it takes no connection
+        self._trying: asyncio.Task[None] | None = None
         self.up = True
         self.probe: UpstreamConnection | None = None
         self.idle: list[tuple[UpstreamConnection, int]] = []  # a stack: the warmest connection goes first
@@ -107,8 +113,9 @@ class TargetPool:
 
     @property
     def due(self) -> bool:
-        """Whether it is down and its breaker wants a probe."""
-        return self.healthy and not self.breaker.closed and self.breaker.ready
+        """Whether it is down and its breaker wants a probe. Not where it took no connection: that is found out without
+        a call (``_try``)."""
+        return self.healthy and not self.breaker.closed and self.breaker.ready and not self._cut_off
 
     # What came of a request
 
@@ -122,7 +129,11 @@ class TargetPool:
     def failed(self, kind: str, connection: UpstreamConnection | None = None, *, probe: bool = False) -> None:
         """Counts a failure and tells the breaker; ``connection`` is the one that the request went on."""
         self.failures[kind] = self.failures.get(kind, 0) + 1
-        self.breaker.failed(probe=probe or self._takes_probe(connection), may_open=self.pool.may_leave_alone())
+        closed, unreached = self.breaker.closed, kind in _UNREACHED
+        may_open = self.pool.may_leave_alone(self, unreached=unreached)
+        self.breaker.failed(probe=probe or self._takes_probe(connection), may_open=may_open)
+        if closed:
+            self._cut_off = unreached and not self.breaker.closed
         self._judge()
 
     def let_go(self, connection: UpstreamConnection | None) -> None:
@@ -190,12 +201,27 @@ class TargetPool:
             self.opening -= 1
             if connection is None:
                 self.pool.room_made()
+        self._opened(connection)
+        return connection
+
+    def _opened(self, connection: UpstreamConnection) -> None:
         connection.transport.set_write_buffer_limits(high=_WRITE_HIGH)
         if connection.closed:
             self.pool.room_made()  # it was lost before it was counted
         else:
             self.connections.add(connection)
-        return connection
+
+    async def _try(self) -> None:
+        """Whether it takes connections again: no call has to wait to find out."""
+        try:
+            connection = await self._connect()
+        except (OSError, UpstreamError):
+            return
+        self._opened(connection)
+        self.breaker.succeeded()
+        self._judge()
+        if not connection.closed:
+            self._idle(connection)
 
     def _unreached(self, error: UpstreamError, probe: bool) -> UpstreamError:
         """Counts it, and tells the operator once for each time the target goes away: callers do not get the detail."""
@@ -256,7 +282,8 @@ class TargetPool:
         self._idle(connection)
 
     def sweep(self, now_ns: int) -> None:
-        """Fails what is overdue, closes what was idle for too long or leads where the name no longer does."""
+        """Fails what is overdue, closes what was idle for too long or leads where the name no longer does. Tries to
+        connect where that failed before."""
         for connection in list(self.connections):
             if 0 < connection.deadline_ns <= now_ns or 0 < connection.until_ns <= now_ns:
                 connection.expire(now_ns)
@@ -268,6 +295,9 @@ class TargetPool:
                 connection.close()
         if self.addresses.known and self.addresses.due(now_ns):
             self.addresses.ask()
+        trying = self._trying is not None and not self._trying.done()
+        if self._cut_off and not (self.breaker.closed or trying or self.full or self.pool.closing):
+            self._trying = asyncio.get_running_loop().create_task(self._try())
 
     def close_idle(self) -> None:
         """Closes idle connections."""
@@ -279,6 +309,8 @@ class TargetPool:
         """Closes every connection."""
         self.close_idle()
         self.addresses.close()
+        if self._trying is not None:
+            self._trying.cancel()
         for connection in list(self.connections):
             connection.close()
 

@@ -156,8 +156,8 @@ class CruelUpstream:
         self._server: asyncio.Server | None = None
         self.port = 0
 
-    async def start(self) -> None:
-        self._server = await asyncio.start_server(self._met, "127.0.0.1", 0, limit=1 << 20)
+    async def start(self, port: int = 0) -> None:
+        self._server = await asyncio.start_server(self._met, "127.0.0.1", port, limit=1 << 20)
         self.port = self._server.sockets[0].getsockname()[1]
 
     async def stop(self) -> None:

@@ -28,7 +28,7 @@ bounds: {{{bounds}}}
 identity: {{api_key: {{{api_key}}}}}
 upstreams:
   api:
-    targets: ["http://127.0.0.1:{port}"]
+    targets: [{targets}]
     {upstream}
 meters:
   requests: {{count: requests}}
@@ -61,6 +61,7 @@ class Options:
 
     bounds: str = ""
     api_key: str = ""
+    targets: str = '"http://127.0.0.1:{port}"'
     upstream: str = "max_connections: 8"
     routes: str = ROUTES
     plan: str = ""
@@ -193,7 +194,7 @@ class Rig:
 async def start_rig(folder: Path, upstream: CruelUpstream, options: Options) -> Rig:
     """Writes the configuration into ``folder`` and starts the sidecar that it describes."""
     file = folder / "sidecar.yaml"
-    file.write_text(CONFIG.format(port=upstream.port, **vars(options)))
+    file.write_text(CONFIG.format(**vars(options)).replace("{port}", str(upstream.port)))
     clock = ManualClock()
     configuration = Configuration(file, Overrides(), {})
     app = App(configuration.load(), clock, configuration)

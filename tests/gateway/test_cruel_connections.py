@@ -64,7 +64,18 @@ async def test_nobody_listens(rig: Rig, upstream: CruelUpstream) -> None:
         assert (reply.status, reply.one("retry-after")) == (503, b"1")
     assert b"not available" in reply.body
     assert await rig.ledger() == []
-    await upstream.start()
+    await upstream.start(upstream.port)
+    rig.advance(0.5)
+    await until(lambda: rig.pool.available)
+    assert (await rig.call()).status == 200  # at once when it is back, and no call had to find out
+
+
+async def test_bad_replies_do_not_close_the_only_target(rig: Rig, upstream: CruelUpstream) -> None:
+    """Decision 23: 502 for those whose reply is bad, and none of it for the others."""
+    for _ in range(12):
+        upstream.answers(b"HTTP/9 whatever\r\n\r\n")
+        assert (await rig.call()).status == 502
+    assert (await rig.call()).status == 200
 
 
 async def test_an_upstream_that_says_nothing(rig: Rig, upstream: CruelUpstream) -> None:

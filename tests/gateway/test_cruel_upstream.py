@@ -263,6 +263,19 @@ async def test_reply_fields(rig: Rig, upstream: CruelUpstream) -> None:
         assert reply.one(name) is None
 
 
+@pytest.mark.parametrize("last", ["", "Connection: close"])
+async def test_426_says_to_what(rig: Rig, upstream: CruelUpstream, last: str) -> None:
+    """9110 15.5.22: without it nobody knows what is asked for; 7.8: Connection names it. No other status has it."""
+    fields = b"Connection: Upgrade, X-Hop\r\nUpgrade: websocket\r\nUpgrade: x/1\r\nX-Hop: 1\r\n"
+    fields += b"Content-Length: 0\r\n\r\n"
+    upstream.answers(b"HTTP/1.1 426 Upgrade Required\r\n" + fields, b"HTTP/1.1 400 Bad Request\r\n" + fields)
+    reply = await rig.call("GET / HTTP/1.1", *filter(None, [last]))
+    assert (reply.status, reply.one("upgrade"), reply.one("x-hop")) == (426, b"websocket, x/1", None)
+    assert reply.all("connection") == [b"Upgrade", b"close"][: 2 if last else 1]
+    reply = await rig.call()
+    assert (reply.status, reply.one("upgrade"), reply.one("connection")) == (400, None, None)
+
+
 async def test_trailers_stay_trailers(rig: Rig, upstream: CruelUpstream) -> None:
     """9112 7.1.2: never merged into the head, and no framing or routing among them."""
     trailers = b"X-Sum: 1\r\nX-Request-ID: theirs\r\nKeep-Alive: x\r\nHost: e\r\n"

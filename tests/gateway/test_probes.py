@@ -1,14 +1,29 @@
-"""Half-open: one request probes a target at a time, whatever becomes of those that were under way before."""
+"""Half-open: one request probes a target at a time, whatever becomes of those that were under way before.
+
+The upstream has a second target, without which the first would not be left alone, and which gets no calls meanwhile.
+"""
 
 from collections.abc import Callable
 
 import pytest
 
+from sidecar.upstream import TargetPool
 from tests.gateway.cruel import OK, CruelUpstream, Wire, until
 from tests.gateway.rig import Client, Options, Rig
 
 LAST = b"HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 2\r\n\r\nok"
-BREAKER = Options(upstream="breaker: {failures: 1, open_for: 10s}")
+TWO = '"http://127.0.0.1:{port}", "http://localhost:{port}"'
+BREAKER = Options(targets=TWO, upstream="breaker: {failures: 1, open_for: 10s}")
+
+
+def left_alone(rig: Rig) -> TargetPool:
+    """The first target, with its breaker open; the second is down for its checks."""
+    target, other = rig.pool.targets
+    other.mark(healthy=True)
+    target.failed("reset")
+    other.mark(healthy=False)
+    assert target.breaker.word == "open"
+    return target
 
 
 async def hung(rig: Rig, upstream: CruelUpstream) -> tuple[Client, Wire]:
@@ -39,9 +54,9 @@ def reply_breaks(client: Client, wire: Wire) -> None:
 async def test_a_call_from_before_is_no_probe(
     rig: Rig, upstream: CruelUpstream, ends: Callable[[Client, Wire], None]
 ) -> None:
+    rig.pool.targets[1].mark(healthy=False)
     early = await hung(rig, upstream)
-    target = rig.pool.targets[0]
-    target.failed("reset")
+    target = left_alone(rig)
     rig.advance(10)
     probe, wire = await hung(rig, upstream)
     ends(*early)
@@ -59,6 +74,7 @@ async def test_a_probe_whose_client_leaves_makes_place_for_the_next(
     rig: Rig, upstream: CruelUpstream, kept: bool
 ) -> None:
     """On a kept connection and on a new one."""
+    rig.pool.targets[1].mark(healthy=False)
     if kept:
         replies: list[Wire] = []
 
@@ -70,8 +86,7 @@ async def test_a_probe_whose_client_leaves_makes_place_for_the_next(
 
         upstream.runs(script)
         assert (await rig.call()).status == 200
-    target = rig.pool.targets[0]
-    target.failed("reset")
+    target = left_alone(rig)
     rig.advance(10)
     if kept:
         probe = await rig.client()
@@ -88,8 +103,7 @@ async def test_a_probe_whose_client_leaves_makes_place_for_the_next(
 
 @pytest.mark.parametrize("options", [BREAKER])
 async def test_a_probe_that_breaks_doubles_the_time(rig: Rig, upstream: CruelUpstream) -> None:
-    target = rig.pool.targets[0]
-    target.failed("reset")
+    left_alone(rig)
     rig.advance(10)
     client, wire = await hung(rig, upstream)
     wire.reset()

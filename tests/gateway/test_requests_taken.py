@@ -13,6 +13,14 @@ CODING = (b"transfer-encoding", b"chunked")
 TAKEN: dict[str, tuple[str, list[str], bytes, tuple[bytes, bytes]]] = {
     "9110-5.5-space-behind-coding": ("POST / HTTP/1.1", ["Transfer-Encoding: chunked "], CHUNKS, CODING),
     "9110-5.5-tab-before-coding": ("POST / HTTP/1.1", ["Transfer-Encoding:\tchunked"], CHUNKS, CODING),
+    "9110-5.5-tab-behind-coding": ("POST / HTTP/1.1", ["Transfer-Encoding: chunked\t"], CHUNKS, CODING),
+    "9110-5.5-both-behind-coding": ("POST / HTTP/1.1", ["Transfer-Encoding: chunked\t \t "], CHUNKS, CODING),
+    "9110-5.5-tab-behind-others": (
+        "POST / HTTP/1.1",
+        ["X-A: b\t", "X-B:\t", "Content-Length: 3\t", "Connection: x\t"],
+        b"abc",
+        LENGTH,
+    ),
     "6.1-upper-case": ("POST / HTTP/1.1", ["TRANSFER-ENCODING: CHUNKED"], CHUNKS, CODING),
     "9110-5.5-space-around-length": ("POST / HTTP/1.1", ["Content-Length: \t 3 \t"], b"abc", LENGTH),
     "9110-5.5-no-space-before-length": ("POST / HTTP/1.1", ["Content-Length:3"], b"abc", LENGTH),

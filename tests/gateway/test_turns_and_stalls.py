@@ -7,6 +7,7 @@ import pytest
 from sidecar.upstream import UpstreamPool
 from tests.gateway.cruel import OK, CruelUpstream, Wire, until
 from tests.gateway.rig import Options, Rig
+from tests.gateway.test_probes import BREAKER, left_alone
 
 R = b"HTTP/1.1 200 OK\r\n"
 REFUSED = b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 10\r\n\r\nabc"
@@ -177,7 +178,7 @@ async def test_a_held_body_that_fills_the_upstream_pauses_the_client(rig: Rig, u
     assert connection._paused
 
 
-@pytest.mark.parametrize("options", [Options(upstream="breaker: {failures: 1, open_for: 10s}")])
+@pytest.mark.parametrize("options", [BREAKER])
 async def test_a_probe_that_meets_a_dead_kept_connection(rig: Rig, upstream: CruelUpstream) -> None:
     """The retry is the same probe; the breaker closes again."""
 
@@ -188,14 +189,15 @@ async def test_a_probe_that_meets_a_dead_kept_connection(rig: Rig, upstream: Cru
         wire.reset()
 
     upstream.runs(script)
+    rig.pool.targets[1].mark(healthy=False)
     await rig.call()
-    rig.pool.targets[0].failed("reset")
+    left_alone(rig)
     rig.advance(11)
     assert (await rig.call()).status == 200
     assert rig.pool.targets[0].breaker.closed
 
 
-@pytest.mark.parametrize("options", [Options(upstream="breaker: {failures: 1, open_for: 10s}")])
+@pytest.mark.parametrize("options", [BREAKER])
 async def test_a_probe_whose_client_left_and_that_failed(rig: Rig, upstream: CruelUpstream) -> None:
     """``drain`` reads on for nobody: when that fails, the breaker hears of it and may probe again."""
     gone: list[bool] = []
@@ -206,7 +208,7 @@ async def test_a_probe_whose_client_left_and_that_failed(rig: Rig, upstream: Cru
         wire.close()
 
     upstream.runs(script)
-    rig.pool.targets[0].failed("reset")
+    left_alone(rig)
     rig.advance(11)
     client = await rig.client()
     client.ask("GET /drain HTTP/1.1")

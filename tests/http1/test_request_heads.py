@@ -27,12 +27,16 @@ def test_what_connection_names_goes_but_not_what_frames() -> None:
     assert head.has_body
 
 
-@pytest.mark.parametrize("value", [b"a", b"a:80", b"a.b-c_d~:8080", b"[::1]", b"[::1]:80", b"1.2.3.4", b"a:"])
+HOSTS = [b"a", b"a:80", b"a.b-c_d~:8080", b"[::1]", b"[::1]:80", b"1.2.3.4", b"a:", b"a:65535", b"a:00080"]
+NO_HOSTS = [b"", b"a/b", b"u@a", b"a b", b"a:x", b"[::1", b"::1", b"a#", b"a:123456", b"a:65536", b"[::1]:99999"]
+
+
+@pytest.mark.parametrize("value", HOSTS)
 def test_hosts(value: bytes) -> None:
     assert READER.read(b"GET", b"/", b"1.1", [(b"Host", value)]).host == value
 
 
-@pytest.mark.parametrize("value", [b"", b"a/b", b"u@a", b"a b", b"a:x", b"[::1", b"::1", b"a#", b"a:123456"])
+@pytest.mark.parametrize("value", NO_HOSTS)
 def test_what_is_no_host(value: bytes) -> None:
     with pytest.raises(Malformed) as caught:
         READER.read(b"GET", b"/", b"1.1", [(b"Host", value)])
