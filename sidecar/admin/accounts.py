@@ -1,35 +1,44 @@
-"""What every tenant earned and cost in a period, one after the other by name: three sorted lists walked side by side.
+"""What every tenant earned and cost in a stretch of time, one after the other by name: sorted lists walked side by
+side.
 
-Memory: a page of each list, and one tenant's sums by month and route.
+Tenants whose billing periods are the calendar's months are read together; one with periods of its own takes a question
+or two more for each of them. Memory: a page of each list, and one tenant's sums by month and route.
 """
 
 from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, Protocol
 
+from sidecar.admin.earning import Cell, TenantUse, use_by_periods
+from sidecar.admin.periods import Stretch
 from sidecar.admin.spans import Span
 from sidecar.admin.usage import MAX_PAGE, usage_pages
-from sidecar.core.policy import Price, Snapshot
-from sidecar.core.ports import Group, Ledger, TenantStore, UsageQuery, UsageRow
+from sidecar.core.accounts import Account as PayingAccount
+from sidecar.core.accounts import AccountPages, billing_cycle, standing
+from sidecar.core.clock import NS_PER_S, NS_PER_US
+from sidecar.core.policy import Snapshot
+from sidecar.core.ports import Group, Ledger, TenantStore, UsageQuery
 from sidecar.core.values import Tenant
-from sidecar.metering import Account, MonthPart, RouteUse, apportion, month_parts, revenue
+from sidecar.metering import Account, Part, period_parts
 
 _BY = ("tenant", "month", "plan", "route", "status", "sandbox")
 _LAST_MINUTE = 253_402_300_799 // 60  # of the year 9999: after every month
 _MINUTE_US = 60_000_000
-_NS_PER_US = 1_000
-SUCCESSFUL = frozenset({"2xx", "3xx"})
-Cell = tuple[int, str]  # a month's first microsecond, a route
+
+
+class MarginBooks(TenantStore, AccountPages, Protocol):
+    """Tenants, and the payee's accounts of them."""
 
 
 @dataclass(slots=True)
 class TenantAccount:
-    """Both sides of a tenant by month and route. ``plan``: the one it has now; of a tenant that is not in the store
-    (tokens may name such ones), that of its last calls; ``""`` when there is none."""
+    """Both sides of a tenant by month and route, over ``span``. ``plan``: the one it has now; of a tenant that is not
+    in the store (tokens may name such ones), that of its last calls; ``""`` when there is none."""
 
     tenant: str
     plan: str
+    span: Span
     cells: dict[Cell, Account]
 
     @property
@@ -41,79 +50,46 @@ class TenantAccount:
         return total
 
 
-@dataclass(slots=True)
-class _Use:
-    """One tenant's rows, added up."""
-
-    cells: dict[Cell, Account] = field(default_factory=dict)
-    uses: dict[int, dict[str, RouteUse]] = field(default_factory=dict)  # by month and route, live calls
-    plans: dict[tuple[int, str], int] = field(default_factory=dict)  # live calls by month and plan
-
-    def add(self, row: UsageRow) -> None:
-        _, minute, plan, route, status, sandbox = row.group
-        month, totals = int(minute) * _MINUTE_US, row.totals
-        account = self.cells.setdefault((month, str(route)), Account())
-        if sandbox:
-            account.sandbox_cost += totals.cost
-            return
-        account.cost += totals.cost
-        account.requests += totals.requests
-        account.successful += totals.requests if status in SUCCESSFUL else 0
-        use = self.uses.setdefault(month, {}).setdefault(str(route), RouteUse())
-        use.requests += totals.requests
-        use.units += totals.units
-        for name, value in row.meters.items():
-            use.meters[name] = use.meters.get(name, 0) + value
-        key = month, str(plan)
-        self.plans[key] = self.plans.get(key, 0) + totals.requests
-
-    @property
-    def last_plan(self) -> str:
-        """The plan of most calls of the last month that has any."""
-        last = max(self.plans, key=lambda key: (key[0], self.plans[key], key[1]), default=None)
-        return "" if last is None else last[1]
-
-
 async def tenant_accounts(
-    store: TenantStore,
+    books: MarginBooks,
     ledger: Ledger,
     snapshot: Snapshot,
-    span: Span,
+    stretch: Stretch,
+    now_ns: int,
     *,
     tenant: str | None = None,
     after: str | None = None,
 ) -> AsyncGenerator[TenantAccount]:
-    """Every tenant that earned or cost anything in the span, by name, starting after ``after``; or ``tenant`` alone.
+    """Every tenant that earned or cost anything in the stretch, by name, starting after ``after``; or ``tenant`` alone.
 
     A tenant pays its base from the day on which it was made. Access states are not looked at.
     """
-    parts = month_parts(*span)
+    common = stretch.of("month")
+    parts = period_parts(*common)
+    minutes_from_us = (now_ns - snapshot.settings.minute_sums_ns) // NS_PER_US
     sides = (
-        _tenants(store, snapshot.tenants, tenant, after),
-        _uses(ledger, span, tenant, after),
+        _tenants(books, snapshot.tenants, tenant, after),
+        _payers(books, tenant, after),
+        _uses(ledger, common, tenant, after),
         _before(ledger, parts[0], tenant, after),
     )
-    async for name, (known, use, before) in _side_by_side(*sides):
-        use = use or _Use()
-        plan = use.last_plan if known is None else known.plan
-        bought = snapshot.plans.get(plan)
+    async for name, (known, account, used, before) in _side_by_side(*sides):
+        use: TenantUse = used or TenantUse()
+        owner = standing(known or Tenant(name, use.last_plan), account)
+        bought = snapshot.plans.get(owner.plan)
         price = None if bought is None else bought.price
-        created_us = 0 if known is None else known.created_ns // _NS_PER_US
+        cycle = billing_cycle(owner, account, now_ns // NS_PER_S)
+        span = stretch.of(cycle)
+        if cycle == "month" or (price is None and span == common):
+            by_part = use.by_part(parts, before or {})
+        elif used is None and span == common:
+            by_part = use.by_part(period_parts(*span, cycle), {})  # nothing was used: what was before is no matter
+        else:
+            use, by_part = await use_by_periods(ledger, name, span, cycle, minutes_from_us)
         if price is not None:
-            _earn(use, price, parts, before or {}, created_us)
+            use.earn(price, by_part, owner.created_ns // NS_PER_US)
         if use.cells:
-            yield TenantAccount(name, plan, use.cells)
-
-
-def _earn(use: _Use, price: Price, parts: list[MonthPart], before: Mapping[str, int], created_us: int) -> None:
-    shares = {}
-    for part in parts:
-        since_us = min(max(part.since_us, created_us), part.until_us)
-        earlier = before if part is parts[0] else {}
-        of_routes = revenue(price, part._replace(since_us=since_us), earlier, use.uses.get(part.start_us, {}))
-        shares.update({(part.start_us, route): amount for route, amount in of_routes.items()})
-    for cell, micros in apportion(shares).items():
-        use.cells.setdefault(cell, Account()).revenue += micros
+            yield TenantAccount(name, owner.plan, span, use.cells)
 
 
 async def _tenants(
@@ -139,23 +115,40 @@ async def _tenants(
         last = upto or last
 
 
-async def _uses(ledger: Ledger, span: Span, tenant: str | None, after: str | None) -> AsyncIterator[tuple[str, _Use]]:
+async def _payers(books: AccountPages, only: str | None, after: str | None) -> AsyncIterator[tuple[str, PayingAccount]]:
+    if only is not None:
+        found = await books.account(only)
+        if found is not None:
+            yield only, found
+        return
+    last, more = after or "", True
+    while more:
+        page = await books.accounts(after=last, limit=MAX_PAGE)
+        more = len(page) == MAX_PAGE
+        for account in page:
+            yield account.tenant, account
+            last = account.tenant
+
+
+async def _uses(
+    ledger: Ledger, span: Span, tenant: str | None, after: str | None
+) -> AsyncIterator[tuple[str, TenantUse]]:
     start: Group | None = None if after is None else (after, _LAST_MINUTE, "", "", "", 0)
     query = UsageQuery(_BY, *span, tenant=tenant, sandbox=None, after=start, limit=MAX_PAGE)
-    name, use = "", _Use()
+    name, use = "", TenantUse()
     async for rows in usage_pages(ledger, query):
         for row in rows:
             if row.group[0] != name and use.cells:
                 yield name, use
-                use = _Use()
-            name = str(row.group[0])
-            use.add(row)
+                use = TenantUse()
+            name, month_us = str(row.group[0]), int(row.group[1]) * _MINUTE_US
+            use.add(month_us, max(month_us, span.since_us), row)
     if use.cells:
         yield name, use
 
 
 async def _before(
-    ledger: Ledger, part: MonthPart, tenant: str | None, after: str | None
+    ledger: Ledger, part: Part, tenant: str | None, after: str | None
 ) -> AsyncIterator[tuple[str, dict[str, int]]]:
     if part.start_us == part.since_us:
         return

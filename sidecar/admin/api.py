@@ -152,7 +152,7 @@ def _report_routes(operations: Operations) -> list[web.RouteDef]:
         return json_reply(await operations.usage_by(**fields))
 
     async def margin(request: web.Request) -> web.Response:
-        names = ("by", "tenant", "since", "until", "month", "buffer", "after", "limit")
+        names = ("by", "tenant", "since", "until", "month", "period", "buffer", "after", "limit")
         return json_reply(await operations.margin(**query_fields(request, *names)))
 
     async def export(request: web.Request) -> web.StreamResponse:

@@ -7,9 +7,9 @@ import re
 from collections.abc import Awaitable, Callable
 from typing import Any, Protocol
 from uuid import uuid4
-from zoneinfo import available_timezones
 
 from sidecar.admin.margins import currency
+from sidecar.admin.periods import OWN, calendar_cycle, own_bounds
 from sidecar.admin.shapes import time_text
 from sidecar.admin.usage import check_page
 from sidecar.core.accounts import AccountSource, billing_cycle, standing
@@ -28,7 +28,6 @@ from sidecar.core.values import Tenant
 from sidecar.metering import Burns, Use, burned, spend_state, usable
 
 _SOURCE = re.compile(r"[!-~]{1,200}")
-_PERIOD = re.compile(r"(?:hour|day|week|month)(?::[A-Za-z0-9_+/-]{1,64})?")
 _CENTURY_NS = 5_200 * 604_800_000_000_000
 _PRIORITIES = range(1_000_001)
 
@@ -123,15 +122,10 @@ class CreditDesk:
         """``since`` and ``until`` of a period of the tenant, None while it runs: ``billing``, ``previous`` (the billing
         period before it), or ``hour``, ``day``, ``week``, ``month``, in UTC or as ``day:Europe/Berlin``. ValueError."""
         now = self._clock.wall_ns()
-        if text in ("billing", "previous"):
-            cycle = await self._cycle(tenant)
-        elif _PERIOD.fullmatch(text) and (":" not in text or text.partition(":")[2] in available_timezones()):
-            cycle = text
+        if text in OWN:
+            start, end = own_bounds(text, await self._cycle(tenant), now)
         else:
-            raise ValueError(f"{text!r} is no period; write billing, previous, day, month:Europe/Berlin or the like")
-        start, end = period_bounds(cycle, now)
-        if text == "previous":
-            start, end = period_bounds(cycle, start - NS_PER_S)
+            start, end = period_bounds(calendar_cycle(text), now)
         return time_text(start), time_text(end) if end <= now else None
 
     async def spending(self, tenant: str) -> dict[str, Any]:

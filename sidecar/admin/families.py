@@ -3,6 +3,7 @@
 from sidecar.admin.billing_families import BILLING
 from sidecar.admin.family import Family
 from sidecar.admin.limit_families import QUOTA_SHARES, SHADOW_REFUSED, SHARED_LIMITS
+from sidecar.admin.margin_families import MARGIN
 from sidecar.admin.rows import (
     DURATION_BOUNDS_US,
     OVERHEAD_BOUNDS_US,
@@ -14,9 +15,6 @@ from sidecar.admin.rows import (
     cost,
     failures,
     histogram,
-    margin_floor,
-    margin_once,
-    margin_side,
     one,
     replies,
     retries,
@@ -291,45 +289,6 @@ _UPSTREAM = (
     ),
 )
 
-_MARGIN = (
-    Family(
-        "margin_revenue",
-        "gauge",
-        ("plan", "route", "currency"),
-        "What tenants owe for the running month so far, in units of the currency.",
-        margin_side(0),
-    ),
-    Family(
-        "margin_cost",
-        "gauge",
-        ("plan", "route", "currency"),
-        "What serving them cost in the running month so far, in units of the currency.",
-        margin_side(1),
-    ),
-    Family(
-        "margin_price_floor",
-        "gauge",
-        ("currency",),
-        "The least revenue per successful request that covers its cost and the buffer.",
-        margin_floor,
-    ),
-    Family(
-        "margin_tenants_below_floor",
-        "gauge",
-        (),
-        "Tenants whose revenue per successful request is below the price floor.",
-        margin_once(lambda r: r.margin.below),
-    ),
-    Family(
-        "margin_age_seconds",
-        "gauge",
-        (),
-        "How long ago the margin of the running month was reckoned.",
-        margin_once(lambda r: r.margin.age_s),
-        "seconds",
-    ),
-)
-
 _PAYMENTS = (
     Family(
         "webhooks_total",
@@ -386,4 +345,4 @@ _BUILD = (
     ),
 )
 
-FAMILIES = _TRAFFIC + _ADMISSION + _LEDGER + _UPSTREAM + _MARGIN + _PAYMENTS + BILLING + WORKERS + _BUILD
+FAMILIES = _TRAFFIC + _ADMISSION + _LEDGER + _UPSTREAM + MARGIN + _PAYMENTS + BILLING + WORKERS + _BUILD

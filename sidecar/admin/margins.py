@@ -7,7 +7,8 @@ from fractions import Fraction
 from heapq import heappush, heappushpop
 from typing import Any
 
-from sidecar.admin.accounts import SUCCESSFUL, TenantAccount
+from sidecar.admin.accounts import TenantAccount
+from sidecar.admin.earning import SUCCESSFUL
 from sidecar.admin.shapes import time_text
 from sidecar.admin.spans import Span
 from sidecar.core.clock import NS_PER_US
@@ -32,10 +33,11 @@ def currency(snapshot: Snapshot) -> str:
 
 
 class Floor:
-    """The price floor over all tenants, and which of them are below it."""
+    """The price floor over all tenants in ``span``, and which of them are below it."""
 
-    def __init__(self, whole: Account, buffer: Fraction, currency: str) -> None:
+    def __init__(self, whole: Account, span: Span, buffer: Fraction, currency: str) -> None:
         self._whole = whole
+        self._span = span
         self._buffer = buffer
         self._currency = currency
         self._base = baseline(whole.cost, whole.successful)
@@ -60,6 +62,7 @@ class Floor:
         """How the floor came about, and who is below it, those that lose most first."""
         return {
             "baseline": {
+                **self._span.texts(),
                 "cost": self._whole.cost,
                 "successful": self._whole.successful,
                 "per_request": self._amount(self._base),
@@ -112,8 +115,11 @@ async def summed(accounts: AsyncGenerator[TenantAccount], by: str, floor: Floor)
     return {"totals": account_of(totals), "rows": shown, "next": None}
 
 
-async def paged(accounts: AsyncGenerator[TenantAccount], limit: int, floor: Floor) -> tuple[dict[str, Any], bool]:
-    """``rows`` of at most ``limit`` tenants with ``totals`` of these, and whether there are more."""
+async def paged(
+    accounts: AsyncGenerator[TenantAccount], limit: int, floor: Floor, *, spans: bool
+) -> tuple[dict[str, Any], bool]:
+    """``rows`` of at most ``limit`` tenants with ``totals`` of these, and whether there are more; ``spans``: each with
+    the time that it is of."""
     rows: list[dict[str, Any]] = []
     totals = Account()
     async with aclosing(accounts):
@@ -124,6 +130,8 @@ async def paged(accounts: AsyncGenerator[TenantAccount], limit: int, floor: Floo
             totals.add(total)
             below = {"below_floor": floor.look(account)}
             named = {"tenant": account.tenant, "plan": account.plan}
+            if spans:
+                named |= account.span.texts()
             rows.append(named | account_of(total) | floor.per_request(total) | below)
     return {"totals": account_of(totals), "rows": rows}, False
 

@@ -11,6 +11,7 @@ from heapq import merge
 from typing import TYPE_CHECKING, Any, Protocol
 
 from sidecar.admin import shapes
+from sidecar.admin.accounts import MarginBooks
 from sidecar.admin.credits import CreditDesk
 from sidecar.admin.desk import Desk
 from sidecar.admin.explaining import Explainer
@@ -22,7 +23,7 @@ from sidecar.core.clock import Clock
 from sidecar.core.errors import Conflict, NotFound, SidecarError
 from sidecar.core.names import check_key_name, check_scope, check_tenant_name
 from sidecar.core.policy import Snapshot
-from sidecar.core.ports import Ledger, TenantStore
+from sidecar.core.ports import Ledger
 from sidecar.core.units import parse_duration_ns
 from sidecar.core.values import AccessState, ApiKey, Tenant
 
@@ -64,7 +65,7 @@ class Operations(Reports):
 
     def __init__(
         self,
-        store: TenantStore,
+        store: MarginBooks,
         ledger: Ledger,
         snapshot: Callable[[], Snapshot],
         mint: Mint,

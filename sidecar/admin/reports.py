@@ -10,19 +10,28 @@ from difflib import get_close_matches
 from typing import Any
 
 from sidecar.admin import margins, shapes
-from sidecar.admin.accounts import tenant_accounts
+from sidecar.admin.accounts import MarginBooks, tenant_accounts
 from sidecar.admin.exports import PAGE, Export, export_events, export_usage
 from sidecar.admin.groups import cursor, named, read_cursor
-from sidecar.admin.spans import Span, exact_span, has_minutes, month_span, summed_span, whole_hours
+from sidecar.admin.periods import OWN, Stretch, calendar_cycle
+from sidecar.admin.spans import (
+    Span,
+    exact_span,
+    has_minutes,
+    month_span,
+    running_minute_us,
+    summed_span,
+    whole_hours,
+)
 from sidecar.admin.usage import check_page, span_of, usage_page, usage_query
 from sidecar.core.clock import Clock
 from sidecar.core.errors import NotFound
 from sidecar.core.periods import period_bounds
 from sidecar.core.policy import Snapshot
-from sidecar.core.ports import Ledger, TenantStore, UsageQuery
+from sidecar.core.ports import Ledger, UsageQuery
 from sidecar.core.units import format_duration_ns
 from sidecar.core.values import Tenant
-from sidecar.metering import month_parts, parse_buffer, price_of
+from sidecar.metering import parse_buffer, period_parts, price_of
 
 MAX_MONTHS = 36  # of one margin: more is a mistake, and a tenant's sums by month and route are held in memory
 _NS_PER_US = 1_000
@@ -33,7 +42,7 @@ class Reports:
 
     def __init__(
         self,
-        store: TenantStore,
+        store: MarginBooks,
         ledger: Ledger,
         snapshot: Callable[[], Snapshot],
         clock: Clock,
@@ -131,61 +140,74 @@ class Reports:
     async def margin(
         self,
         *,
-        by: str = "plan",
+        by: str | None = None,
         tenant: str | None = None,
         since: str | None = None,
         until: str | None = None,
         month: str | None = None,
+        period: str | None = None,
         buffer: str | None = None,
         after: str | None = None,
         limit: int = 100,
     ) -> dict[str, Any]:
         """Revenue, cost and margin by ``tenant`` (in pages), ``plan``, ``route`` or ``month``, and the price floor.
 
-        The period is ``month`` (``2026-11``), or from ``since`` to ``until``; without either it is the running month.
-        ``next`` leads to the next page of tenants, None at the end.
+        The time is ``month`` (``2026-11``), ``period`` as of ``usage``, or from ``since`` to ``until``; without any it
+        is the running month. With the period ``billing`` or ``previous`` each tenant is shown by its own, ``by`` is
+        ``tenant`` unless said, and the floor is that of the calendar month. ``next`` leads to the next page of tenants,
+        None at the end.
         """
         check_page(limit)
+        own = period in OWN
+        by = by or ("tenant" if own else "plan")
         if by not in margins.VIEWS:
             raise ValueError(f"margins are not kept by {by!r}; write one of {', '.join(margins.VIEWS)}")
         if after is not None and by != "tenant":
             raise ValueError("after leads through tenants; write by=tenant")
-        snapshot, name = self._snapshot(), None
-        span = self._period(since, until, month)
+        now_ns, snapshot, name = self._clock.wall_ns(), self._snapshot(), None
+        stretch = self._stretch(since, until, month, period)
         part = snapshot.costs.buffer if buffer is None else parse_buffer(buffer)
+        pages = ("tenant", str(period)) if own else ("tenant",)
         if after is not None:
-            span, (name,) = read_cursor(after, ("tenant",))
+            span, (name, *_) = read_cursor(after, pages)
+            stretch = stretch._replace(span=span)
         await self._flush()
-        currency = margins.currency(snapshot)
-        floor = margins.Floor(await margins.whole_account(self._ledger, span), part, currency)
+        currency, common = margins.currency(snapshot), stretch.of("month")
+        floor = margins.Floor(await margins.whole_account(self._ledger, common), common, part, currency)
         if tenant is not None:
-            await self._must_be_known(tenant, span)
-        accounts = tenant_accounts(
-            self._store, self._ledger, snapshot, span, tenant=tenant, after=None if name is None else str(name)
-        )
+            await self._must_be_known(tenant, common)
+        first = None if name is None else str(name)
+        accounts = tenant_accounts(self._store, self._ledger, snapshot, stretch, now_ns, tenant=tenant, after=first)
         if by == "tenant":
-            found, more = await margins.paged(accounts, limit, floor)
-            found["next"] = cursor(("tenant",), span, (found["rows"][-1]["tenant"],)) if more else None
+            found, more = await margins.paged(accounts, limit, floor, spans=own)
+            last = (found["rows"][-1]["tenant"], "")[: len(pages)] if more else ()
+            found["next"] = cursor(pages, stretch.span, last) if more else None
         else:
             found = await margins.summed(accounts, by, floor)
-        head = {"by": by, **span.texts(), "cost_unit": "micros", "currency": currency}
+        times = {"since": None, "until": None} if own else stretch.span.texts()
+        head = {"by": by, "period": period, **times, "cost_unit": "micros", "currency": currency}
         return head | found | floor.document()
 
-    def _period(self, since: str | None, until: str | None, month: str | None) -> Span:
+    def _stretch(self, since: str | None, until: str | None, month: str | None, period: str | None) -> Stretch:
         now_us, kept_ns = self._now_us(), self._snapshot().settings.minute_sums_ns
+        if len([one for one in (since, month, period) if one is not None]) > 1:
+            raise ValueError("month, period and since exclude each other")
         if since is not None:
-            if month is not None:
-                raise ValueError("month and since exclude each other")
             span = summed_span(since, until, now_us, kept_ns)
         elif until is not None:
             raise ValueError("until needs since")
+        elif period is not None and period not in OWN:
+            start_ns, end_ns = period_bounds(calendar_cycle(period), now_us * _NS_PER_US)
+            span = Span(start_ns // _NS_PER_US, min(end_ns // _NS_PER_US, running_minute_us(now_us)))
         else:
             span = month_span(month or shapes.time_text(now_us * _NS_PER_US)[:7], now_us)
-        parts = month_parts(*span)
+        parts = period_parts(*span)
         if len(parts) > MAX_MONTHS:
             raise ValueError(f"{len(parts)} months are too many; ask for at most {MAX_MONTHS}")
         # What was used earlier in the first month counts too, and may be kept by the hour alone.
-        return span if has_minutes(Span(parts[0].start_us, span.until_us), now_us, kept_ns) else whole_hours(span)
+        if not has_minutes(Span(parts[0].start_us, span.until_us), now_us, kept_ns):
+            span = whole_hours(span)
+        return Stretch(span, period if period in OWN else None)
 
     def _query(self, by: str, since: str, until: str | None, narrowed: dict[str, str]) -> UsageQuery:
         kept_ns = self._snapshot().settings.minute_sums_ns

@@ -98,31 +98,6 @@ def retries(readings: Readings) -> Iterable[Row]:
     )
 
 
-def margin_side(side: int) -> Callable[[Readings], Iterable[Row]]:
-    """Revenue (0) or cost (1) of the running month, in units of the currency."""
-
-    def read(readings: Readings) -> Iterable[Row]:
-        currency = readings.margin.currency
-        return (((*pair, currency), sides[side] / MICROS) for pair, sides in readings.margin.sides.items())
-
-    return read
-
-
-def margin_floor(readings: Readings) -> Iterable[Row]:
-    floor = readings.margin.floor
-    return [] if floor is None else [((readings.margin.currency,), float(floor / MICROS))]
-
-
-def margin_once(number: Callable[[Readings], float | None]) -> Callable[[Readings], Iterable[Row]]:
-    """One number, as soon as the margin was reckoned for the first time."""
-
-    def read(readings: Readings) -> Iterable[Row]:
-        value = number(readings)
-        return [] if value is None or readings.margin.age_s is None else [((), value)]
-
-    return read
-
-
 def billing_once(number: Callable[[BillingReading], float | None]) -> Callable[[Readings], Iterable[Row]]:
     """One number, where usage is reported to somebody."""
 

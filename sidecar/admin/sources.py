@@ -98,11 +98,12 @@ class Connections:
 
 @dataclass(frozen=True, slots=True)
 class MarginReading:
-    """The running month so far: revenue and cost in micro-units by plan and route, the price floor per successful
-    request in micro-units (None: there was none), the tenants below it. ``age_s``: None before it was first reckoned.
-    """
+    """Revenue and cost in micro-units by plan and route: ``sides`` of the running month so far, ``periods`` of each
+    tenant's running billing period. Of the month the price floor per successful request in micro-units (None: there
+    was none), and the tenants below it. ``age_s``: None before it was first reckoned."""
 
     sides: Mapping[tuple[str, str], tuple[int, int]] = field(default_factory=dict)
+    periods: Mapping[tuple[str, str], tuple[int, int]] = field(default_factory=dict)
     currency: str = ""
     floor: Fraction | None = None
     below: int = 0

@@ -49,11 +49,16 @@ def month_span(month: str, now_us: int) -> Span:
     if match is None or match[1] < "1970":
         raise ValueError(f"{month!r} is not a month; write one such as 2026-11")
     at = datetime(int(match[1]), int(match[2]), 1, tzinfo=UTC)
-    now_us = -(-now_us // _MINUTE_US) * _MINUTE_US
+    now_us = running_minute_us(now_us)
     if int(at.timestamp()) * NS_PER_S >= now_us * NS_PER_US:
         raise ValueError(f"{month} has not begun")  # said before asking for its end: that of 9999-12 is no date
     start_ns, end_ns = period_bounds("month", int(at.timestamp()) * NS_PER_S)
     return Span(start_ns // NS_PER_US, min(end_ns // NS_PER_US, now_us))
+
+
+def running_minute_us(now_us: int) -> int:
+    """The end of the minute that runs."""
+    return (now_us // _MINUTE_US + 1) * _MINUTE_US
 
 
 def whole_hours(span: Span) -> Span:

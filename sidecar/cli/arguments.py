@@ -3,6 +3,7 @@
 import argparse
 from typing import TypeAlias
 
+_PERIODS = "instead of a range: billing, previous (the billing period before), day, month:Europe/Berlin or the like"
 _BY = "such as route,day: tenant, plan, key, route, status, sandbox, and one of minute, hour, day, month"
 _EXPIRES = "how long it works, such as 90d (default: until it is revoked)"
 
@@ -123,11 +124,7 @@ def _add_usage(commands: _Commands) -> None:
     usage.add_argument("--by", metavar="PARTS", help=_BY)
     _add_range(usage, "1d")
     usage.set_defaults(since=None)
-    usage.add_argument(
-        "--period",
-        metavar="PERIOD",
-        help="instead of a range: billing, previous (the billing period before), day, month:Europe/Berlin or the like",
-    )
+    usage.add_argument("--period", metavar="PERIOD", help=_PERIODS)
     _add_narrowing(usage)
     usage.add_argument("--after", metavar="CURSOR", help="with --by: the page after this cursor")
     usage.add_argument("--limit", metavar="N", type=int, help="with --by: at most so many rows, up to 1000 (100)")
@@ -148,9 +145,11 @@ def _add_export(commands: _Commands) -> None:
 def _add_margin(commands: _Commands) -> None:
     margin = _command(commands, "margin", "margin", "what tenants earned, what serving them cost, and the price floor")
     margin.set_defaults(refuse=margin.error)
-    margin.add_argument("--by", choices=("tenant", "plan", "route", "month"), default="plan")
+    views = ("tenant", "plan", "route", "month")
+    margin.add_argument("--by", choices=views, help="default: plan; tenant, with their own --period")
     margin.add_argument("--tenant", metavar="TENANT", help="of this one alone")
     margin.add_argument("--month", metavar="YYYY-MM", help="a calendar month, UTC (default: the running one)")
+    margin.add_argument("--period", metavar="PERIOD", help=_PERIODS)
     _add_range(margin, None)
     margin.add_argument("--buffer", metavar="PERCENT", help="of the price floor on the cost, such as 30%%")
     margin.add_argument("--after", metavar="CURSOR", help="with --by tenant: the page after this cursor")

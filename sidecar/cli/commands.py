@@ -274,7 +274,7 @@ def export(options: argparse.Namespace) -> int:
 
 def margin(options: argparse.Namespace) -> int:
     """Shows margins and the price floor."""
-    names = ("by", "tenant", "month", "since", "until", "buffer", "after", "limit")
+    names = ("by", "tenant", "month", "period", "since", "until", "buffer", "after", "limit")
     return _show_page(options, perform(options, "margin", _given(options, *names)), output.margin)
 
 

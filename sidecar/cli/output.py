@@ -126,8 +126,12 @@ def usage_rows(page: dict[str, Any]) -> None:
 def margin(page: dict[str, Any]) -> None:
     """A line per tenant, plan, route or month; the price floor; who is below it."""
     currency, by = page["currency"], page["by"]
-    out(f"from {page['since']} to {page['until']}")
-    names = ("tenant", "plan") if by == "tenant" else (by,)
+    own = page["since"] is None
+    if own:
+        out(f"each tenant's {'running billing period' if page['period'] == 'billing' else 'billing period before it'}")
+    else:
+        out(f"from {page['since']} to {page['until']}")
+    names = (("tenant", "plan", "since", "until") if own else ("tenant", "plan")) if by == "tenant" else (by,)
     rows = [[*(row[name] or "(none)" for name in names), *_account(row, currency)] for row in page["rows"]]
     rows.append(["all" if by != "tenant" else "these", *([""] * (len(names) - 1)), *_account(page["totals"], currency)])
     table((*(name.upper() for name in names), *_ACCOUNT), rows)

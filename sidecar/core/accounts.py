@@ -131,6 +131,14 @@ class AccountSource(Protocol):
     async def account(self, tenant: str) -> Account | None: ...
 
 
+class AccountPages(AccountSource, Protocol):
+    """And where they are listed."""
+
+    async def accounts(self, *, after: str = "", limit: int = 100) -> list[Account]:
+        """By tenant, ascending."""
+        ...
+
+
 _WORSE = tuple(AccessState)
 
 

@@ -126,6 +126,12 @@ def cycle_of(text: str) -> Cycle:
     raise ValueError(f"{text!r} is not a period; write one of {', '.join(PERIODS)}")
 
 
+def months_of(text: str) -> int:
+    """How many months a period of the cycle has; 0: no number of them. ValueError."""
+    cycle = cycle_of(text)
+    return cycle.step if cycle.unit == "month" else 0
+
+
 def cycle_between(start_s: int, end_s: int) -> Cycle:
     """The cycle of which [start_s, end_s) is one period, Unix seconds, as a payee keeps it: whole months in UTC, on the
     day of the anchor or the month's last; what is no whole number of months repeats by its length.

@@ -1,17 +1,20 @@
 """What tenants earn us, what serving them costs, and the least a successful request has to bring in. Exact and pure.
 
-Revenue of a tenant in a period is the sum over the parts of calendar months (UTC) that the period covers:
+Revenue of a tenant in a stretch of time is the sum over its parts. A part lies in one billing period of the tenant (the
+calendar month, UTC, where it has no other) and in one calendar month. It earns
 
-- of the base fee, the part of the month that is covered, as an exact fraction of its microseconds;
-- of each priced meter, its price at the end of the part less its price at the part's beginning, both of the month's
-  total up to there (``overage_of``): the first calls of a month use up what is included, later ones pay. A package
-  counts in the part in which it is begun; where all units get cheaper at a step, the part in which it is reached
-  may earn less than nothing.
+- of the base fee, which is a month's, the part of the billing period that is covered, as an exact fraction of its
+  microseconds; a billing period of several months has the fee as many times, one that is no number of months has it by
+  the calendar month;
+- of each priced meter, its price at the end of the part less its price at the part's beginning, both of the billing
+  period's total up to there (``overage_of``): the first calls of a period use up what is included, later ones pay. A
+  package counts in the part in which it is begun; where all units get cheaper at a step, the part in which it is
+  reached may earn less than nothing.
 
-So the parts of a month add up to its price, however it is cut. The revenue of a part is split over routes: a meter's by
-the routes' shares of that meter in the part, the base by their shares of units (of requests, where no route has units).
-A base without any call belongs to NO_ROUTE. A tenant's revenue is rounded once, to micro-units; its shares are rounded
-so that they add up to it (``apportion``). From there on everything is a sum of integers.
+So the parts of a billing period add up to its price, however it is cut. The revenue of a part is split over routes: a
+meter's by the routes' shares of that meter in the part, the base by their shares of units (of requests, where no route
+has units). A base without any call belongs to NO_ROUTE. A tenant's revenue is rounded once, to micro-units; its shares
+are rounded so that they add up to it (``apportion``). From there on everything is a sum of integers.
 
 Usage of test keys earns nothing: it is not given to ``revenue``, and its cost is no part of the baseline.
 """
@@ -24,7 +27,7 @@ from typing import NamedTuple, TypeVar
 
 from sidecar.core.clock import NS_PER_US
 from sidecar.core.money import MICROS, format_amount, round_micros
-from sidecar.core.periods import period_bounds
+from sidecar.core.periods import months_of, period_bounds
 from sidecar.core.policy import Price
 from sidecar.core.price import overage_of
 from sidecar.metering.tally import NO_ROUTE
@@ -32,18 +35,24 @@ from sidecar.metering.tally import NO_ROUTE
 Key = TypeVar("Key", bound=Hashable)
 
 
-class MonthPart(NamedTuple):
-    """[since_us, until_us) of the calendar month [start_us, end_us), all in Unix microseconds."""
+class Part(NamedTuple):
+    """[since_us, until_us) of the billing period [start_us, end_us), within the calendar month that begins at
+    ``month_us``; Unix microseconds. ``fee_us``: the time for which a base fee is owed once."""
 
     since_us: int
     until_us: int
     start_us: int
     end_us: int
+    month_us: int
+    fee_us: Fraction
 
-    @property
-    def share(self) -> Fraction:
-        """The part of the month that is covered."""
-        return Fraction(self.until_us - self.since_us, self.end_us - self.start_us)
+    def fees(self, created_us: int = 0) -> Fraction:
+        """How many base fees the part is worth to a tenant that exists since ``created_us``."""
+        return max(Fraction(0), Fraction(self.until_us - max(self.since_us, created_us)) / self.fee_us)
+
+    def opens(self, created_us: int = 0) -> bool:
+        """Whether the billing period begins here, or the tenant within it."""
+        return self.since_us <= max(self.start_us, created_us) < self.until_us
 
 
 @dataclass(slots=True)
@@ -55,31 +64,37 @@ class RouteUse:
     meters: dict[str, int] = field(default_factory=dict)
 
 
-def month_parts(since_us: int, until_us: int) -> list[MonthPart]:
-    """The period cut at the beginnings of months, in order; empty when it is."""
+def period_parts(since_us: int, until_us: int, cycle: str = "month") -> list[Part]:
+    """The stretch cut at the beginnings of the billing periods of ``cycle`` (core.periods) and of calendar months
+    (UTC), in order; empty when it is."""
+    months = months_of(cycle)
     parts = []
     while since_us < until_us:
-        start_ns, end_ns = period_bounds("month", since_us * NS_PER_US)
-        start_us, end_us = start_ns // NS_PER_US, end_ns // NS_PER_US
-        parts.append(MonthPart(since_us, min(until_us, end_us), start_us, end_us))
-        since_us = end_us
+        start_us, end_us = (ns // NS_PER_US for ns in period_bounds(cycle, since_us * NS_PER_US))
+        month_us, next_us = (ns // NS_PER_US for ns in period_bounds("month", since_us * NS_PER_US))
+        fee_us = Fraction(end_us - start_us, months) if months else Fraction(next_us - month_us)
+        end = min(until_us, end_us, next_us)
+        parts.append(Part(since_us, end, start_us, end_us, month_us, fee_us))
+        since_us = end
     return parts
 
 
 def revenue(
-    price: Price, part: MonthPart, before: Mapping[str, int], routes: Mapping[str, RouteUse]
+    price: Price, part: Part, before: Mapping[str, int], routes: Mapping[str, RouteUse], created_us: int = 0
 ) -> dict[str, Fraction]:
-    """The exact revenue of one part of a month by route, in units of the price's currency, as the module says.
+    """The exact revenue of one part by route, in units of the price's currency, as the module says.
 
-    ``before``: the meters' totals from the month's beginning to the part's; ``routes``: what was used in the part.
+    ``before``: the meters' totals from the billing period's beginning to the part's; ``routes``: what was used in the
+    part; ``created_us``: since when the tenant exists.
     """
     found: dict[str, Fraction] = {}
-    _split(found, price.base.amount * part.share, {name: use.units for name, use in routes.items()}, routes)
+    units = {name: use.units for name, use in routes.items()}
+    _split(found, price.base.amount * part.fees(created_us), units, routes)
     for meter in price.meters:
         used = {name: use.meters.get(meter.meter, 0) for name, use in routes.items()}
         earlier = before.get(meter.meter, 0)
         amount = overage_of(meter, earlier + sum(used.values())) - overage_of(meter, earlier)
-        if part.since_us == part.start_us:
+        if part.opens(created_us):
             amount += overage_of(meter, 0)  # the fee of a first tier is owed without any use
         _split(found, amount, used, routes)
     return found

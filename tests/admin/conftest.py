@@ -10,7 +10,16 @@ from typing import Any
 
 import pytest
 
-from sidecar.admin import AdmissionReading, Build, Connections, JournalReading, Operations, Sources, UpstreamReading
+from sidecar.admin import (
+    AdmissionReading,
+    Build,
+    Connections,
+    CreditDesk,
+    JournalReading,
+    Operations,
+    Sources,
+    UpstreamReading,
+)
 from sidecar.core.clock import NS_PER_S, ManualClock
 from sidecar.core.errors import Conflict, NotFound
 from sidecar.core.money import Money
@@ -226,6 +235,7 @@ class Book:
         routes = tuple(Route(name, f"/{name}", "api") for name in ("search", "chat"))
         self.snapshot = replace(SNAPSHOT, routes=routes, costs=Costs("USD", per_ms=Fraction(1, 1000)))
         self.flushes = 0
+        self.credits = CreditDesk(self.store, self.store, lambda: self.snapshot, self.clock, self.changed, self.flush)
         self.operations = Operations(
             self.store,
             self.store,
@@ -234,6 +244,7 @@ class Book:
             self.clock,
             self.changed,
             self.flush,
+            credits=self.credits,
         )
         self._position = Position()
 

@@ -156,6 +156,10 @@ async def test_pages_hold_every_tenant_once(book: Any, limit: int) -> None:
         ({"month": "2027-01"}, "has not begun"),
         ({"month": "9999-12"}, "has not begun"),
         ({"month": "2026-10", "since": "1d"}, "exclude each other"),
+        ({"month": "2026-10", "period": "billing"}, "exclude each other"),
+        ({"period": "yearly"}, "is no period; write billing, previous"),
+        ({"period": "month:Europe/Bonn"}, "is no period"),
+        ({"period": "billing", "by": "plan", "after": "x"}, "write by=tenant"),
         ({"until": "1d"}, "until needs since"),
         ({"since": "2020-01-01"}, "months are too many"),
         ({"buffer": "40"}, "percentage"),
@@ -226,5 +230,5 @@ async def test_a_hundred_thousand_tenants_are_as_many_series_as_one(book: Any, w
         found = await scraped(world, running)
         sizes.append({name: len(samples) for name, samples in found.items()})
     assert sizes[0] == sizes[1]
-    assert sum(sizes[1].values()) == 5
+    assert sum(sizes[1].values()) == 7
     assert found["sidecar_margin_cost"][0].value == pytest.approx(100)

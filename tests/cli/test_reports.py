@@ -88,6 +88,13 @@ def test_margins(either: Any) -> None:
     text = either("margin", "--by", "plan").out
     assert "REVENUE" in text
     assert "USD" in text
+    text = either("margin", "--period", "billing").out
+    assert "each tenant's running billing period" in text
+    assert ("SINCE" in text, "acme" in text) == (True, True)
+    page = json.loads(either("margin", "--period", "previous", "--by", "plan", "--json").out)
+    assert (page["period"], page["rows"]) == ("previous", []), "it was made just now"
+    refused = either("margin", "--period", "billing", "--month", "2026-10")
+    assert (refused.code, "exclude each other" in refused.err) == (1, True)
     refused = either("margin", "--buffer", "a lot")
     assert (refused.code, "percentage" in refused.err) == (1, True)
 

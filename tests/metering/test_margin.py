@@ -1,12 +1,14 @@
 """Revenue, its split over routes, and the price floor: exact, whatever the period is cut into."""
 
 from fractions import Fraction
+from itertools import pairwise
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from sidecar.core.money import MICROS, Money, round_micros
+from sidecar.core.periods import period_bounds
 from sidecar.core.policy import MeterPrice, Price, Tier
 from sidecar.metering import (
     NO_ROUTE,
@@ -15,8 +17,8 @@ from sidecar.metering import (
     apportion,
     baseline,
     format_buffer,
-    month_parts,
     parse_buffer,
+    period_parts,
     price_floor,
     price_of,
     revenue,
@@ -72,28 +74,38 @@ def used(routes: dict[str, RouteUse]) -> dict[str, int]:
 
 @given(prices, uses)
 def test_a_whole_month_earns_its_price(price: Price, routes: dict[str, RouteUse]) -> None:
-    (part,) = month_parts(NOVEMBER, DECEMBER)
+    (part,) = period_parts(NOVEMBER, DECEMBER)
     assert sum(revenue(price, part, {}, routes).values()) == price_of(price, used(routes)).amount
 
 
-@given(prices, st.lists(st.tuples(st.integers(1, 43_199), uses), min_size=1, max_size=5, unique_by=lambda cut: cut[0]))
-def test_a_month_cut_anywhere_adds_up_to_its_price(price: Price, cuts: list[tuple[int, dict[str, RouteUse]]]) -> None:
-    """The base and the marginal prices of any sub-periods add up exactly: nothing is earned twice or lost between."""
-    minutes = [0, *sorted(minute for minute, _ in cuts), 43_200]
-    parts_used = [*(routes for _, routes in cuts), {}]
+@given(
+    prices,
+    st.sampled_from(["month", "month:Europe/Berlin", "month:1:0:31:34200:Europe/Berlin", "month:1:0:15:0:UTC"]),
+    st.lists(st.tuples(st.integers(1, 43_199), uses), min_size=1, max_size=5, unique_by=lambda cut: cut[0]),
+)
+def test_a_billing_period_cut_anywhere_adds_up_to_its_price(
+    price: Price, cycle: str, cuts: list[tuple[int, dict[str, RouteUse]]]
+) -> None:
+    """The base and the marginal prices of any sub-periods add up exactly: nothing is earned twice or lost between, with
+    the beginning of a calendar month within the billing period too."""
+    start, end = (ns // 1_000 for ns in period_bounds(cycle, (NOVEMBER + 43_200 * MINUTE_US) * 1_000))
+    edges = sorted({start, end, *(start + minute * MINUTE_US for minute, _ in cuts if minute < 40_000)})
+    parts_used = [*(routes for _, routes in cuts), *[{}] * 9]
     before: dict[str, int] = {}
     earned = Fraction(0)
-    for begin, end, routes in zip(minutes, minutes[1:], parts_used, strict=False):
-        (part,) = month_parts(NOVEMBER + begin * MINUTE_US, NOVEMBER + end * MINUTE_US)
-        earned += sum(revenue(price, part, before, routes).values())
-        for name, value in used(routes).items():
-            before[name] = before.get(name, 0) + value
+    for begin, stop in pairwise(edges):
+        for part in period_parts(begin, stop, cycle):
+            assert (part.start_us, part.end_us) == (start, end)
+            routes = parts_used.pop(0)
+            earned += sum(revenue(price, part, before, routes).values())
+            for name, value in used(routes).items():
+                before[name] = before.get(name, 0) + value
     assert earned == price_of(price, before).amount
 
 
 @given(prices, uses)
 def test_routes_add_up_to_the_tenant_to_the_micro(price: Price, routes: dict[str, RouteUse]) -> None:
-    (part,) = month_parts(NOVEMBER, DECEMBER)
+    (part,) = period_parts(NOVEMBER, DECEMBER)
     shares = revenue(price, part, {}, routes)
     rounded = apportion(shares)
     assert all(type(micros) is int for micros in rounded.values())
@@ -107,7 +119,7 @@ def test_shares_are_rounded_so_that_nothing_is_missing(shares: dict[int, Fractio
 
 
 def test_what_is_included_is_used_up_by_the_first_calls() -> None:
-    (part,) = month_parts(NOVEMBER + 3600 * MINUTE_US, DECEMBER)
+    (part,) = period_parts(NOVEMBER + 3600 * MINUTE_US, DECEMBER)
     routes = {"a": RouteUse(requests=30, units=0, meters={"requests": 30})}
     free = Price(Money(Fraction(0), "USD"), PRO.meters)
     assert revenue(free, part, {}, routes) == {}
@@ -117,7 +129,7 @@ def test_what_is_included_is_used_up_by_the_first_calls() -> None:
 
 
 def test_a_package_counts_where_it_is_begun() -> None:
-    (part,) = month_parts(NOVEMBER + 3600 * MINUTE_US, DECEMBER)
+    (part,) = period_parts(NOVEMBER + 3600 * MINUTE_US, DECEMBER)
     packages = Price(Money(Fraction(0), "USD"), (MeterPrice("requests", 0, 10, Money(Fraction(2), "USD"), "package"),))
     routes = {"a": RouteUse(requests=30, units=0, meters={"requests": 30})}
     assert revenue(packages, part, {}, routes) == {"a": 6}
@@ -131,8 +143,8 @@ def test_the_fee_of_a_first_tier_is_earned_once_and_without_use() -> None:
     price = Price(
         Money(Fraction(0), "USD"), (MeterPrice("requests", 0, 1, Money(Fraction(0), "USD"), "volume", tiers),)
     )
-    (whole,) = month_parts(NOVEMBER, DECEMBER)
-    (rest,) = month_parts(NOVEMBER + MINUTE_US, DECEMBER)
+    (whole,) = period_parts(NOVEMBER, DECEMBER)
+    (rest,) = period_parts(NOVEMBER + MINUTE_US, DECEMBER)
     assert revenue(price, whole, {}, {}) == {NO_ROUTE: 5}
     assert revenue(price, rest, {}, {}) == {}
     assert revenue(price, whole, {}, {"a": RouteUse(1, 0, {"requests": 3})}) == {"a": 8}
@@ -140,7 +152,7 @@ def test_the_fee_of_a_first_tier_is_earned_once_and_without_use() -> None:
 
 
 def test_the_base_goes_by_units_then_by_requests_then_nowhere() -> None:
-    (part,) = month_parts(NOVEMBER, DECEMBER)
+    (part,) = period_parts(NOVEMBER, DECEMBER)
     base = Price(Money(Fraction(30), "USD"))
     assert revenue(base, part, {}, {"a": RouteUse(1, 2), "b": RouteUse(1, 4)}) == {"a": 10, "b": 20}
     assert revenue(base, part, {}, {"a": RouteUse(1, 0), "b": RouteUse(2, 0)}) == {"a": 10, "b": 20}
@@ -150,14 +162,46 @@ def test_the_base_goes_by_units_then_by_requests_then_nowhere() -> None:
 
 def test_periods_are_cut_at_months() -> None:
     half = 15 * 1440 * MINUTE_US
-    parts = month_parts(NOVEMBER - half, DECEMBER + half)
+    parts = period_parts(NOVEMBER - half, DECEMBER + half)
     assert [(part.since_us, part.until_us) for part in parts] == [
         (NOVEMBER - half, NOVEMBER),
         (NOVEMBER, DECEMBER),
         (DECEMBER, DECEMBER + half),
     ]
-    assert [part.share for part in parts] == [Fraction(15, 31), 1, Fraction(15, 31)]
-    assert month_parts(NOVEMBER, NOVEMBER) == []
+    assert [part.fees() for part in parts] == [Fraction(15, 31), 1, Fraction(15, 31)]
+    assert [part.opens() for part in parts] == [False, True, True]
+    assert period_parts(NOVEMBER, NOVEMBER) == []
+
+
+def test_billing_periods_are_cut_at_their_own_beginnings_and_at_months() -> None:
+    """From the 15th: the part of November belongs to two billing periods, of 31 and of 30 days."""
+    fifteenth = NOVEMBER + 14 * 1440 * MINUTE_US
+    parts = period_parts(NOVEMBER, DECEMBER, "month:1:0:15:0:UTC")
+    assert [(part.since_us, part.until_us, part.month_us) for part in parts] == [
+        (NOVEMBER, fifteenth, NOVEMBER),
+        (fifteenth, DECEMBER, NOVEMBER),
+    ]
+    assert [part.fees() for part in parts] == [Fraction(14, 31), Fraction(16, 30)]
+    assert [part.opens() for part in parts] == [False, True]
+
+
+def test_a_base_is_a_months_whatever_the_billing_period() -> None:
+    """A year has it twelve times; fourteen days have it by the calendar month that they lie in."""
+    year = period_parts(NOVEMBER, NOVEMBER + 365 * 1440 * MINUTE_US, "month:12:10:1:0:UTC")
+    assert len(year) == 12
+    assert sum(part.fees() for part in year) == 12
+    fortnights = period_parts(NOVEMBER, DECEMBER, "span:1209600:0")
+    assert sum(part.fees() for part in fortnights) == 1
+
+
+def test_a_tenant_made_within_a_part_owes_what_is_owed_without_use() -> None:
+    tiers = (Tier(None, Money(Fraction(1), "USD"), flat=Money(Fraction(5), "USD")),)
+    price = Price(Money(Fraction(30), "USD"), (MeterPrice("m", 0, 1, Money(Fraction(0), "USD"), "volume", tiers),))
+    (first,) = period_parts(NOVEMBER, NOVEMBER + 14400 * MINUTE_US)
+    (second,) = period_parts(NOVEMBER + 14400 * MINUTE_US, DECEMBER)
+    made = NOVEMBER + 28800 * MINUTE_US
+    assert revenue(price, first, {}, {}, made) == {}
+    assert revenue(price, second, {}, {}, made) == {NO_ROUTE: 10 + 5}
 
 
 def test_the_floor_is_the_cost_of_all_calls_over_the_successful_ones_and_the_buffer() -> None:
