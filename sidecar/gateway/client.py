@@ -15,7 +15,7 @@ from sidecar.gateway.refusals import malformed_problem
 from sidecar.gateway.relay import Relay
 from sidecar.http1 import Malformed, RequestHead, problem_reply
 
-_LINGER_NS = 2_000_000_000  # how long we read and forget after a refusal, so that it is not lost to a reset
+_LINGER_NS = 2_000_000_000  # how long we read and forget after the last reply, so that it is not lost to a reset
 
 
 class ClientConnection(asyncio.Protocol):
@@ -81,8 +81,7 @@ class ClientConnection(asyncio.Protocol):
             self.transport.abort()
             return
         self.transport.set_write_buffer_limits(high=bounds.buffer)
-        wait_ns = LAST_NS if lane.closing else bounds.header_timeout_ns
-        self.deadline_ns = lane.monotonic_ns() + wait_ns
+        self.deadline_ns = lane.monotonic_ns() + (LAST_NS if lane.closing else bounds.header_timeout_ns)
 
     def data_received(self, data: bytes) -> None:
         if self._rules is not self._lane.rules:
@@ -245,7 +244,7 @@ class ClientConnection(asyncio.Protocol):
             return False
         self.transport.set_protocol(self)
         self._paused = True
-        self._end(unread=not self.half_closed and self.transport.can_write_eof())
+        self._end(unread=False)
         self._wait_for_reader()
         return True
 
@@ -373,9 +372,11 @@ class ClientConnection(asyncio.Protocol):
         self._end(unread=True)
 
     def _end(self, *, unread: bool) -> None:
-        """Ends the connection; with unread bytes under way, after reading and forgetting them for a moment."""
+        """Ends the connection; a client that may still send (``unread``: it surely does) is first read and forgotten
+        for a moment: a reset would destroy what it has not read (RFC 9112, 9.6). TLS cannot close one half."""
         self._closing = True
         self._queue.clear()
+        unread = unread or (not self.half_closed and self.transport.can_write_eof())
         if not unread or self.transport.is_closing():
             if not self._stalled:
                 self._wait_for_reader()

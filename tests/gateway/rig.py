@@ -155,6 +155,12 @@ class Rig:
         client.close()
         return reply
 
+    async def pool_is_idle(self) -> None:
+        """From here the next call opens a connection, which runs the next script."""
+        for target in self.pool.targets:
+            target.close_idle()
+        await until(lambda: not any(target.connections for target in self.pool.targets))
+
     def advance(self, seconds: float) -> None:
         """Time passes, and what is overdue ends."""
         self.clock.advance(seconds)

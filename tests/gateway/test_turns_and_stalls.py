@@ -147,7 +147,7 @@ async def test_a_reply_that_is_not_read_after_close_has_an_end(rig: Rig, upstrea
     upstream.answers(_large(16 * 1024**2))
     client.writer.transport.pause_reading()
     client.ask("GET / HTTP/1.1", "Connection: close")
-    await until(lambda: connection.transport.is_closing())
+    await until(lambda: connection._closing)
     assert connection.transport.get_write_buffer_size() > 0
     rig.advance(31)
     await until(lambda: not rig.lane.connections)
