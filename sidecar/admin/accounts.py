@@ -10,13 +10,14 @@ from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from sidecar.admin.earning import Cell, TenantUse, use_by_periods
+from sidecar.admin.earning import Cell, TenantUse, credits_by_part, use_by_periods
 from sidecar.admin.periods import Stretch
 from sidecar.admin.spans import Span
 from sidecar.admin.usage import MAX_PAGE, usage_pages
 from sidecar.core.accounts import Account as PayingAccount
 from sidecar.core.accounts import AccountPages, billing_cycle, standing
 from sidecar.core.clock import NS_PER_S, NS_PER_US
+from sidecar.core.credit_store import CreditStore
 from sidecar.core.policy import Snapshot
 from sidecar.core.ports import Group, Ledger, TenantStore, UsageQuery
 from sidecar.core.values import Tenant
@@ -27,8 +28,8 @@ _LAST_MINUTE = 253_402_300_799 // 60  # of the year 9999: after every month
 _MINUTE_US = 60_000_000
 
 
-class MarginBooks(TenantStore, AccountPages, Protocol):
-    """Tenants, and the payee's accounts of them."""
+class MarginBooks(TenantStore, AccountPages, CreditStore, Protocol):
+    """Tenants, the payee's accounts of them, and their credits."""
 
 
 @dataclass(slots=True)
@@ -86,8 +87,11 @@ async def tenant_accounts(
             by_part = use.by_part(period_parts(*span, cycle), {})  # nothing was used: what was before is no matter
         else:
             use, by_part = await use_by_periods(ledger, name, span, cycle, minutes_from_us)
-        if price is not None:
-            use.earn(price, by_part, owner.created_ns // NS_PER_US)
+        if bought is not None and price is not None:
+            credits = None
+            if bought.prepaid and price.meters and by_part:
+                credits = await credits_by_part(books, ledger, name, price, cycle, by_part, now_ns)
+            use.earn(price, by_part, owner.created_ns // NS_PER_US, credits)
         if use.cells:
             yield TenantAccount(name, owner.plan, span, use.cells)
 

@@ -14,7 +14,7 @@ def credit_routes(desk: Callable[[], CreditDesk]) -> list[web.RouteDef]:
     """Grants are below their tenant; their sources stand in the path."""
 
     async def grant(request: web.Request) -> web.Response:
-        optional: dict[str, type] = {"source": str, "priority": str, "expires": str, "note": str}
+        optional: dict[str, type] = {"source": str, "priority": str, "expires": str, "note": str, "paid": str}
         fields = await body_fields(request, required={"amount": str}, optional=optional)
         made = await desk().grant(request.match_info["tenant"], **fields, actor=actor_of(request))
         return json_reply(made, 201 if made["new"] else 200)

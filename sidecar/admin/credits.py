@@ -62,10 +62,12 @@ class CreditDesk:
         priority: str = "100",
         expires: str | None = None,
         note: str = "",
+        paid: str | None = None,
         actor: str,
     ) -> dict[str, Any]:
         """Gives the tenant ``amount`` (``"20.00 USD"``). The same ``source`` is granted once, however often it comes:
-        ``new`` says whether it was. ``expires``: a duration from now, None is never; lower ``priority`` burns first."""
+        ``new`` says whether it was. ``expires``: a duration from now, None is never; lower ``priority`` burns first.
+        ``paid``: what of it came in as money, None is all; ``"0 USD"`` is a present."""
         found, _ = await self._tenant(tenant)
         now = self._clock.wall_ns()
         micros, unit = self._amount(amount)
@@ -75,7 +77,8 @@ class CreditDesk:
         if len(note) > 200 or not (note.isprintable() or not note):
             raise ValueError("note is too long or not printable; write at most 200 characters")
         ends = None if expires is None else now + _duration(expires)
-        grant = Grant(found.name, given, micros, unit, now, _priority(priority), ends, None, note)
+        bonus = 0 if paid is None else micros - self._paid(paid, micros)
+        grant = Grant(found.name, given, micros, unit, now, _priority(priority), ends, None, note, 0, bonus)
         stored, new = await self._store.add_grant(grant, actor=actor)
         await self._changed(found.name, None)
         return {"new": new} | _shape(stored, now)
@@ -209,6 +212,15 @@ class CreditDesk:
             raise ValueError(f"{text!r} is no amount to grant; write one from 0.000001 {unit} to {most}")
         return exact.numerator, unit
 
+    def _paid(self, text: str, amount: int) -> int:
+        unit = currency(self._snapshot())
+        money = parse_money(text)
+        exact = money.amount * MICROS
+        if (money.currency != unit and money.amount) or exact.denominator != 1 or not 0 <= exact.numerator <= amount:
+            most = format_micros(amount, unit)
+            raise ValueError(f"{text!r} was not paid for it; write paid from 0.00 {unit} to the amount, {most}")
+        return exact.numerator
+
 
 def _priority(text: str) -> int:
     if not (text.isascii() and text.isdigit() and len(text) <= 7 and int(text) in _PRIORITIES):
@@ -234,10 +246,12 @@ def _shape(grant: Grant, now_ns: int) -> dict[str, Any]:
         "tenant": grant.tenant,
         "source": grant.source,
         "amount": grant.amount,
+        "paid": grant.paid,
         "burned": grant.burned,
         "left": 0 if ended else left,
         "currency": grant.currency,
         "amount_text": format_micros(grant.amount, grant.currency),
+        "paid_text": format_micros(grant.paid, grant.currency),
         "left_text": format_micros(0 if ended else left, grant.currency),
         "priority": grant.priority,
         "granted": time_text(grant.granted_ns),

@@ -1,29 +1,38 @@
 """What one tenant earned and cost, by month and route, from the ledger's sums."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
-from typing import NamedTuple
 
 from sidecar.admin.spans import Span
 from sidecar.admin.usage import MAX_PAGE, usage_pages
+from sidecar.core.credit_store import CreditStore
+from sidecar.core.credits import NS_PER_MINUTE
+from sidecar.core.money import MICROS
 from sidecar.core.policy import Price
 from sidecar.core.ports import Ledger, UsageQuery, UsageRow
-from sidecar.metering import Account, Part, RouteUse, apportion, period_parts, revenue
+from sidecar.core.spend import spend_terms
+from sidecar.metering import (
+    Account,
+    Part,
+    PartUse,
+    Recognised,
+    RouteUse,
+    Use,
+    apportion,
+    metered,
+    metered_micros,
+    owed,
+    period_parts,
+    recognised,
+    split,
+)
 
 SUCCESSFUL = frozenset({"2xx", "3xx"})
 Cell = tuple[int, str]  # a month's first microsecond, a route
 _BY = ("plan", "route", "status", "sandbox")
+_MINUTE_US = 60_000_000
 _HOUR_US = 3_600_000_000
-
-
-class PartUse(NamedTuple):
-    """``before``: the meters' totals from the billing period's beginning to the part's; ``routes``: the live calls
-    within it."""
-
-    part: Part
-    before: Mapping[str, int]
-    routes: Mapping[str, RouteUse]
 
 
 @dataclass(slots=True)
@@ -73,15 +82,40 @@ class TenantUse:
                     before[name] = before.get(name, 0) + value
         return found
 
-    def earn(self, price: Price, parts: Iterable[PartUse], created_us: int) -> None:
-        """Adds what the tenant pays, that exists since ``created_us``, to its cells."""
-        shares: dict[Cell, Fraction] = {}
-        for part, before, routes in parts:
-            for route, amount in revenue(price, part, before, routes, created_us).items():
-                cell = part.month_us, route
-                shares[cell] = shares.get(cell, Fraction(0)) + amount
-        for cell, micros in apportion(shares).items():
+    def earn(
+        self, price: Price, parts: Sequence[PartUse], created_us: int, credits: Sequence[Recognised] | None = None
+    ) -> None:
+        """Adds what the tenant pays, that exists since ``created_us``, to its cells. ``credits``: under a prepaid plan,
+        what they brought in of each part."""
+        revenue: dict[Cell, Fraction] = {}
+        by_credits: dict[Cell, Fraction] = {}
+        unpaid: dict[Cell, Fraction] = {}
+        for number, use in enumerate(parts):
+            month_us, used = use.part.month_us, metered(price, use)
+            _add(revenue, month_us, owed(price, use, created_us))
+            if credits is None:
+                _add(revenue, month_us, used)
+                continue
+            burned, expired = credits[number]
+            earned: dict[str, Fraction] = {}
+            split(earned, Fraction(burned, MICROS), used, use.routes)
+            split(earned, Fraction(expired, MICROS), {}, {})
+            _add(revenue, month_us, earned)
+            _add(by_credits, month_us, earned)
+            missing: dict[str, Fraction] = {}
+            split(missing, Fraction(max(0, metered_micros(price, use) - burned), MICROS), used, use.routes)
+            _add(unpaid, month_us, missing)
+        for cell, micros in apportion(revenue).items():
             self.cells.setdefault(cell, Account()).revenue += micros
+        for cell, micros in apportion(by_credits).items():
+            self.cells.setdefault(cell, Account()).credits += micros
+        for cell, micros in apportion(unpaid).items():
+            self.cells.setdefault(cell, Account()).unpaid += micros
+
+
+def _add(cells: dict[Cell, Fraction], month_us: int, amounts: Mapping[str, Fraction]) -> None:
+    for route, amount in amounts.items():
+        cells[month_us, route] = cells.get((month_us, route), Fraction(0)) + amount
 
 
 async def use_by_periods(
@@ -108,3 +142,20 @@ async def use_by_periods(
         for row in await ledger.usage_rows(first):
             before = row.meters
     return use, use.by_part(parts, before)
+
+
+async def credits_by_part(
+    books: CreditStore, ledger: Ledger, tenant: str, price: Price, cycle: str, parts: Sequence[PartUse], now_ns: int
+) -> list[Recognised]:
+    """What prepaid credits brought in of each part."""
+
+    async def total(tenant: str, meter: str, since_us: int, until_us: int, sandbox: bool) -> int:
+        return await ledger.meter_total(tenant, meter, since_us=since_us, until_us=until_us, sandbox=sandbox)
+
+    minutes = [(use.part.since_us // _MINUTE_US, use.part.until_us // _MINUTE_US) for use in parts]
+    history = await books.credit_history(tenant, begin=minutes[0][0], end=minutes[-1][1])
+    if not (history.grants or history.shares or history.expired):
+        return [Recognised()] * len(parts)
+    terms = spend_terms(price, cycle, None, True)
+    use = Use(tenant, terms, total)
+    return await recognised(use, history, terms.tariff.currency, minutes, now_ns // NS_PER_MINUTE)

@@ -7,7 +7,7 @@ from sidecar.admin.rows import Row
 from sidecar.admin.sources import MarginReading, Readings
 from sidecar.core.money import MICROS
 
-Sides = Mapping[tuple[str, str], tuple[int, ...]]
+Sides = Mapping[tuple[str, str], tuple[int, ...]]  # as in MarginReading
 
 
 def margin_side(of: Callable[[MarginReading], Sides], side: int) -> Callable[[Readings], Iterable[Row]]:
@@ -49,6 +49,20 @@ MARGIN = (
         ("plan", "route", "currency"),
         "What serving them cost in the running month so far, in units of the currency.",
         margin_side(lambda m: m.sides, 1),
+    ),
+    Family(
+        "margin_credits",
+        "gauge",
+        ("plan", "route", "currency"),
+        "Of the running month's revenue so far, what prepaid credits brought in, in units of the currency.",
+        margin_side(lambda m: m.sides, 2),
+    ),
+    Family(
+        "margin_unpaid",
+        "gauge",
+        ("plan", "route", "currency"),
+        "The price of prepaid use in the running month that credits given away paid for, or none.",
+        margin_side(lambda m: m.sides, 3),
     ),
     Family(
         "margin_period_revenue",

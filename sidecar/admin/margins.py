@@ -147,6 +147,8 @@ def account_of(account: Account) -> dict[str, Any]:
         "requests": account.requests,
         "successful": account.successful,
         "sandbox_cost": account.sandbox_cost,
+        "credits": account.credits,
+        "unpaid": account.unpaid,
     }
 
 

@@ -67,8 +67,8 @@ class RunningMargin:
 
     async def _sides(
         self, snapshot: Snapshot, stretch: Stretch, floor: margins.Floor | None
-    ) -> dict[tuple[str, str], tuple[int, int]]:
-        """Revenue and cost by plan and route; ``floor`` sees every tenant."""
+    ) -> dict[tuple[str, str], tuple[int, ...]]:
+        """As in MarginReading; ``floor`` sees every tenant."""
         cells: dict[tuple[str, str], Account] = {}
         walk = tenant_accounts(self._store, self._ledger, snapshot, stretch, self._clock.wall_ns())
         async with aclosing(walk) as accounts:
@@ -79,7 +79,7 @@ class RunningMargin:
                     pair = (account.plan, route)
                     pair = pair if pair in cells or len(cells) < MAX_SERIES else (OTHER, OTHER)
                     cells.setdefault(pair, Account()).add(cell)
-        return {pair: (cell.revenue, cell.cost) for pair, cell in cells.items()}
+        return {pair: (cell.revenue, cell.cost, cell.credits, cell.unpaid) for pair, cell in cells.items()}
 
     def read(self) -> MarginReading:
         """What was found last; without samples before the first time."""

@@ -98,12 +98,13 @@ class Connections:
 
 @dataclass(frozen=True, slots=True)
 class MarginReading:
-    """Revenue and cost in micro-units by plan and route: ``sides`` of the running month so far, ``periods`` of each
+    """Revenue, cost, and of the revenue what credits brought in and of prepaid use what nobody paid, in micro-units by
+    plan and route: ``sides`` of the running month so far, ``periods`` of each
     tenant's running billing period. Of the month the price floor per successful request in micro-units (None: there
     was none), and the tenants below it. ``age_s``: None before it was first reckoned."""
 
-    sides: Mapping[tuple[str, str], tuple[int, int]] = field(default_factory=dict)
-    periods: Mapping[tuple[str, str], tuple[int, int]] = field(default_factory=dict)
+    sides: Mapping[tuple[str, str], tuple[int, ...]] = field(default_factory=dict)
+    periods: Mapping[tuple[str, str], tuple[int, ...]] = field(default_factory=dict)
     currency: str = ""
     floor: Fraction | None = None
     below: int = 0

@@ -163,7 +163,9 @@ class Parent(Office):
             "meter_total": self._meter_total,
             "tell": teller(lambda: self.snapshot, store),
             "credit": store.credit,
-            "settle_credits": lambda book, burned, until: store.settle_credits(book, burned, if_until=until),
+            "settle_credits": lambda book, burned, until, shares: store.settle_credits(
+                book, burned, if_until=until, shares=shares
+            ),
             "enter": lambda identity: self._enter(member, identity),
             "ready": lambda: self._serves(member),
             "farewell": lambda readings: self._farewell(member, readings),

@@ -1,10 +1,10 @@
 """Accounts in money, read from the store for whoever decides calls."""
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Protocol
 
 from sidecar.core.clock import Clock
-from sidecar.core.credits import Book, Grant
+from sidecar.core.credits import Book, Grant, Share
 from sidecar.core.spend import SpendState, SpendTerms
 from sidecar.metering import Use, spend_state
 
@@ -16,7 +16,9 @@ class SpendSource(Protocol):
 
     async def credit(self, tenant: str) -> tuple[Book | None, list[Grant]]: ...
 
-    async def settle_credits(self, book: Book, burned: Mapping[str, int], *, if_until: int | None) -> bool: ...
+    async def settle_credits(
+        self, book: Book, burned: Mapping[str, int], *, if_until: int | None, shares: Sequence[Share] = ()
+    ) -> bool: ...
 
 
 class SpendReading:
@@ -39,6 +41,7 @@ class SpendReading:
         grants = [grant for grant in grants if grant.currency == terms.tariff.currency]
         state, burns = await spend_state(Use(tenant, terms, total), terms, (book, grants), self._clock.wall_ns())
         if burns.settle is not None:
-            settled, burned = burns.settle
-            await store.settle_credits(settled, burned, if_until=None if book is None else book.until)
+            settled, burned, shares = burns.settle
+            until = None if book is None else book.until
+            await store.settle_credits(settled, burned, if_until=until, shares=shares)
         return state

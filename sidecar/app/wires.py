@@ -46,6 +46,7 @@ WIRE = Wire(
         accounts.Account,
         credits.Book,
         credits.Grant,
+        credits.Share,
         billing.Period,
         ports.Position,
         LaneReadings,

@@ -213,6 +213,7 @@ def _add_credits(group: _Commands) -> None:
     grant.add_argument("--source", metavar="ID", help="what for, such as a payment's id (default: a new one)")
     grant.add_argument("--priority", metavar="N", help="lower ones burn first (100)")
     grant.add_argument("--expires", metavar="DURATION", help="how long they can be burned, such as 365d (no end)")
+    grant.add_argument("--paid", metavar="MONEY", help='what came in for it: "0 USD" for a present (default: all)')
     grant.add_argument("--note", metavar="TEXT", help="kept with the grant")
     listing = _command(group, "credits list", "list", "list a tenant's grants, ended ones too")
     listing.add_argument("tenant", metavar="TENANT")

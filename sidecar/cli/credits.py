@@ -10,7 +10,7 @@ from sidecar.cli.reach import perform
 
 def grant(options: argparse.Namespace) -> int:
     """Gives a tenant credits."""
-    names = ("amount", "source", "priority", "expires", "note")
+    names = ("amount", "source", "priority", "expires", "note", "paid")
     given = {name: getattr(options, name) for name in names if getattr(options, name) is not None}
     made = perform(options, "credits.grant", {"tenant": options.tenant} | given)
     if options.json:
@@ -77,8 +77,6 @@ def terms(options: argparse.Namespace) -> int:
 
 
 def _table(grants: list[dict[str, Any]]) -> None:
-    rows = [
-        [row[name] for name in ("source", "amount_text", "left_text", "priority", "expires", "state", "note")]
-        for row in grants
-    ]
-    output.table(("SOURCE", "AMOUNT", "LEFT", "PRIORITY", "EXPIRES", "STATE", "NOTE"), rows)
+    names = "source", "amount_text", "paid_text", "left_text", "priority", "expires", "state", "note"
+    rows = [[row[name] for name in names] for row in grants]
+    output.table(("SOURCE", "AMOUNT", "PAID", "LEFT", "PRIORITY", "EXPIRES", "STATE", "NOTE"), rows)

@@ -132,9 +132,11 @@ def margin(page: dict[str, Any]) -> None:
     else:
         out(f"from {page['since']} to {page['until']}")
     names = (("tenant", "plan", "since", "until") if own else ("tenant", "plan")) if by == "tenant" else (by,)
-    rows = [[*(row[name] or "(none)" for name in names), *_account(row, currency)] for row in page["rows"]]
-    rows.append(["all" if by != "tenant" else "these", *([""] * (len(names) - 1)), *_account(page["totals"], currency)])
-    table((*(name.upper() for name in names), *_ACCOUNT), rows)
+    head = (*_ACCOUNT, *(_CREDITS if page["totals"]["credits"] or page["totals"]["unpaid"] else ()))
+    rows = [[*(row[name] or "(none)" for name in names), *_account(row, head, currency)] for row in page["rows"]]
+    whole = "all" if by != "tenant" else "these"
+    rows.append([whole, *([""] * (len(names) - 1)), *_account(page["totals"], head, currency)])
+    table((*(name.upper() for name in names), *head), rows)
     base, below = page["baseline"], page["below_floor"]
     if base["per_request"] is not None:
         out(f"\na successful request costs {base['per_request']}; with {base['buffer']} on it, charge at least")
@@ -142,7 +144,7 @@ def margin(page: dict[str, Any]) -> None:
     if below["count"]:
         out(f"\nbelow that: {below['count']} {'tenant' if below['count'] == 1 else 'tenants'}")
         rows = [
-            [row["tenant"], row["plan"] or "(none)", row["revenue_per_request"], *_account(row, currency)]
+            [row["tenant"], row["plan"] or "(none)", row["revenue_per_request"], *_account(row, _ACCOUNT, currency)]
             for row in below["tenants"]
         ]
         table(("TENANT", "PLAN", "PER REQUEST", *_ACCOUNT), rows)
@@ -150,11 +152,14 @@ def margin(page: dict[str, Any]) -> None:
 
 _HEAD = ("REQUESTS", "UNITS", "COST", "BODY IN", "BODY OUT")
 _ACCOUNT = ("REVENUE", "COST", "MARGIN", "RATE", "SUCCESSFUL", "COST OF TEST KEYS")
+_CREDITS = ("OF IT CREDITS", "USE NOBODY PAID")
 
 
-def _account(row: dict[str, Any], currency: str) -> list[Any]:
-    amounts = [format_micros(row[name], currency) for name in ("revenue", "cost", "margin")]
-    return [*amounts, row["margin_rate"], row["successful"], format_micros(row["sandbox_cost"], currency)]
+def _account(row: dict[str, Any], head: Sequence[str], currency: str) -> list[Any]:
+    money = {name: format_micros(row[name], currency) for name in ("revenue", "cost", "margin", "credits", "unpaid")}
+    shown = [money["revenue"], money["cost"], money["margin"], row["margin_rate"], row["successful"]]
+    shown += [format_micros(row["sandbox_cost"], currency), money["credits"], money["unpaid"]]
+    return shown[: len(head)]
 
 
 def _ms(value: float | None) -> str | None:

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Protocol
 
 from sidecar.core.accounts import Notice
-from sidecar.core.credits import Book, Grant
+from sidecar.core.credits import Book, CreditHistory, Grant, Share
 from sidecar.core.crossings import Crossing
 
 
@@ -29,9 +29,15 @@ class CreditStore(Protocol):
         """At one moment: what is settled (None: nothing yet), and the grants that may be burned after it."""
         ...
 
-    async def settle_credits(self, book: Book, burned: Mapping[str, int], *, if_until: int | None) -> bool:
-        """In one transaction, while the stored book ends at ``if_until`` (None: there is none): the new book, and what
-        is burned of each source. False and nothing otherwise."""
+    async def credit_history(self, tenant: str, *, begin: int, end: int) -> CreditHistory:
+        """At one moment: ``credit``, and what is known of the Unix minutes [begin, end)."""
+        ...
+
+    async def settle_credits(
+        self, book: Book, burned: Mapping[str, int], *, if_until: int | None, shares: Sequence[Share] = ()
+    ) -> bool:
+        """In one transaction, while the stored book ends at ``if_until`` (None: there is none): the new book, what is
+        burned of each source, and who paid for what since. False and nothing otherwise."""
         ...
 
 

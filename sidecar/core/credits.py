@@ -8,10 +8,11 @@ uncovered and is not taken from later ones.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from sidecar.core.clock import NS_PER_S
+from sidecar.core.money import round_div
 
 NS_PER_MINUTE = 60 * NS_PER_S
 FOREVER = 1 << 62  # a minute that never comes
@@ -24,7 +25,8 @@ class Grant:
     """``source``: what it was given for, such as an invoice's id; the same source is granted once to a tenant.
 
     ``amount`` and ``burned`` in micro-units of ``currency``; ``burned`` is what was settled (Book), the rest follows
-    from the ledger. Times in Unix nanoseconds, None is never.
+    from the ledger. ``bonus``: of the amount, what was given away; the rest was paid. Times in Unix nanoseconds, None
+    is never.
     """
 
     tenant: str
@@ -37,6 +39,16 @@ class Grant:
     revoked_ns: int | None = None
     note: str = ""
     burned: int = 0
+    bonus: int = 0
+
+    @property
+    def paid(self) -> int:
+        """Micro-units of money that came in for it."""
+        return self.amount - self.bonus
+
+    def earned(self, burned: int) -> int:
+        """What of ``paid`` is earned once ``burned`` is: each micro-unit earns alike, all of them earn ``paid``."""
+        return round_div(burned * self.paid, self.amount)
 
     @property
     def begin(self) -> int:
@@ -74,12 +86,38 @@ class Step(NamedTuple):
     micros: int
 
 
+class Share(NamedTuple):
+    """What one grant paid of the use of [begin, end), Unix minutes, that cost ``due``: from ``above``, up to where
+    grants before it paid, to ``above + amount``; ``earned`` is the part of it for which money came in. Micro-units."""
+
+    source: str
+    begin: int
+    end: int
+    due: int
+    above: int
+    amount: int
+    earned: int
+    currency: str
+
+
 @dataclass(frozen=True, slots=True)
 class Burned:
-    """``by_source``: what is burned of each grant in all; ``uncovered``: what no grant paid for, in all."""
+    """``by_source``: what is burned of each grant in all; ``uncovered``: what no grant paid for, in all; ``shares``:
+    who paid for what, in the order of steps and of burning."""
 
     by_source: Mapping[str, int]
     uncovered: int
+    shares: tuple[Share, ...] = field(default=(), compare=False)
+
+
+class CreditHistory(NamedTuple):
+    """Of one moment. ``book`` and ``grants`` as of CreditStore.credit; ``shares``: what was settled of steps that touch
+    the time asked for; ``expired``: grants that expired within it."""
+
+    book: Book | None
+    grants: Sequence[Grant]
+    shares: Sequence[Share]
+    expired: Sequence[Grant]
 
 
 def burn(grants: Iterable[Grant], steps: Sequence[Step], uncovered: int = 0) -> Burned:
@@ -87,17 +125,22 @@ def burn(grants: Iterable[Grant], steps: Sequence[Step], uncovered: int = 0) -> 
     what was burned before and the steps' price, to the last micro-unit."""
     ordered = sorted(grants, key=lambda grant: grant.order)
     left = {grant.source: max(0, grant.amount - grant.burned) for grant in ordered}
+    shares = []
     for step in steps:
-        due = max(0, step.micros)
+        whole = due = max(0, step.micros)
         for grant in ordered:
             if not due:
                 break
-            if grant.begin <= step.begin and step.end <= grant.end:
+            if grant.begin <= step.begin and step.end <= grant.end and left[grant.source]:
                 taken = min(due, left[grant.source])
+                before = grant.amount - left[grant.source]
+                earned = grant.earned(before + taken) - grant.earned(before)
+                shares.append(Share(grant.source, *step[:2], whole, whole - due, taken, earned, grant.currency))
                 left[grant.source] -= taken
                 due -= taken
         uncovered += due
-    return Burned({grant.source: max(grant.burned, grant.amount - left[grant.source]) for grant in ordered}, uncovered)
+    by_source = {grant.source: max(grant.burned, grant.amount - left[grant.source]) for grant in ordered}
+    return Burned(by_source, uncovered, tuple(shares))
 
 
 def edges(grants: Iterable[Grant], begin: int, end: int) -> list[int]:

@@ -6,18 +6,24 @@ and ``Tally.add``; the scrape reads what they left behind.
 
 from sidecar.core.price import currency_of, price_of
 from sidecar.metering.cost import CostModel, Reported
+from sidecar.metering.earned import recognised
 from sidecar.metering.histogram import Histogram
 from sidecar.metering.margin import (
     Account,
     Part,
+    PartUse,
+    Recognised,
     RouteUse,
     apportion,
     baseline,
     format_buffer,
+    metered,
+    metered_micros,
+    owed,
     parse_buffer,
     period_parts,
     price_floor,
-    revenue,
+    split,
 )
 from sidecar.metering.meters import RouteMeters, compile_meters
 from sidecar.metering.spending import Burns, Use, burned, spend_state, usable
@@ -45,6 +51,8 @@ __all__ = [
     "CostModel",
     "Histogram",
     "Part",
+    "PartUse",
+    "Recognised",
     "Reported",
     "RouteMeters",
     "RouteReading",
@@ -62,11 +70,15 @@ __all__ = [
     "compile_meters",
     "currency_of",
     "format_buffer",
+    "metered",
+    "metered_micros",
+    "owed",
     "parse_buffer",
     "period_parts",
     "price_floor",
     "price_of",
-    "revenue",
+    "recognised",
     "spend_state",
+    "split",
     "usable",
 ]

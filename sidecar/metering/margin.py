@@ -16,7 +16,10 @@ meter's by the routes' shares of that meter in the part, the base by their share
 has units). A base without any call belongs to NO_ROUTE. A tenant's revenue is rounded once, to micro-units; its shares
 are rounded so that they add up to it (``apportion``). From there on everything is a sum of integers.
 
-Usage of test keys earns nothing: it is not given to ``revenue``, and its cost is no part of the baseline.
+Under a prepaid plan what is used earns nothing by itself. What is burned of credits does, as far as they were paid for,
+and what is left of them when they expire (metering.earned); it is split like the price of what was used.
+
+Usage of test keys earns nothing: it is not given to these functions, and its cost is no part of the baseline.
 """
 
 import re
@@ -79,30 +82,64 @@ def period_parts(since_us: int, until_us: int, cycle: str = "month") -> list[Par
     return parts
 
 
-def revenue(
-    price: Price, part: Part, before: Mapping[str, int], routes: Mapping[str, RouteUse], created_us: int = 0
-) -> dict[str, Fraction]:
-    """The exact revenue of one part by route, in units of the price's currency, as the module says.
+@dataclass(frozen=True, slots=True)
+class PartUse:
+    """``before``: the meters' totals from the billing period's beginning to the part's; ``routes``: the live calls
+    within it."""
 
-    ``before``: the meters' totals from the billing period's beginning to the part's; ``routes``: what was used in the
-    part; ``created_us``: since when the tenant exists.
-    """
+    part: Part
+    before: Mapping[str, int]
+    routes: Mapping[str, RouteUse]
+
+
+class Recognised(NamedTuple):
+    """What prepaid credits brought in within one part, in micro-units: ``used`` by what was burned of them, ``expired``
+    by what was left of those that expired."""
+
+    used: int = 0
+    expired: int = 0
+
+
+def owed(price: Price, use: PartUse, created_us: int = 0) -> dict[str, Fraction]:
+    """What is owed whatever is used, by route, in units of the price's currency: the base, and the fee of first tiers.
+    ``created_us``: since when the tenant exists."""
     found: dict[str, Fraction] = {}
-    units = {name: use.units for name, use in routes.items()}
-    _split(found, price.base.amount * part.fees(created_us), units, routes)
-    for meter in price.meters:
-        used = {name: use.meters.get(meter.meter, 0) for name, use in routes.items()}
-        earlier = before.get(meter.meter, 0)
-        amount = overage_of(meter, earlier + sum(used.values())) - overage_of(meter, earlier)
-        if part.opens(created_us):
-            amount += overage_of(meter, 0)  # the fee of a first tier is owed without any use
-        _split(found, amount, used, routes)
+    units = {name: of.units for name, of in use.routes.items()}
+    split(found, price.base.amount * use.part.fees(created_us), units, use.routes)
+    for meter in price.meters if use.part.opens(created_us) else ():
+        split(found, overage_of(meter, 0), _used(meter.meter, use), use.routes)
     return found
 
 
-def _split(
-    found: dict[str, Fraction], amount: Fraction, weights: Mapping[str, int], routes: Mapping[str, RouteUse]
+def metered(price: Price, use: PartUse) -> dict[str, Fraction]:
+    """The price of what was used, by route, as above."""
+    found: dict[str, Fraction] = {}
+    for meter in price.meters:
+        used, earlier = _used(meter.meter, use), use.before.get(meter.meter, 0)
+        amount = overage_of(meter, earlier + sum(used.values())) - overage_of(meter, earlier)
+        split(found, amount, used, use.routes)
+    return found
+
+
+def metered_micros(price: Price, use: PartUse) -> int:
+    """The price of what was used, in micro-units rounded as credits are burned: at both ends of the part."""
+    before = after = Fraction(0)
+    for meter in price.meters:
+        earlier = use.before.get(meter.meter, 0)
+        before += overage_of(meter, earlier) - overage_of(meter, 0)
+        after += overage_of(meter, earlier + sum(_used(meter.meter, use).values())) - overage_of(meter, 0)
+    return round_micros(after * MICROS) - round_micros(before * MICROS)
+
+
+def _used(meter: str, use: PartUse) -> dict[str, int]:
+    return {name: of.meters.get(meter, 0) for name, of in use.routes.items()}
+
+
+def split(
+    found: dict[str, Fraction], amount: Fraction, weights: Mapping[str, int | Fraction], routes: Mapping[str, RouteUse]
 ) -> None:
+    """Adds the amount to the routes by their weights; by their requests, where these come to nothing; to NO_ROUTE where
+    there are none."""
     if not amount:
         return
     if not sum(weights.values()):
@@ -128,6 +165,9 @@ def apportion(shares: Mapping[Key, Fraction]) -> dict[Key, int]:
 class Account:
     """Both sides of one tenant, plan, route or month, in micro-units.
 
+    ``credits``: of the revenue, what prepaid credits brought in. ``unpaid``: the price of use under a prepaid plan that
+    brought in nothing, because credits that were given away paid for it, or none.
+
     ``requests`` and ``cost`` are of all live calls, failed ones too; ``successful``: those answered with 2xx or 3xx.
     ``sandbox_cost``: what test keys cost; it is in nothing else here.
     """
@@ -137,6 +177,8 @@ class Account:
     requests: int = 0
     successful: int = 0
     sandbox_cost: int = 0
+    credits: int = 0
+    unpaid: int = 0
 
     @property
     def margin(self) -> int:
@@ -155,6 +197,8 @@ class Account:
         self.requests += other.requests
         self.successful += other.successful
         self.sandbox_cost += other.sandbox_cost
+        self.credits += other.credits
+        self.unpaid += other.unpaid
 
     def below(self, floor: Fraction | None) -> bool:
         """Whether a successful request brought in less than ``floor``; without any there is nothing to compare."""

@@ -5,12 +5,12 @@ meters' totals at its end less that at its beginning, both of the period so far,
 period add up to its price, however it is cut.
 """
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from itertools import pairwise
 from typing import NamedTuple, TypeAlias
 
-from sidecar.core.credits import NS_PER_MINUTE, Book, Grant, Step, burn, edges
+from sidecar.core.credits import NS_PER_MINUTE, Book, Grant, Share, Step, burn, edges
 from sidecar.core.periods import period_bounds
 from sidecar.core.spend import SpendState, SpendTerms
 
@@ -19,13 +19,22 @@ US_PER_MINUTE = 60_000_000
 LATE_MINUTES = 2 * 1440  # after a period's end what comes late is in, and its burns are settled for good
 
 
+class Settlement(NamedTuple):
+    """A book, what was burned of each source up to its minute, and who paid for what since the book before it."""
+
+    book: Book
+    burned: dict[str, int]
+    shares: tuple[Share, ...]
+
+
 class Burns(NamedTuple):
-    """``grants`` with all that is burned of them; ``settle``: the book and what was burned up to it, where a whole
-    period can be settled."""
+    """``grants`` with all that is burned of them; ``settle``: where a whole period can be settled; ``shares``: who paid
+    for what since the book."""
 
     grants: tuple[Grant, ...]
     uncovered: int
-    settle: tuple[Book, dict[str, int]] | None
+    settle: Settlement | None = None
+    shares: tuple[Share, ...] = ()
 
 
 class Use:
@@ -62,22 +71,25 @@ class Use:
         return steps
 
 
-async def burned(use: Use, book: Book | None, grants: Sequence[Grant], now: int) -> Burns:
-    """What is burned of ``grants`` up to the end of the Unix minute ``now``."""
+async def burned(use: Use, book: Book | None, grants: Sequence[Grant], now: int, cuts: Collection[int] = ()) -> Burns:
+    """What is burned of ``grants`` up to the end of the Unix minute ``now``; no share is of both sides of a cut."""
     if not grants:
-        return Burns((), 0 if book is None else book.uncovered, None)
+        return Burns((), 0 if book is None else book.uncovered)
     begin = min(grant.begin for grant in grants) if book is None else book.until
     uncovered = 0 if book is None else book.uncovered
-    steps = await use.steps(edges(grants, begin, max(begin, now + 1)))
+    end = max(begin, now + 1)
+    steps = await use.steps(sorted({*edges(grants, begin, end), *(cut for cut in cuts if begin < cut < end)}))
     settled, _ = use.period(now - LATE_MINUTES)
     old = [step for step in steps if step.end <= settled]
-    settle = None
+    settle: Settlement | None = None
+    shares: tuple[Share, ...] = ()
     if old:
         found = burn(grants, old, uncovered)
         grants, uncovered = _with(grants, found.by_source), found.uncovered
-        settle = Book(grants[0].tenant, old[-1].end, uncovered), dict(found.by_source)
+        shares = found.shares
+        settle = Settlement(Book(grants[0].tenant, old[-1].end, uncovered), dict(found.by_source), shares)
     found = burn(grants, steps[len(old) :], uncovered)
-    return Burns(tuple(_with(grants, found.by_source)), found.uncovered, settle)
+    return Burns(tuple(_with(grants, found.by_source)), found.uncovered, settle, shares + found.shares)
 
 
 async def spend_state(
@@ -96,7 +108,7 @@ async def spend_state(
             cost = terms.tariff.cost(await use.totals(first, min(stop, start)))
             before += cost - terms.tariff.cost(await use.totals(first, cap_start))
             cap_start = stop
-    burns = await burned(use, *credit, now) if terms.prepaid else Burns((), 0, None)
+    burns = await burned(use, *credit, now) if terms.prepaid else Burns((), 0)
     alive = tuple(grant for grant in burns.grants if grant.end > now)
     return SpendState(now_ns, tuple(totals), tuple(base), before, alive), burns
 

@@ -5,13 +5,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from sidecar.core.credits import MOST_GRANTS, Book, Grant
+from sidecar.core.credits import MOST_GRANTS, Book, Grant, Share
 from sidecar.core.crossings import Crossing
 from sidecar.core.errors import Conflict
 from sidecar.core.units import parse_money
 from sidecar.core.values import AccessState, Anchor, Override, Overrides, SpendCapOverride, Tenant, Terms
 
-GRANT_COLUMNS = "tenant, source, amount, currency, granted_ns, priority, expires_ns, revoked_ns, note, burned"
+GRANT_COLUMNS = "tenant, source, amount, currency, granted_ns, priority, expires_ns, revoked_ns, note, burned, bonus"
+SHARE_COLUMNS = "source, begin_minute, end_minute, due, above, amount, earned, currency"
 _KINDS = ("limits", "concurrency", "quotas")
 KEEP_CROSSINGS_S = 40 * 86_400  # after their period's end: late usage is long in by then
 # Grants that may be burned after the book's minute (:until). Kept in step with Grant.end.
@@ -23,7 +24,7 @@ OPEN = (
 def grant_values(grant: Grant) -> tuple[Any, ...]:
     return (
         *(grant.tenant, grant.source, grant.amount, grant.currency, grant.granted_ns, grant.priority),
-        *(grant.expires_ns, grant.revoked_ns, grant.note, grant.burned),
+        *(grant.expires_ns, grant.revoked_ns, grant.note, grant.burned, grant.bonus),
     )
 
 
@@ -33,10 +34,12 @@ def grant_of(row: Sequence[Any]) -> Grant:
 
 def same_grant(stored: Grant, given: Grant) -> Grant:
     """The stored one. Conflict when the source was granted for something else."""
-    if (stored.amount, stored.currency) != (given.amount, given.currency):
-        raise Conflict(
-            f"{given.source!r} was granted to {given.tenant} with another amount; the same source is granted once"
-        )
+    for what in ("amount", "currency", "bonus"):
+        if getattr(stored, what) != getattr(given, what):
+            words = "share of it that was paid" if what == "bonus" else what
+            raise Conflict(
+                f"{given.source!r} was granted to {given.tenant} with another {words}; the same source is granted once"
+            )
     return stored
 
 
@@ -50,6 +53,7 @@ def grant_facts(grant: Grant) -> dict[str, Any]:
     return {
         "source": grant.source,
         "amount": grant.amount,
+        "paid": grant.paid,
         "currency": grant.currency,
         "priority": grant.priority,
         "expires_ns": grant.expires_ns,
@@ -59,6 +63,14 @@ def grant_facts(grant: Grant) -> dict[str, Any]:
 
 def book_of(row: Sequence[Any] | None) -> Book | None:
     return None if row is None else Book(*row)
+
+
+def share_of(row: Sequence[Any]) -> Share:
+    return Share(*row)
+
+
+def share_values(tenant: str, share: Share) -> tuple[Any, ...]:
+    return (tenant, *share)
 
 
 def crossing_values(crossing: Crossing) -> tuple[Any, ...]:

@@ -230,5 +230,5 @@ async def test_a_hundred_thousand_tenants_are_as_many_series_as_one(book: Any, w
         found = await scraped(world, running)
         sizes.append({name: len(samples) for name, samples in found.items()})
     assert sizes[0] == sizes[1]
-    assert sum(sizes[1].values()) == 7
+    assert sum(sizes[1].values()) == 9
     assert found["sidecar_margin_cost"][0].value == pytest.approx(100)

@@ -5,7 +5,7 @@ import dataclasses
 import pytest
 
 from sidecar.core.accounts import Notice
-from sidecar.core.credits import MOST_GRANTS, NS_PER_MINUTE, Book, Grant
+from sidecar.core.credits import MOST_GRANTS, NS_PER_MINUTE, Book, CreditHistory, Grant, Share
 from sidecar.core.crossings import Crossing
 from sidecar.core.errors import Conflict, NotFound
 from tests.contract.conftest import Books
@@ -26,7 +26,7 @@ async def test_a_source_is_granted_once_and_the_first_stays(books: Books) -> Non
 
 async def test_a_source_with_another_amount_is_a_conflict(books: Books) -> None:
     await books.add_grant(TOP_UP, actor="me")
-    for other in ({"amount": 1}, {"currency": "EUR"}):
+    for other in ({"amount": 1}, {"currency": "EUR"}, {"bonus": 1}):
         with pytest.raises(Conflict, match="pi_1"):
             await books.add_grant(dataclasses.replace(TOP_UP, **other), actor="me")
     assert await books.grants("acme") == [TOP_UP]
@@ -78,6 +78,34 @@ async def test_grants_that_ended_before_the_settled_minute_are_not_asked_for(boo
         await books.add_grant(dataclasses.replace(TOP_UP, source=source, expires_ns=ends), actor="me")
     await books.settle_credits(Book("acme", 60), {}, if_until=None)
     assert [grant.source for grant in sorted((await books.credit("acme"))[1], key=str)] == ["b", "c"]
+
+
+async def test_what_was_burned_and_earned_is_kept_with_its_time(books: Books) -> None:
+    gift = dataclasses.replace(TOP_UP, source="gift", amount=50, bonus=50)
+    for grant in (TOP_UP, gift):
+        await books.add_grant(grant, actor="me")
+    shares = [Share("gift", 5, 60, 57, 0, 50, 0, "USD"), Share("pi_1", 5, 60, 57, 50, 7, 7, "USD")]
+    burned = {"gift": 50, "pi_1": 7}
+    assert await books.settle_credits(Book("acme", 60), burned, if_until=None, shares=shares)
+    assert not await books.settle_credits(Book("acme", 60), burned, if_until=None, shares=shares)
+    later = Share("pi_1", 60, 90, 3, 0, 3, 3, "USD")
+    await books.settle_credits(Book("acme", 90), {"pi_1": 10}, if_until=60, shares=[later])
+    left = [dataclasses.replace(TOP_UP, burned=10)]
+    assert await books.credit_history("acme", begin=0, end=99) == CreditHistory(
+        Book("acme", 90), left, [*shares, later], []
+    )
+    assert (await books.credit_history("acme", begin=59, end=60)).shares == shares
+    assert (await books.credit_history("acme", begin=60, end=61)).shares == [later]
+    assert (await books.credit_history("beta", begin=0, end=99)) == CreditHistory(None, [], [], [])
+
+
+async def test_grants_that_expired_in_a_time_are_told_with_it(books: Books) -> None:
+    """``expires_ns`` counts from the next whole minute (Grant.end): whoever asks for that minute must see the grant."""
+    for source, expires in (("a", 60 * NS_PER_MINUTE - 1), ("b", 60 * NS_PER_MINUTE), ("c", 61 * NS_PER_MINUTE)):
+        await books.add_grant(dataclasses.replace(TOP_UP, source=source, expires_ns=expires), actor="me")
+    for begin, end, told in ((60, 61, {"a", "b"}), (61, 62, {"c"}), (0, 60, set())):
+        found = (await books.credit_history("acme", begin=begin, end=end)).expired
+        assert {grant.source for grant in found if begin <= grant.end < end} == told
 
 
 async def test_grants_have_a_bound(books: Books, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -77,6 +77,30 @@ def test_a_grant_is_burned_in_its_time_alone(found: list[Grant], used: list[tupl
         assert burned.by_source[one.source] <= within
 
 
+@given(found=grants, used=uses, data=st.data())
+def test_shares_say_who_paid_for_what_and_what_it_earned(
+    found: list[Grant], used: list[tuple[int, int]], data: st.DataObject
+) -> None:
+    """However the steps are settled, a grant earns what was paid for it over its amount, all of it at the end."""
+    found = [replace(one, bonus=data.draw(st.integers(0, one.amount))) for one in found]
+    all_steps = steps(found, used)
+    burned = burn(found, all_steps)
+    for one in found:
+        shares = [share for share in burned.shares if share.source == one.source]
+        assert sum(share.amount for share in shares) == burned.by_source[one.source]
+        assert sum(share.earned for share in shares) == one.earned(burned.by_source[one.source])
+        assert all(0 <= share.earned <= share.amount for share in shares)
+        assert (one.earned(0), one.earned(one.amount)) == (0, one.paid)
+    for step in all_steps:
+        shares = [share for share in burned.shares if share.begin == step.begin]
+        assert [share.above for share in shares] == [sum(s.amount for s in shares[:n]) for n in range(len(shares))]
+        assert all(share.due == step.micros and share.above + share.amount <= step.micros for share in shares)
+    at = data.draw(st.integers(0, len(all_steps)))
+    first = burn(found, all_steps[:at])
+    kept = [replace(one, burned=first.by_source[one.source]) for one in found]
+    assert first.shares + burn(kept, all_steps[at:]).shares == burned.shares
+
+
 def test_the_order_is_priority_then_expiry_then_age() -> None:
     late = grant("late", 10, 0, 90)
     soon = grant("soon", 10, 0, 80)

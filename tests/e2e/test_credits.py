@@ -107,3 +107,5 @@ def test_credits_spend_caps_and_shares_of_quotas(
     sidecar.cli("credits", "grant", "acme", "--amount", "0.10 USD", "--source", "pi_2")
     assert statuses(sidecar, acme, "/bytes/1", 1) == [200]
     assert sorted(receiver.wait(2)) == [50, 100], "nothing was told twice"
+    earned = json.loads(sidecar.cli("margin", "--period", "billing", "--tenant", "acme", "--json").stdout)["rows"]
+    assert [(row["revenue"], row["credits"], row["unpaid"]) for row in earned] == [(400_000, 400_000, 0)]

@@ -10,18 +10,23 @@ from hypothesis import strategies as st
 from sidecar.core.money import MICROS, Money, round_micros
 from sidecar.core.periods import period_bounds
 from sidecar.core.policy import MeterPrice, Price, Tier
+from sidecar.core.tariff import Tariff
 from sidecar.metering import (
     NO_ROUTE,
     Account,
+    Part,
+    PartUse,
     RouteUse,
     apportion,
     baseline,
     format_buffer,
+    metered,
+    metered_micros,
+    owed,
     parse_buffer,
     period_parts,
     price_floor,
     price_of,
-    revenue,
 )
 
 MINUTE_US = 60_000_000
@@ -40,7 +45,7 @@ tiers = st.lists(
 )
 
 
-def metered(name: str) -> st.SearchStrategy[MeterPrice]:
+def metered_price(name: str) -> st.SearchStrategy[MeterPrice]:
     nothing = st.just(Money(Fraction(0), "USD"))
     modes = st.sampled_from(["graduated", "volume"])
     return st.one_of(
@@ -50,9 +55,8 @@ def metered(name: str) -> st.SearchStrategy[MeterPrice]:
     )
 
 
-prices = st.builds(
-    Price, amounts, st.one_of(st.just(()), st.tuples(metered("m0")), st.tuples(metered("m0"), metered("m1")))
-)
+no_meter, one, two = st.just(()), metered_price("m0"), metered_price("m1")
+prices = st.builds(Price, amounts, st.one_of(no_meter, st.tuples(one), st.tuples(one, two)))
 uses = st.dictionaries(
     st.sampled_from("abc"),
     st.builds(
@@ -70,6 +74,15 @@ def used(routes: dict[str, RouteUse]) -> dict[str, int]:
         for name, value in use.meters.items():
             found[name] = found.get(name, 0) + value
     return found
+
+
+def revenue(
+    price: Price, part: Part, before: dict[str, int], routes: dict[str, RouteUse], created_us: int = 0
+) -> dict[str, Fraction]:
+    """What is owed, and the price of what was used."""
+    use = PartUse(part, before, routes)
+    found, used = owed(price, use, created_us), metered(price, use)
+    return {route: found.get(route, Fraction(0)) + used.get(route, Fraction(0)) for route in {**found, **used}}
 
 
 @given(prices, uses)
@@ -92,15 +105,17 @@ def test_a_billing_period_cut_anywhere_adds_up_to_its_price(
     edges = sorted({start, end, *(start + minute * MINUTE_US for minute, _ in cuts if minute < 40_000)})
     parts_used = [*(routes for _, routes in cuts), *[{}] * 9]
     before: dict[str, int] = {}
-    earned = Fraction(0)
+    earned, burned = Fraction(0), 0
     for begin, stop in pairwise(edges):
         for part in period_parts(begin, stop, cycle):
             assert (part.start_us, part.end_us) == (start, end)
             routes = parts_used.pop(0)
             earned += sum(revenue(price, part, before, routes).values())
+            burned += metered_micros(price, PartUse(part, before, routes))
             for name, value in used(routes).items():
                 before[name] = before.get(name, 0) + value
     assert earned == price_of(price, before).amount
+    assert burned == Tariff(price, "USD").micros([before.get(meter.meter, 0) for meter in price.meters])
 
 
 @given(prices, uses)

@@ -8,7 +8,7 @@ from uuid import UUID
 
 from sidecar.core.accounts import Account, Arrival, Notice
 from sidecar.core.billing import Parity, Period, RowQuery, Window
-from sidecar.core.credits import Book, Grant
+from sidecar.core.credits import Book, Grant, Share
 from sidecar.core.crossings import Crossing
 from sidecar.core.ports import Position, UsageQuery
 from sidecar.core.records import UsageRecord, encode_record
@@ -100,7 +100,8 @@ async def with_accounts(store: SqliteStore) -> None:
         grant = Grant(name, f"in_{number}", 10**6, "USD", number, expires_ns=number or None, note="nul\x00")
         await store.add_grant(grant, actor="me")
         await store.add_grant(replace(grant, source="in_x"), actor="me")
-        await store.settle_credits(Book(name, number, 7), {"in_x": number}, if_until=None)
+        share = Share("in_x", 0, 10**6 + number, 9, 2, number, number // 2, "USD")
+        await store.settle_credits(Book(name, number, 7), {"in_x": number}, if_until=None, shares=[share])
         await store.cross(Crossing(name, "monthly", 0, 10**9, 80, 100, 80 + number, 9), ())
     await store.revoke_grant(TENANTS[0], "in_0", at_ns=9, actor="me")
     await store.finish("evt_1", at_ns=9, note="done")
@@ -146,6 +147,7 @@ async def answers(store: SqliteStore | PostgresStore) -> dict[str, Any]:
         "books": await store.instance(),
         "grants": [await store.grants(name, limit=1000) for name in TENANTS],
         "credit": [(found[0], sorted(found[1], key=str)) for found in [await store.credit(name) for name in TENANTS]],
+        "burns": [(await store.credit_history(name, begin=0, end=10**7)).shares for name in TENANTS],
         "accounts": sorted(await store.accounts(limit=1000), key=lambda account: account.tenant),
         "marks": sorted(await store.marks(before=10**9)),
         "rows": await store.rows(RowQuery()),

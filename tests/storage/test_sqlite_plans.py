@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from sidecar.core.accounts import Account, Arrival, Notice
 from sidecar.core.billing import Parity, Period, Window
-from sidecar.core.credits import Book, Grant
+from sidecar.core.credits import Book, Grant, Share
 from sidecar.core.crossings import Crossing
 from sidecar.core.ports import PARTS, TIMES, Position, UsageQuery
 from sidecar.core.records import UsageRecord, encode_record
@@ -174,7 +174,8 @@ async def test_a_copy_goes_on_where_it_was(tmp_path: Path) -> None:
         await store.assign(excusing, {"requests": "requests"}, at_ns=1)
         await store.move_cursor(f"events{n}", n)
         await store.add_grant(Grant(f"t{n % 7}", str(n), 5, "USD", 1), actor="me")
-        await store.settle_credits(Book(f"t{n}", 1), {}, if_until=None)
+        share = Share(str(n), 0, 1, 5, 0, 5, 5, "USD")
+        await store.settle_credits(Book(f"t{n}", 1), {}, if_until=None, shares=[share])
         await store.cross(Crossing(f"t{n}", "monthly", 0, 60, 80, 10, 8, 1), [])
     for name, table in TABLES.items():
         whole = await store.copy_rows(name, (), 1000)

@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from sidecar.core.credits import Share
 from sidecar.core.errors import StoreError
 from sidecar.core.latency import MAX_US, bucket_index
 from sidecar.core.ports import Position
@@ -183,6 +184,25 @@ async def test_an_old_files_tenants_keys_and_position_stay(tmp_path: Path) -> No
     store = SqliteStore.open(tmp_path / "a.db")
     assert await store.tenant("acme") == Tenant("acme", "pro")
     assert await store.position() == Position(7, 99)
+    store.close()
+
+
+async def test_an_old_files_burned_credits_are_written_down_as_paid_for(tmp_path: Path) -> None:
+    path = tmp_path / "a.db"
+    with opened(path) as connection:
+        connection.execute("PRAGMA journal_mode = wal")
+        for number, sql in schema.migrations():
+            if number < 8:
+                connection.executescript(sql)
+        grants = "INSERT INTO credit_grants VALUES ('acme', ?, 50, 'USD', ?, 100, NULL, NULL, '', ?)"
+        connection.executemany(grants, [("pi_1", 120_000_000_000, 30), ("pi_2", 120_000_000_000, 0)])
+        connection.execute("INSERT INTO credit_books VALUES ('acme', 90, 0)")
+        connection.execute(f"PRAGMA application_id = {schema.APPLICATION_ID}")
+        connection.execute("PRAGMA user_version = 7")
+    store = SqliteStore.open(path)
+    history = await store.credit_history("acme", begin=0, end=100)
+    assert history.shares == [Share("pi_1", 2, 90, 30, 0, 30, 30, "USD")]
+    assert [(grant.source, grant.paid) for grant in history.grants] == [("pi_1", 50), ("pi_2", 50)]
     store.close()
 
 

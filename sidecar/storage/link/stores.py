@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 
 from sidecar.core.accounts import Account
-from sidecar.core.credits import Book, Grant
+from sidecar.core.credits import Book, Grant, Share
 from sidecar.core.leases import Answer, Ask
 from sidecar.core.ports import Position
 from sidecar.core.values import ApiKey, Tenant
@@ -61,9 +61,11 @@ class LinkStore:
         book, grants = await self._channel.call("credit", tenant)
         return book, list(grants)
 
-    async def settle_credits(self, book: Book, burned: Mapping[str, int], *, if_until: int | None) -> bool:
+    async def settle_credits(
+        self, book: Book, burned: Mapping[str, int], *, if_until: int | None, shares: Sequence[Share] = ()
+    ) -> bool:
         """As of CreditStore."""
-        return bool(await self._channel.call("settle_credits", book, dict(burned), if_until))
+        return bool(await self._channel.call("settle_credits", book, dict(burned), if_until, list(shares)))
 
     async def position(self) -> Position:
         found: Position = await self._channel.call("position")

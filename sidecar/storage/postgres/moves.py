@@ -27,7 +27,7 @@ _HOLDERS = (
     *("tenants", "api_keys", "audit_log", "entries", "calls_by_minute", "calls_by_hour", "rejected_records"),
     *("accounts", "marks", "assigned_minutes", "excused_minutes", "outbox", "parities"),
     *("arrivals", "cursors", "claims", "notices"),
-    *("credit_grants", "credit_books", "crossings"),
+    *("credit_grants", "credit_burns", "credit_books", "crossings"),
 )
 # Tables whose one row is there from the beginning. The books' name goes with the rows whose identifiers begin with it;
 # the one that was made with this database was never used, for it is empty.

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 
 from sidecar.core.accounts import Account, Arrival, Notice
 from sidecar.core.billing import OutboxRow, Parity, Period, RowQuery, Window
-from sidecar.core.credits import Book, Grant
+from sidecar.core.credits import Book, CreditHistory, Grant, Share
 from sidecar.core.crossings import Crossing
 from sidecar.core.values import ApiKey
 from sidecar.storage.sqlite import accounts, assigning, credits, inbox, outbox
@@ -53,8 +53,13 @@ class SqliteBilling(ABC):
     async def credit(self, tenant: str) -> tuple[Book | None, list[Grant]]:
         return await self._lookups.run(credits.credit, tenant)
 
-    async def settle_credits(self, book: Book, burned: Mapping[str, int], *, if_until: int | None) -> bool:
-        return await self._writing.run(credits.settle_credits, book, burned, if_until)
+    async def credit_history(self, tenant: str, *, begin: int, end: int) -> CreditHistory:
+        return await self._reports.run(credits.credit_history, tenant, begin, end)
+
+    async def settle_credits(
+        self, book: Book, burned: Mapping[str, int], *, if_until: int | None, shares: Sequence[Share] = ()
+    ) -> bool:
+        return await self._writing.run(credits.settle_credits, book, burned, if_until, shares)
 
     async def cross(self, crossing: Crossing, notices: Sequence[Notice]) -> bool:
         return await self._writing.run(credits.cross, crossing, notices)

@@ -5,13 +5,14 @@ from collections.abc import Mapping, Sequence
 import apsw
 
 from sidecar.core.accounts import Notice
-from sidecar.core.credits import NS_PER_MINUTE, Book, Grant
+from sidecar.core.credits import NS_PER_MINUTE, Book, CreditHistory, Grant, Share
 from sidecar.core.crossings import Crossing
 from sidecar.core.errors import NotFound
 from sidecar.storage.credit_values import (
     GRANT_COLUMNS,
     KEEP_CROSSINGS_S,
     OPEN,
+    SHARE_COLUMNS,
     book_of,
     check_room,
     crossing_values,
@@ -19,12 +20,21 @@ from sidecar.storage.credit_values import (
     grant_of,
     grant_values,
     same_grant,
+    share_of,
+    share_values,
 )
 from sidecar.storage.sqlite import inbox, tenants
-from sidecar.storage.sqlite.connection import transaction
+from sidecar.storage.sqlite.connection import one_moment, transaction
 
 _GRANT = f"SELECT {GRANT_COLUMNS} FROM credit_grants"  # noqa: S608 - fixed texts
 _BOOK = "SELECT tenant, until_minute, uncovered FROM credit_books WHERE tenant = ?"
+
+# Rows of a tenant are few: its grants and, at most twice as many, what was burned of them.
+_SHARES = f"""
+    SELECT {SHARE_COLUMNS} FROM credit_burns WHERE tenant = ? AND end_minute > ? AND begin_minute < ?
+    ORDER BY begin_minute, above
+"""  # noqa: S608 - fixed texts
+_EXPIRED = f"{_GRANT} WHERE tenant = ? AND expires_ns > ? AND expires_ns <= ?"
 
 
 def add_grant(connection: apsw.Connection, grant: Grant, actor: str) -> tuple[Grant, bool]:
@@ -34,7 +44,7 @@ def add_grant(connection: apsw.Connection, grant: Grant, actor: str) -> tuple[Gr
             return same_grant(known, grant), False
         still = f"SELECT count(*) FROM credit_grants WHERE tenant = ?1 AND {OPEN.format(until='?2')}"  # noqa: S608
         check_room(grant.tenant, int(connection.execute(still, (grant.tenant, grant.granted_ns)).get))
-        connection.execute("INSERT INTO credit_grants VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", grant_values(grant))
+        connection.execute("INSERT INTO credit_grants VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", grant_values(grant))
         tenants.audit(connection, grant.granted_ns, actor, "credits.grant", grant.tenant, **grant_facts(grant))
         tenants.renew(connection)
     return grant, True
@@ -60,17 +70,33 @@ def grants(connection: apsw.Connection, tenant: str, after: str, limit: int) -> 
 
 
 def credit(connection: apsw.Connection, tenant: str) -> tuple[Book | None, list[Grant]]:
-    connection.execute("BEGIN")
-    try:
-        book = book_of(connection.execute(_BOOK, (tenant,)).fetchone())
-        until_ns = 0 if book is None else book.until * NS_PER_MINUTE
-        sql = f"{_GRANT} WHERE tenant = ?1 AND {OPEN.format(until='?2')}"
-        return book, [grant_of(row) for row in connection.execute(sql, (tenant, until_ns))]
-    finally:
-        connection.execute("COMMIT")
+    with one_moment(connection):
+        return _credit(connection, tenant)
 
 
-def settle_credits(connection: apsw.Connection, book: Book, burned: Mapping[str, int], if_until: int | None) -> bool:
+def credit_history(connection: apsw.Connection, tenant: str, begin: int, end: int) -> CreditHistory:
+    with one_moment(connection):
+        book, grants = _credit(connection, tenant)
+        shares = [share_of(row) for row in connection.execute(_SHARES, (tenant, begin, end))]
+        ends = tenant, begin * NS_PER_MINUTE - NS_PER_MINUTE, end * NS_PER_MINUTE
+        expired = [grant_of(row) for row in connection.execute(_EXPIRED, ends)]
+    return CreditHistory(book, grants, shares, expired)
+
+
+def _credit(connection: apsw.Connection, tenant: str) -> tuple[Book | None, list[Grant]]:
+    book = book_of(connection.execute(_BOOK, (tenant,)).fetchone())
+    until_ns = 0 if book is None else book.until * NS_PER_MINUTE
+    sql = f"{_GRANT} WHERE tenant = ?1 AND {OPEN.format(until='?2')}"
+    return book, [grant_of(row) for row in connection.execute(sql, (tenant, until_ns))]
+
+
+def settle_credits(
+    connection: apsw.Connection,
+    book: Book,
+    burned: Mapping[str, int],
+    if_until: int | None,
+    shares: Sequence[Share],
+) -> bool:
     with transaction(connection):
         old = book_of(connection.execute(_BOOK, (book.tenant,)).fetchone())
         if (None if old is None else old.until) != if_until:
@@ -80,6 +106,8 @@ def settle_credits(connection: apsw.Connection, book: Book, burned: Mapping[str,
         )
         sql = "UPDATE credit_grants SET burned = ? WHERE tenant = ? AND source = ?"
         connection.executemany(sql, [(amount, book.tenant, source) for source, amount in burned.items()])
+        rows = [share_values(book.tenant, share) for share in shares]
+        connection.executemany("INSERT INTO credit_burns VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)", rows)
     return True
 
 

@@ -142,6 +142,19 @@ CREATE TABLE credit_books (
     uncovered    INTEGER NOT NULL
 ) STRICT, WITHOUT ROWID;
 
+CREATE TABLE credit_burns (
+    tenant       TEXT NOT NULL,
+    source       TEXT NOT NULL,
+    begin_minute INTEGER NOT NULL,
+    end_minute   INTEGER NOT NULL,
+    due          INTEGER NOT NULL,
+    above        INTEGER NOT NULL,
+    amount       INTEGER NOT NULL,
+    earned       INTEGER NOT NULL,
+    currency     TEXT NOT NULL,
+    PRIMARY KEY (tenant, source, begin_minute)
+) STRICT, WITHOUT ROWID;
+
 CREATE TABLE credit_grants (
     tenant     TEXT NOT NULL,
     source     TEXT NOT NULL,
@@ -152,7 +165,7 @@ CREATE TABLE credit_grants (
     expires_ns INTEGER,
     revoked_ns INTEGER,
     note       TEXT NOT NULL,
-    burned     INTEGER NOT NULL CHECK (burned >= 0 AND burned <= amount),    -- up to the book's minute
+    burned     INTEGER NOT NULL CHECK (burned >= 0 AND burned <= amount), bonus INTEGER NOT NULL DEFAULT 0 CHECK (bonus >= 0 AND bonus <= amount),    -- up to the book's minute
     PRIMARY KEY (tenant, source)
 ) STRICT, WITHOUT ROWID;
 

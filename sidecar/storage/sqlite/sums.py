@@ -5,12 +5,12 @@ the edges of the time asked for from those per hour and per minute: five ranges 
 """
 
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import apsw
 
 from sidecar.core.ports import PARTS, TIMES, Group, UsageQuery, UsageReport, UsageRow, UsageTotals
+from sidecar.storage.sqlite.connection import one_moment
 from sidecar.storage.sqlite.names import END, names
 
 US_PER_MINUTE = 60_000_000
@@ -46,7 +46,7 @@ def usage(connection: apsw.Connection, tenant: str, since_us: int, until_us: int
     statuses: dict[str, UsageTotals] = {}
     totals = sandbox = UsageTotals()
     unknown = 0
-    with _one_moment(connection):
+    with one_moment(connection):
         calls = connection.execute(calls_sql(("route", "status", "sandbox")), asked | {"limit": -1})
         for route, status, is_sandbox, *sums, indeterminate in calls:
             part = UsageTotals(*sums)
@@ -73,7 +73,7 @@ def usage_rows(connection: apsw.Connection, query: UsageQuery) -> list[UsageRow]
     if query.limit < 1:
         raise ValueError("a page has at least one row")
     rows: list[UsageRow] = []
-    with _one_moment(connection):
+    with one_moment(connection):
         for first, last in _stretches(connection, query):
             asked = _asked(query) | {"first": first, "last": last, "limit": query.limit - len(rows)}
             rows += _page(connection, query, asked)
@@ -210,13 +210,3 @@ def _values(name: str, group: Group) -> Values:
 def _add(left: UsageTotals, right: UsageTotals) -> UsageTotals:
     names = UsageTotals.__dataclass_fields__
     return UsageTotals(*(getattr(left, name) + getattr(right, name) for name in names))
-
-
-@contextmanager
-def _one_moment(connection: apsw.Connection) -> Iterator[None]:
-    """All statements of the block see the same commit."""
-    connection.execute("BEGIN")
-    try:
-        yield
-    finally:
-        connection.execute("COMMIT")

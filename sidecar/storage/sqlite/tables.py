@@ -71,7 +71,11 @@ TABLES: Mapping[str, Table] = {
     "claims": _table("what tenant at_ns", "what"),
     "notices": _table("seq id channel kind tenant facts at_ns attempts next_ns done_ns note", "seq"),
     "credit_grants": _table(
-        "tenant source amount currency granted_ns priority expires_ns revoked_ns note burned", "tenant source"
+        "tenant source amount currency granted_ns priority expires_ns revoked_ns note burned bonus",
+        "tenant source",
+    ),
+    "credit_burns": _table(
+        "tenant source begin_minute end_minute due above amount earned currency", "tenant source begin_minute"
     ),
     "credit_books": _table("tenant until_minute uncovered", "tenant"),
     "crossings": _table(

@@ -12,6 +12,8 @@ from typing import Any
 
 import pytest
 
+from sidecar.app import wires
+from sidecar.core.credits import Book, Share
 from sidecar.core.errors import NotFound, StoreDown, StoreError, StoreFull
 from sidecar.core.ports import Position
 from sidecar.storage.link import Channel, LinkServer, LinkStore, Wire, connect
@@ -206,3 +208,21 @@ async def test_a_large_batch_goes_in_pieces_and_its_position_with_the_last(ends:
     assert [position for _, position in taken] == [Position(1, 16), Position(1, 16), Position(2, 50)]
     assert await store.append([], Position(3, 16)) == 0
     assert taken[-1] == (0, Position(3, 16))
+
+
+async def test_what_a_worker_settles_of_credits_crosses_whole(tmp_path: Path) -> None:
+    settled: list[Any] = []
+
+    def settle(book: Book, burned: dict[str, int], until: int | None, shares: list[Share]) -> bool:
+        settled.append((book, burned, until, shares))
+        return True
+
+    server = LinkServer(tmp_path / "link", lambda pid: Channel(wires.WIRE, {"settle_credits": settle}))
+    await server.start()
+    channel = Channel(wires.WIRE, {})
+    await connect(tmp_path / "link", channel)
+    told = Book("acme", 60, 3), {"pi_1": 7}, [Share("pi_1", 0, 60, 9, 2, 7, 5, "USD")]
+    assert await LinkStore(channel).settle_credits(told[0], told[1], if_until=None, shares=told[2])
+    assert settled == [(told[0], told[1], None, told[2])]
+    channel.close()
+    await server.close()

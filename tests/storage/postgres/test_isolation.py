@@ -8,7 +8,7 @@ import pytest
 
 from sidecar.core.accounts import Account, Arrival, Notice
 from sidecar.core.billing import Parity, Period, RowQuery, Window
-from sidecar.core.credits import Book, Grant
+from sidecar.core.credits import Book, Grant, Share
 from sidecar.core.crossings import Crossing
 from sidecar.core.ports import Position
 from sidecar.core.records import encode_record
@@ -53,7 +53,8 @@ async def filled(store: PostgresStore) -> PostgresStore:
         assert await store.assign(free, {"tokens": "tokens"}, at_ns=1) == []
         await store.save_parity(Parity(name, "cus_1", "tokens", PERIOD, "in_1", number, 1, 1, 1, 1, 1, False, 1))
         await store.add_grant(Grant(name, "in_1", 5, "USD", 1), actor="me")
-        assert await store.settle_credits(Book(name, 1), {"in_1": 1}, if_until=None)
+        share = Share("in_1", 0, 1, 1, 0, 1, 1, "USD")
+        assert await store.settle_credits(Book(name, 1), {"in_1": 1}, if_until=None, shares=[share])
         assert await store.cross(Crossing(name, "monthly", 0, 60, 80, 10, 8, 1), [])
     return store
 

@@ -57,6 +57,27 @@ async def test_the_schema_is_what_the_migrations_make(empty: Database) -> None:
     await connection.close()
 
 
+async def test_burned_credits_of_an_older_schema_are_written_down_as_paid_for(empty: Database) -> None:
+    """The owner, who migrates, sees no rows of its own tables while row security is forced."""
+    superuser = await asyncpg.connect(empty.superuser_url)
+    owner = await asyncpg.connect(empty.owner_url)
+    await owner.execute(schema._BOOK)
+    for number, sql in schema.migrations():
+        if number < 9:
+            await owner.execute(sql)
+            await owner.execute("INSERT INTO sidecar.migrations (number) VALUES ($1)", number)
+    await owner.close()
+    row = "INSERT INTO sidecar.credit_grants VALUES ('acme', $1, 50, 'USD', 120000000000, 100, NULL, NULL, '', $2)"
+    await superuser.executemany(row, [("pi_1", 30), ("pi_2", 0)])
+    await superuser.execute("INSERT INTO sidecar.credit_books VALUES ('acme', 90, 0)")
+    await migrate_schema(empty.owner_url, APPLICATION)
+    found = await superuser.fetch("SELECT * FROM sidecar.credit_burns")
+    assert [tuple(each) for each in found] == [("acme", "pi_1", 2, 90, 30, 0, 30, 30, "USD")]
+    forced = "SELECT relname FROM pg_class WHERE relname LIKE 'credit%' AND relkind = 'r' AND NOT relforcerowsecurity"
+    assert await superuser.fetch(forced) == []
+    await superuser.close()
+
+
 async def test_applying_again_applies_nothing(database: Database) -> None:
     assert await migrate_schema(database.owner_url, APPLICATION) == []
     newest = len(schema.migrations())
