@@ -1,10 +1,11 @@
 """OpenAI's own client through the sidecar: whole and streamed replies pass untouched, and their tokens are metered."""
 
+import asyncio
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from openai import AuthenticationError, OpenAI
+from openai import AsyncOpenAI, AuthenticationError, OpenAI
 
 from tests.e2e.completions import Completions
 from tests.e2e.process import Sidecar, write_config
@@ -67,6 +68,23 @@ def test_whole_and_streamed_completions_are_metered_by_model(front: Sidecar) -> 
     report = front.usage("acme", 2)
     assert report["meters"] == {"tokens": 12, "weighted": 75}
     assert report["anomalies"] == {}
+
+
+async def test_a_client_that_leaves_its_stream_has_used_all_of_it(front: Sidecar) -> None:
+    """``on_disconnect: drain``: the usage comes in the last event, which nobody waits for any more."""
+    key = await asyncio.to_thread(front.key, "leaver")
+    async with AsyncOpenAI(api_key=key, base_url=f"{front.base}/v1", max_retries=0, timeout=20) as openai:
+        stream = await openai.chat.completions.create(
+            model="gpt-small",
+            messages=[{"role": "user", "content": "say it in words"}],
+            stream=True,
+            stream_options={"include_usage": True},
+        )
+        first = await anext(aiter(stream))
+        assert first.choices[0].delta.content == "one "
+        await stream.close()
+    report = await asyncio.to_thread(front.usage, "leaver", 1)
+    assert report["meters"] == {"tokens": 7, "weighted": 7}
 
 
 def test_a_stream_that_does_not_say_its_usage_is_an_anomaly_and_not_free_tokens(front: Sidecar) -> None:
