@@ -74,6 +74,11 @@ class Ticket:
         self.spend: SpendUse | None = None
         self._held = held
 
+    @property
+    def open(self) -> bool:
+        """Whether the request is still under way."""
+        return self._slots is not None
+
     def settle(self, meter_values: Mapping[str, int]) -> None:
         """At the request's end: replaces what was held of each quota by the meters' values (none: all of it goes back)
         and frees its place in flight. The quota's period is that of the admission."""

@@ -20,7 +20,10 @@ _RETIRED: Final = -1
 _LAPSE_NS: Final = NODE_US * NS_PER_US * 98 // 100  # 2 % for clocks: the store must not forget this node earlier
 _RENEW_NS: Final = 5 * NS_PER_S
 _SPARE_NS: Final = NS_PER_S  # a place that nobody needed for so long goes back
-_AGAIN_NS: Final = 100 * NS_PER_MS  # after a refusal nobody asks for so long: nobody knows when a request will end
+# After a refusal nobody asks for so long, twice as long each time: nobody knows when a request will end. What ends here
+# needs no asking. Less than the second of Retry-After, so that whoever waits for that is asked for anew.
+_AGAIN_NS: Final = 100 * NS_PER_MS
+_LONGEST_NS: Final = 800 * NS_PER_MS
 _KEEP_US: Final = 2 * NODE_US
 _NOBODY: Final = QuotaKey("", False, "", "hour")
 
@@ -102,7 +105,7 @@ class SharedSlots(Slots):
 class Places(SharedPeriod):
     """What ``slots`` says to the store, and what its answers mean."""
 
-    __slots__ = ("_low", "_low_ns", "_lower", "_refused_ns", "_slots", "_unneeded", "store_left")
+    __slots__ = ("_again_ns", "_low", "_low_ns", "_lower", "_refused_ns", "_slots", "_unneeded", "store_left")
 
     def __init__(self, slots: SharedSlots, name: str, page: Page, active: list[SharedPeriod]) -> None:
         super().__init__(_NOBODY, 0, FAR, page, active)
@@ -113,6 +116,7 @@ class Places(SharedPeriod):
         self.store_left = slots.ceiling
         self._slots = slots
         self._refused_ns = 0
+        self._again_ns = _AGAIN_NS
         self._low = 0  # the least that was spare since ``_low_ns``
         self._low_ns = 0
         self._lower = 0  # places of those that were forgotten, which this node is to take off
@@ -189,7 +193,11 @@ class Places(SharedPeriod):
         slots.lapse_ns = self._sent_ns + _LAPSE_NS
         self._lower = standing.settled if standing.check else 0
         self.store_left = standing.left
-        self._refused_ns = now + _AGAIN_NS if standing.left <= 0 else 0
+        if standing.granted or standing.left > 0:
+            self._again_ns = _AGAIN_NS
+        self._refused_ns = now + self._again_ns if standing.left <= 0 else 0
+        if asked.least and not standing.granted:
+            self._again_ns = min(2 * self._again_ns, _LONGEST_NS)
         if now >= slots.lapse_ns:
             slots.lapse(now)
         if self.busy:

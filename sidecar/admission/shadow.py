@@ -11,15 +11,16 @@ Bound: ``_MOST_ASIDE`` requests of one gate are judged at a time; beyond that th
 from typing import Final
 
 from sidecar.admission.buckets import Buckets, Slots
+from sidecar.admission.budgets import Want
 from sidecar.admission.gate import Demand, Gate, Pending, Rule, Tally, Ticket
 from sidecar.admission.keeper import Keeper
 from sidecar.admission.leases import Lease
+from sidecar.admission.places import SharedSlots
 from sidecar.admission.quotas import Hold, Quotas
 from sidecar.admission.refusals import PolicyUse, Refused
 from sidecar.admission.scopes import HeaderOf
-from sidecar.admission.shared import lease_of
+from sidecar.admission.shared import shared_bucket
 from sidecar.core.clock import Clock
-from sidecar.core.policy import Limit
 from sidecar.core.records import shadow_mark
 from sidecar.core.windows import Window
 
@@ -75,28 +76,27 @@ class ShadowGate(Gate):
                 if isinstance(window, Lease) and self._keeper is not None and window.low(now):
                     self._keeper.prefetch([window], self._units)
             elif isinstance(window, Lease) and not window.closed(now, self._units):
-                self._ask(rule, window, ticket)
+                self._ask(rule.policy.name, window, ticket)
             else:
                 self._note(rule.policy.name, ticket)
         places: list[Slots] = []
         for rule, slot in zip(self._demand.concurrency, slots, strict=True):
+            if now >= slot.lapse_ns:
+                slot.lapse(now)
             if slot.used < slot.limit:
                 slot.used += 1
                 places.append(slot)
+            elif isinstance(slot, SharedSlots) and not slot.full(now):
+                self._ask(rule.policy.name, slot, ticket)
             else:
                 self._note(rule.policy.name, ticket)
         if places or self._quotas:
             ticket.also(tuple(places), self._hold(ticket, now))
 
     def _bucket(self, rule: Rule, now: int, ip: str, header: HeaderOf) -> Window | Slots:
-        policy = rule.policy
         if self._keeper is None:
             return super()._bucket(rule, now, ip, header)
-        if not isinstance(policy, Limit):
-            # In process: under a key of its own, for the enforced one's is that of a shared counter.
-            (kind, *rest), *values = rule.keys(ip, header)[0]
-            return self._buckets.slots(((f"shadow {kind}", *rest), *values), None, policy.limit, now)
-        return lease_of(self._buckets, rule, policy, self._tenant, now, ip, header)
+        return shared_bucket(self._buckets, rule, self._tenant, self._keeper, now, ip, header)
 
     def _hold(self, ticket: Ticket, now: int) -> list[Hold]:
         wall = self._wall_ns()
@@ -112,29 +112,53 @@ class ShadowGate(Gate):
                 held.append((period, rule.meter, rule.hold))
         return held
 
-    def _ask(self, rule: Rule, lease: Lease, ticket: Ticket) -> None:
+    def _ask(self, name: str, counter: Lease | SharedSlots, ticket: Ticket) -> None:
         keeper = self._keeper
         if keeper is None or keeper.down or self._aside >= _MOST_ASIDE:
-            self._unknown(rule.policy.name)
+            self._unknown(name)
             return
         self._aside += 1
-        keeper.beside(self._judge(keeper, rule.policy.name, lease, ticket))
+        keeper.beside(self._judge(keeper, name, counter, ticket))
 
-    async def _judge(self, keeper: Keeper, name: str, lease: Lease, ticket: Ticket) -> None:
+    async def _judge(self, keeper: Keeper, name: str, counter: Lease | SharedSlots, ticket: Ticket) -> None:
         try:
             for _ in range(_ROUNDS):
-                if not await keeper.fetch([lease], self._units):
-                    break
-                now = self._monotonic_ns()
-                if lease.fits(now, self._units):
-                    lease.take(now, self._units)
-                    return
-                if lease.closed(now, self._units):
+                verdict = await (
+                    self._has_units(keeper, counter)
+                    if isinstance(counter, Lease)
+                    else self._has_place(keeper, counter, ticket)
+                )
+                if verdict is None:
+                    continue
+                if not verdict:
                     self._note(name, ticket)
-                    return
-            self._unknown(name)
+                return
+        except _Unanswered:
+            pass
         finally:
             self._aside -= 1
+        self._unknown(name)
+
+    async def _has_units(self, keeper: Keeper, lease: Lease) -> bool | None:
+        """Whether the limit lets the request pass, which then takes its units; None: others took what was fetched."""
+        if not await keeper.fetch([lease], self._units):
+            raise _Unanswered
+        now = self._monotonic_ns()
+        if lease.fits(now, self._units):
+            lease.take(now, self._units)
+            return True
+        return False if lease.closed(now, self._units) else None
+
+    async def _has_place(self, keeper: Keeper, slot: SharedSlots, ticket: Ticket) -> bool | None:
+        """The same of a concurrency limit. A request that has ended meanwhile leaves its place in hand."""
+        if not await keeper.fetch([], self._units, (Want(slot.places, slot.ceiling, 1, 1),)):
+            raise _Unanswered
+        if slot.used < slot.limit:
+            if ticket.open:
+                slot.used += 1
+                ticket.also((slot,), ())
+            return True
+        return False if slot.full(self._monotonic_ns()) else None
 
     def _note(self, name: str, ticket: Ticket) -> None:
         """Its mark comes too late for the record of a call that has ended by then; the count does not."""
@@ -145,6 +169,10 @@ class ShadowGate(Gate):
     def _unknown(self, name: str) -> None:
         counts = self._tally.blind
         counts[name, "shadow"] = counts.get((name, "shadow"), 0) + 1
+
+
+class _Unanswered(Exception):
+    """The store did not answer."""
 
 
 class Watched(Pending):

@@ -56,12 +56,7 @@ class SharedGate(Gate):
         self._tenant = tenant
 
     def _bucket(self, rule: Rule, now: int, ip: str, header: HeaderOf) -> Window | Slots:
-        policy = rule.policy
-        if isinstance(policy, Limit):
-            return lease_of(self._buckets, rule, policy, self._tenant, now, ip, header)
-        key, spare = rule.keys(ip, header)
-        owner = owner_of(policy.scope, self._tenant)
-        return self._buckets.shared_slots(key, spare, policy.limit, owner, self._keeper.active, now)
+        return shared_bucket(self._buckets, rule, self._tenant, self._keeper, now, ip, header)
 
     def _short(
         self,
@@ -283,11 +278,15 @@ class Unread(Pending):
         return await decided.wait() if isinstance(decided, Pending) else decided
 
 
-def lease_of(buckets: Buckets, rule: Rule, policy: Limit, tenant: str, now: int, ip: str, header: HeaderOf) -> Lease:
-    """The shared counter of ``rule``, whose policy is the limit ``policy``."""
+def shared_bucket(
+    buckets: Buckets, rule: Rule, tenant: str, keeper: Keeper, now: int, ip: str, header: HeaderOf
+) -> Lease | SharedSlots:
+    """The counter of ``rule`` that nodes share."""
     key, spare = rule.keys(ip, header)
-    owner = owner_of(policy.scope, tenant)
-    return buckets.lease(key, spare, policy.limit, policy.window_ns, policy.exact, owner, now)
+    policy, owner = rule.policy, owner_of(rule.policy.scope, tenant)
+    if isinstance(policy, Limit):
+        return buckets.lease(key, spare, policy.limit, policy.window_ns, policy.exact, owner, now)
+    return buckets.shared_slots(key, spare, policy.limit, owner, keeper.active, now)
 
 
 def owner_of(scope: Sequence[str], tenant: str) -> str | None:

@@ -13,6 +13,7 @@ from sidecar.admission.places import SharedSlots
 from sidecar.core.clock import ManualClock
 from sidecar.core.leases import Book
 from sidecar.core.policy import Concurrency, Limit, Meter, Plan, Quota, Snapshot
+from tests.admission.test_shadow import judged
 from tests.admission.test_shared import FlakyStore, Node, code
 
 S = 1_000_000_000
@@ -204,6 +205,34 @@ async def test_nodes_share_a_concurrency_limit() -> None:
     tickets[0].settle({})
     assert isinstance(await nodes[0].ask(), Ticket)
     assert store.calls == calls
+    for node in nodes:
+        await node.room.close()
+
+
+async def test_a_node_that_hammers_asks_less_and_less_often_and_whoever_waits_a_second_is_asked_for() -> None:
+    """Nobody knows when a request will end; its own node hears of it at once, another one within 0.8 s."""
+    clock = ManualClock()
+    store = FlakyStore(clock)
+    nodes = [Node(clock, store, plan(1)) for _ in range(2)]
+    ticket = await nodes[0].ask()
+    asked = []
+    for step in range(300):
+        before = store.calls
+        assert code(await nodes[1].ask()) == "concurrency_exceeded"
+        if store.calls > before:
+            asked.append(step)
+        clock.advance(0.01)
+    assert asked == [0, 10, 30, 70, 150, 230]
+    assert isinstance(ticket, Ticket)
+    ticket.settle({})
+    clock.advance(1.01)
+    keeper = nodes[0].room.keeper
+    assert keeper is not None
+    for _ in range(2):
+        keeper.sweep(clock.monotonic_ns())
+        await judged()
+        clock.advance(1.01)
+    assert isinstance(await nodes[1].ask(), Ticket)
     for node in nodes:
         await node.room.close()
 
