@@ -12,13 +12,14 @@ from typing import Any
 from sidecar.admission import Admission, Pending, Refused, Ticket
 from sidecar.core.clock import NS_PER_S, ManualClock
 from sidecar.core.credits import Grant
-from sidecar.core.errors import StoreDown, StoreError
-from sidecar.core.leases import Answer, Ask, Book
+from sidecar.core.errors import StoreError
+from sidecar.core.leases import Answer, Ask
 from sidecar.core.money import Money
 from sidecar.core.policy import Meter, MeterPrice, Plan, Price, Route, Snapshot, SpendCap
 from sidecar.core.spend import SpendState, SpendTerms
 from sidecar.core.values import Principal
 from sidecar.metering import Use, spend_state
+from tests.admission.store import FlakyStore, idle
 
 METERS = {
     "calls": Meter("calls", "requests", routes=frozenset({"paid", "chat"})),
@@ -44,42 +45,23 @@ def capped(limit: str = "1.00", price: Price | None = None, period: str = "month
     return Plan("p", price=price or priced(), spend_cap=SpendCap(usd(limit), period), **more)
 
 
-class MoneyFleet:
+class MoneyFleet(FlakyStore):
     """``spent`` and ``used`` are the truth: of every call that ended, when it did."""
 
     def __init__(self, plan: Plan, count: int = 3) -> None:
-        self.clock = ManualClock(wall_ns=NOON_NS)
-        self.book = Book()
-        self.down = False
+        super().__init__(ManualClock(wall_ns=NOON_NS))
         self.ledger_down = False
-        self.lose_calls = self.lose_answers = 0
-        self.calls = 0
         self.entries: list[tuple[int, str, int]] = []  # Unix microseconds, meter, value
         self.grants: list[Grant] = []
         self.plan = plan
         self.nodes = [MoneyNode(self) for _ in range(count)]
 
     async def lease(self, ask: Ask) -> Answer:
-        self.calls += 1
+        """With time on both ways for others to do something."""
         await asyncio.sleep(0)
-        if self.down:
-            raise StoreDown("gone")
-        if self.lose_calls:
-            self.lose_calls -= 1
-            raise StoreDown("the call was lost")
-        answer = self.book.lease(ask, self.clock.wall_ns() // 1000)
+        answer = await super().lease(ask)
         await asyncio.sleep(0)
-        if self.lose_answers:
-            self.lose_answers -= 1
-            raise StoreDown("the answer was lost")
         return answer
-
-    async def ready(self) -> None:
-        if self.down:
-            raise StoreDown("gone")
-
-    async def close(self) -> None:
-        """It is the fleet's."""
 
     def total(self, meter: str, since_us: int, until_us: int) -> int:
         return sum(value for at, name, value in self.entries if name == meter and since_us <= at < until_us)
@@ -104,11 +86,7 @@ class MoneyFleet:
                 node.ship()
                 assert node.room.keeper is not None
                 node.room.keeper.sweep(self.clock.monotonic_ns())
-            await self.settle()
-
-    async def settle(self) -> None:
-        for _ in range(40):
-            await asyncio.sleep(0)
+            await idle()
 
     async def close_nodes(self) -> None:
         for node in self.nodes:
@@ -154,7 +132,7 @@ class MoneyNode:
     async def seated(self, plan: str | None = None) -> None:
         """A new seat: at most 30 s old, and at most a second after a grant."""
         self.seat: Any = await self.room.seat(Principal("acme", "k", plan or self.plan))
-        await self.fleet.settle()
+        await idle()
 
     async def ask(self, route: Route = PAID) -> Ticket | Refused:
         if self.seat is None:

@@ -9,7 +9,7 @@ from sidecar.admission import Admission, Asker, Explanation, Refused, Ticket
 from sidecar.core.clock import ManualClock
 from sidecar.core.policy import Concurrency, Limit, Meter, Origin, Plan, Quota, Route, Snapshot
 from sidecar.core.values import AccessState, Principal
-from tests.admission.test_shared import FlakyStore
+from tests.admission.store import FlakyStore
 
 S = 1_000_000_000
 METERS = {"requests": Meter("requests", "requests")}

@@ -7,7 +7,8 @@ import pytest
 from sidecar.admission import Pending, Refused
 from sidecar.core.clock import ManualClock
 from sidecar.core.policy import Limit, Plan, Route
-from tests.admission.test_shared import FlakyStore, Node
+from tests.admission.store import FlakyStore
+from tests.admission.test_shared import Node
 
 MINUTE = 60_000_000_000
 

@@ -13,8 +13,8 @@ from sidecar.admission.places import SharedSlots
 from sidecar.core.clock import ManualClock
 from sidecar.core.leases import Book
 from sidecar.core.policy import Concurrency, Limit, Meter, Plan, Quota, Snapshot
-from tests.admission.test_shadow import judged
-from tests.admission.test_shared import FlakyStore, Node, code
+from tests.admission.store import FlakyStore, idle
+from tests.admission.test_shared import Node, code
 
 S = 1_000_000_000
 FORGOTTEN_S = 31  # NODE_US and a little
@@ -230,7 +230,7 @@ async def test_a_node_that_hammers_asks_less_and_less_often_and_whoever_waits_a_
     assert keeper is not None
     for _ in range(2):
         keeper.sweep(clock.monotonic_ns())
-        await judged()
+        await idle()
         clock.advance(1.01)
     assert isinstance(await nodes[1].ask(), Ticket)
     for node in nodes:

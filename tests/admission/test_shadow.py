@@ -1,6 +1,5 @@
 """Shadow mode: counted and reported as if enforced, and never felt (Kong/kong#6835, envoyproxy/ratelimit#218)."""
 
-import asyncio
 from typing import Any
 
 import pytest
@@ -13,7 +12,8 @@ from sidecar.core.policy import Concurrency, Limit, Plan, Quota, Route, Snapshot
 from sidecar.core.records import decode_record, encode_call, marked, shadow_mark
 from sidecar.core.values import Principal
 from sidecar.ledger import done_extra
-from tests.admission.test_shared import FlakyStore, Node
+from tests.admission.store import FlakyStore, idle
+from tests.admission.test_shared import Node
 
 S = 1_000_000_000
 MINUTE = 60 * S
@@ -196,11 +196,6 @@ async def test_callers_without_a_key_are_watched_too(desk: Any) -> None:
 TRIAL = Plan("free", limits=(Limit("trial", 10, MINUTE, mode="shadow", on_store_error="deny"),))
 
 
-async def judged() -> None:
-    for _ in range(20):
-        await asyncio.sleep(0)
-
-
 async def test_nodes_share_it_and_no_request_waits_for_the_store() -> None:
     """One trial is one count for all nodes, found beside the requests."""
     clock = ManualClock()
@@ -214,13 +209,13 @@ async def test_nodes_share_it_and_no_request_waits_for_the_store() -> None:
         assert isinstance(decided, Ticket)
         tickets.append(decided)
     store.go.set()
-    await judged()
+    await idle()
     refused = sum(sum(node.room.readings().shadow_refused.values()) for node in nodes)
     assert refused == 4
     assert sum(bool(ticket.marks) for ticket in tickets) == 4
     calls = store.calls
     assert await nodes[0].passed(50) == 50
-    await judged()
+    await idle()
     assert store.calls <= calls + 1  # who would be refused asks no more until it would pass
     assert nodes[0].room.readings().shadow_refused["free", "trial"] >= 50
     for node in nodes:
@@ -234,7 +229,7 @@ async def test_a_store_that_is_gone_is_not_felt_and_what_is_not_known_is_counted
     node = Node(clock, store, TRIAL)
     store.down = True
     assert await node.passed(20) == 20
-    await judged()
+    await idle()
     readings = node.room.readings()
     assert (readings.shadow_refused, readings.blind) == ({}, {("free", "trial", "shadow"): 20})
     assert store.calls <= 3
@@ -249,7 +244,7 @@ async def test_those_that_are_judged_beside_are_bounded() -> None:
     assert await node.passed(300) == 300
     assert node.room.readings().blind == {("free", "trial", "shadow"): 44}
     store.go.set()
-    await judged()
+    await idle()
     assert node.room.readings().shadow_refused == {("free", "trial"): 246}
     await node.room.close()
 
@@ -263,7 +258,7 @@ async def test_an_enforced_limit_waits_and_then_the_trial_is_asked() -> None:
         decided = gate.admit("GET", "192.0.2.1", lambda _: None)
         assert isinstance(decided, Pending)
         assert isinstance(await decided.wait(), Ticket)
-        await judged()
+        await idle()
     decided = gate.admit("GET", "192.0.2.1", lambda _: None)
     assert isinstance(await decided.wait() if isinstance(decided, Pending) else decided, Refused)
     assert room.readings().shadow_refused == {("free", "trial"): 1}  # 2 units each: the second is over 2

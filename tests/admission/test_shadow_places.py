@@ -10,8 +10,8 @@ from sidecar.admission import Refused, Ticket
 from sidecar.core.clock import ManualClock
 from sidecar.core.policy import Concurrency, Plan, Route, Snapshot
 from sidecar.core.values import Principal
-from tests.admission.test_shadow import judged
-from tests.admission.test_shared import FlakyStore, Node
+from tests.admission.store import FlakyStore, idle
+from tests.admission.test_shared import Node
 
 ROUTE = Route("search", "/search", "api")
 
@@ -45,14 +45,14 @@ async def test_two_nodes_are_one_limit_and_no_request_waits() -> None:
     tickets = []
     for number in range(6):
         tickets.append(await ask(nodes[number % 2]))
-        await judged()
+        await idle()
     assert refused(nodes) == 3
     assert [bool(ticket.marks) for ticket in tickets] == [False] * 3 + [True] * 3
     for ticket in tickets:
         ticket.settle({})
     clock.advance(0.2)
     again = await ask(nodes[0])
-    await judged()
+    await idle()
     assert (again.marks, refused(nodes)) == (b"", 3), "what was in flight left its place"
     await close(*nodes)
 
@@ -89,7 +89,7 @@ def test_it_says_what_it_would_say_enforced(steps: list[tuple[str, int]], most: 
                         ticket.settle({})
             elif step == "ask":
                 pairs.append((await enforcing[value].ask(), await ask(shadowed[value])))
-            await judged()
+            await idle()
             for decided, watched in pairs:
                 assert isinstance(decided, Refused) == bool(watched.marks)
         await close(*enforcing, *shadowed)
@@ -104,10 +104,10 @@ async def test_a_request_that_ended_before_the_store_answered_leaves_its_place_i
     store.go.clear()
     (await ask(node)).settle({})
     store.go.set()
-    await judged()
+    await idle()
     calls = store.calls
     assert (await ask(node)).marks == b""
-    await judged()
+    await idle()
     assert (store.calls, refused([node])) == (calls, 0)
     await close(node)
 
@@ -119,7 +119,7 @@ async def test_without_the_store_nobody_knows_and_nobody_is_refused() -> None:
     store.down = True
     for _ in range(20):
         await ask(node)
-    await judged()
+    await idle()
     readings = node.room.readings()
     assert (readings.shadow_refused, readings.blind) == ({}, {("free", "trial", "shadow"): 20})
     await close(node)
@@ -131,7 +131,7 @@ async def test_enforcing_it_goes_on_with_what_is_in_flight_on_all_nodes() -> Non
     nodes = [Node(clock, store, plan("shadow")) for _ in range(2)]
     for node in nodes:
         await ask(node)
-        await judged()
+        await idle()
     for node in nodes:
         node.room.load(Snapshot(plans={"free": plan("enforce")}))
         node.gates.clear()
@@ -139,6 +139,6 @@ async def test_enforcing_it_goes_on_with_what_is_in_flight_on_all_nodes() -> Non
     for node in nodes:
         assert node.room.keeper is not None
         node.room.keeper.sweep(clock.monotonic_ns())
-    await judged()
+    await idle()
     assert [isinstance(await nodes[0].ask(), Ticket) for _ in range(2)] == [True, False]
     await close(*nodes)

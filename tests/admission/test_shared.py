@@ -7,42 +7,14 @@ import pytest
 
 from sidecar.admission import Admission, Pending, Refused, Ticket
 from sidecar.core.clock import ManualClock
-from sidecar.core.errors import StoreDown
-from sidecar.core.leases import Answer, Ask, Book
+from sidecar.core.leases import Answer, Ask
 from sidecar.core.policy import Concurrency, Limit, Plan, Route, Snapshot
 from sidecar.core.values import Principal
+from tests.admission.store import FlakyStore
 
 S = 1_000_000_000
 MINUTE = 60 * S
 ROUTE = Route("search", "/search", "api")
-
-
-class FlakyStore:
-    """The book behind a switch: ``down`` answers nothing, ``go`` lets a held call on."""
-
-    def __init__(self, clock: ManualClock) -> None:
-        self.book = Book()
-        self.clock = clock
-        self.down = False
-        self.calls = 0
-        self.looks = 0
-        self.go = asyncio.Event()
-        self.go.set()
-
-    async def lease(self, ask: Ask) -> Answer:
-        self.calls += 1
-        await self.go.wait()
-        if self.down:
-            raise StoreDown("gone")
-        return self.book.lease(ask, 10**15 + self.clock.monotonic_ns() // 1000)
-
-    async def ready(self) -> None:
-        self.looks += 1
-        if self.down:
-            raise StoreDown("gone")
-
-    async def close(self) -> None:
-        self.down = True
 
 
 async def _no_usage(*_: Any) -> int:
