@@ -37,7 +37,6 @@ class Exchange(Relay):
     it flows, and each side's slowness pauses the other.
     """
 
-    account: Account | None = None
     _held: list[bytes] | None = None
     _held_size: int = 0
 

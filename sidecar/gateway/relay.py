@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Final
 
 from sidecar.core.errors import JournalFull, UpstreamError
 from sidecar.core.problems import Problem
+from sidecar.gateway.accounts import Account
 from sidecar.gateway.call import Call
 from sidecar.gateway.refusals import upstream_problem
 from sidecar.gateway.rules import RoutePlan, Rules
@@ -47,6 +48,7 @@ class Relay(Call):
     connection: UpstreamConnection | None = None
     target: TargetPool | None = None
     found: Found | None = None
+    account: Account | None = None
     drain_until_ns: int = 0
     until_ns: int = 0
     _replied: bool = False

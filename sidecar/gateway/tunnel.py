@@ -28,7 +28,10 @@ _CHECK_NS: Final = NS_PER_S  # a caller who may no longer loses the tunnels this
 _REST_NS: Final = 2 * NS_PER_S  # how long the rest of a frame may take, so that a close can stand behind it
 _POLICY: Final = 1008  # RFC 6455, 7.4.1
 _GOING_AWAY: Final = 1001
-_ENDED: Final = frozenset({"key_revoked", "key_expired", "key_unknown", "tenant_unknown"})  # a token only expires
+# A token only expires.
+_ENDED: Final = frozenset(
+    {"key_revoked", "key_expired", "key_unknown", "certificate_unknown", "certificate_expired", "tenant_unknown"}
+)
 _BARRED: Final = {AccessState.SUSPENDED: b"tenant_suspended", AccessState.CLOSED: b"tenant_closed"}
 
 
@@ -256,12 +259,22 @@ class Tunnel:
 
     async def _check(self, found: Found) -> None:
         try:
-            self._judge(await self._lane.resolver.resolve(found, self._client.peer.ip))
+            self._judge(await self._caller(found))
         except Unauthenticated as error:
             if error.reason in _ENDED:
                 self.bar(error.reason.encode())
         except StoreError:
             pass  # asked again at the next check
+
+    async def _caller(self, found: Found) -> Account:
+        """As it stands now. Behind a token that has expired there still is its tenant."""
+        resolver, account = self._lane.resolver, self._call.account
+        try:
+            return await resolver.resolve(found, self._client.peer.ip)
+        except Unauthenticated:
+            if found.kind != "jwt" or account is None:
+                raise
+        return await resolver.standing(account.principal.tenant)
 
     def _count(self) -> None:
         call, near, far = self._call, self._near, self._far

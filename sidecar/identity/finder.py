@@ -12,8 +12,8 @@ _AMBIGUOUS = "The request carries more than one key or token; send one."
 
 @dataclass(slots=True)  # not frozen: that costs 0.4 us more per request (object.__setattr__); nobody assigns to it
 class Found:
-    """A credential. ``kind``: ``key``, ``jwt`` or ``certificate``. ``where``: ``header``, ``bearer``, ``query`` or
-    ``connection``.
+    """A credential. ``kind``: ``key``, ``jwt`` or ``certificate``, or ``tenant`` for none, but that tenant. ``where``:
+    ``header``, ``bearer``, ``query`` or ``connection``.
 
     ``also``: the other places where the same text stood, so that every copy can be stripped.
     """

@@ -120,6 +120,14 @@ class Resolver(Generic[T]):
                 self._throttle.failed(ip)
             raise
 
+    async def standing(self, tenant: str) -> T:
+        """The seat of the tenant itself, for what goes on after its credential ended (a WebSocket whose token did).
+        Unauthenticated (``tenant_unknown``); StoreError."""
+        # The fingerprint is no credential's: those are 16 bytes of a digest that nobody can aim at.
+        found = Found("tenant", b"", "connection", names=(tenant,), fingerprint=b"tenant:" + tenant.encode())
+        seat = self.cached(found)
+        return await self._shared(found.fingerprint, found) if seat is None else seat
+
     def _fingerprint(self, secret: bytes) -> bytes:
         return blake2b(self._salt + secret, digest_size=16).digest()
 
@@ -234,6 +242,8 @@ class Resolver(Generic[T]):
     async def _principal(self, found: Found) -> Principal:
         if found.kind == "key":
             return await self._key(found.secret)
+        if found.kind == "tenant":
+            return await self._nobody_of(found.names[0])
         return await (self._token(found.secret) if found.kind == "jwt" else self._certificate(found))
 
     async def _certificate(self, found: Found) -> Principal:
@@ -246,6 +256,11 @@ class Resolver(Generic[T]):
         tenant = standing(own, account)
         terms = None, found.ends_ns, self._cycle(own, account), own.overrides
         return Principal(tenant.name, f"cert:{whose[1]}", tenant.plan, tenant.state, False, *terms)
+
+    async def _nobody_of(self, name: str) -> Principal:
+        own, account = await self._tenant(name)
+        tenant, cycle = standing(own, account), self._cycle(own, account)
+        return Principal(tenant.name, "", tenant.plan, tenant.state, False, None, None, cycle, own.overrides)
 
     async def _key(self, secret: bytes) -> Principal:
         row = await self._store.key(parse_key(self._brand, secret).id)

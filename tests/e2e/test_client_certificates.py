@@ -1,5 +1,6 @@
 """Client certificates as an identity, at the listener of the real process."""
 
+import asyncio
 import ssl
 from base64 import b64encode
 from collections.abc import Callable
@@ -7,6 +8,9 @@ from pathlib import Path
 
 import httpx
 import pytest
+from websockets.asyncio.client import connect
+from websockets.asyncio.server import ServerConnection, serve
+from websockets.exceptions import ConnectionClosed
 
 from tests.certify import Authority
 from tests.e2e.api import Api
@@ -126,3 +130,24 @@ def test_a_reload_takes_a_certificate_from_its_tenant(
         write_config(tmp_path, api.url, POLICIES.replace('"cn:beta", ', ""), TLS % "")
         sidecar.cli("reload")
         assert calls.get("/echo").json()["code"] == "certificate_unknown"
+
+
+async def test_a_reload_that_takes_it_ends_its_websocket(make: Make, tmp_path: Path, authority: Authority) -> None:
+    async def echo(socket: ServerConnection) -> None:
+        async for message in socket:
+            await socket.send(message)
+
+    async with serve(echo, "127.0.0.1", 0) as server:
+        target = f"http://127.0.0.1:{next(iter(server.sockets)).getsockname()[1]}"
+        sidecar = await asyncio.to_thread(make(*write_config(tmp_path, target, POLICIES, TLS % "")).start)
+        context = ssl.create_default_context(cafile=str(authority.file))
+        context.load_cert_chain(*authority.sign("beta"))
+        url = sidecar.base.replace("https", "wss")
+        async with connect(url, ssl=context, proxy=None) as socket, asyncio.timeout(PATIENCE_S):
+            await socket.send("here")
+            assert await socket.recv() == "here"
+            write_config(tmp_path, target, POLICIES.replace('"cn:beta", ', ""), TLS % "")
+            await asyncio.to_thread(sidecar.cli, "reload")
+            with pytest.raises(ConnectionClosed):
+                await socket.recv()
+            assert (socket.close_code, socket.close_reason) == (1008, "certificate_unknown")

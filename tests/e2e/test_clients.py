@@ -149,7 +149,7 @@ async def _status(session: aiohttp.ClientSession, number: int) -> int:
 
 
 async def test_websockets(make: Make) -> None:
-    """Compressed and not, of any size; closed by the client, by the server, and by the sidecar when the key ends."""
+    """Compressed and not, of any size; closed by the client, the server, or the sidecar when key or tenant ends."""
 
     async def echo(socket: ServerConnection) -> None:
         async for message in socket:
@@ -184,7 +184,16 @@ async def test_websockets(make: Make) -> None:
                 with pytest.raises(ConnectionClosed):
                     await socket.recv()
             assert (socket.close_code, socket.close_reason) == (1008, "key_revoked")
-        assert (await asyncio.to_thread(front.usage, "sockets", 4))["requests"] == 4
+        key = await asyncio.to_thread(front.another_key, "sockets")
+        async with connect(url, additional_headers={"X-API-Key": key}, proxy=None) as socket:
+            await socket.send("still here")
+            assert await socket.recv() == "still here"
+            await asyncio.to_thread(front.cli, "tenants", "set", "sockets", "--state", "suspended")
+            async with asyncio.timeout(PATIENCE_S):
+                with pytest.raises(ConnectionClosed):
+                    await socket.recv()
+            assert (socket.close_code, socket.close_reason) == (1008, "tenant_suspended")
+        assert (await asyncio.to_thread(front.usage, "sockets", 5))["requests"] == 5
 
 
 def test_the_api_saw_no_request_twice(front: Sidecar, api: Api, key: str) -> None:

@@ -16,6 +16,7 @@ from sidecar.identity import new_key
 from sidecar.ledger import Journal
 from tests.gateway.cruel import PATIENCE_S, CruelUpstream, Message, Wire, until
 
+TOKEN_SECRET = "0123456789abcdef" * 4
 CONFIG = """\
 listen: 127.0.0.1:0
 admin: {{listen: "127.0.0.1:0"}}
@@ -25,7 +26,7 @@ journal: {{{journal}}}
 trusted_proxies: [{trusted}]
 {top}
 bounds: {{{bounds}}}
-identity: {{api_key: {{{api_key}}}}}
+identity: {{api_key: {{{api_key}}}{jwt}}}
 upstreams:
   api:
     targets: [{targets}]
@@ -61,6 +62,7 @@ class Options:
 
     bounds: str = ""
     api_key: str = ""
+    jwt: str = ""
     targets: str = '"http://127.0.0.1:{port}"'
     upstream: str = "max_connections: 8"
     routes: str = ROUTES
@@ -202,7 +204,7 @@ async def start_rig(folder: Path, upstream: CruelUpstream, options: Options) -> 
     file = folder / "sidecar.yaml"
     file.write_text(CONFIG.format(**vars(options)).replace("{port}", str(upstream.port)))
     clock = ManualClock()
-    configuration = Configuration(file, Overrides(), {})
+    configuration = Configuration(file, Overrides(), {"TOKEN_SECRET": TOKEN_SECRET})
     app = App(configuration.load(), clock, configuration)
     await app.start()
     row, minted = new_key(

@@ -2,12 +2,13 @@
 
 import asyncio
 
+import jwt
 import pytest
 
 from sidecar.core.values import AccessState, Tenant
 from sidecar.identity import new_key
-from tests.gateway.cruel import CruelUpstream, Wire
-from tests.gateway.rig import Client, Rig
+from tests.gateway.cruel import CruelUpstream, Wire, until
+from tests.gateway.rig import TOKEN_SECRET, Client, Options, Rig
 from tests.gateway.test_websockets import UPGRADE, Ends, switching
 
 REASONS = {
@@ -16,6 +17,8 @@ REASONS = {
     "suspended": b"tenant_suspended",
     "closed": b"tenant_closed",
 }
+
+JWT = ', jwt: {issuer: i, audience: a, tenant_claim: org, secret: "${TOKEN_SECRET}"}'
 
 
 async def ends_of(rig: Rig) -> tuple[Ends, str]:
@@ -81,6 +84,30 @@ async def test_another_call_that_learns_of_it_first_hides_nothing(rig: Rig) -> N
     assert (await other.message()).status == 402
     rig.advance(1.1)
     assert await ends.client.rest() == close(b"tenant_suspended")
+
+
+@pytest.mark.parametrize("options", [Options(jwt=JWT)])
+@pytest.mark.parametrize("how", ["suspended", "closed"])
+async def test_a_tenant_whose_token_has_expired_is_still_that_tenant(rig: Rig, how: str) -> None:
+    """A token that expires ends no WebSocket, and it must not keep one open for a tenant that is suspended."""
+    now_s = rig.clock.wall_ns() // 1_000_000_000
+    claims = {"iss": "i", "aud": "a", "org": "globex", "sub": "s", "iat": now_s, "exp": now_s + 60}
+    token = jwt.encode(claims, TOKEN_SECRET, "HS256")
+    await rig.app._store.add_tenant(Tenant("globex", "basic", created_ns=rig.clock.wall_ns()), actor="test")
+    wires, client = switching(rig.upstream), await rig.client()
+    head = "\r\n".join(["GET /ws HTTP/1.1", "Host: a", f"Authorization: Bearer {token}", *UPGRADE])
+    client.send(head.encode() + b"\r\n\r\n")
+    assert (await client.message(bodiless=True)).status == 101
+    for _ in range(70):
+        rig.advance(2)
+        await until(lambda: not rig.lane.tasks)
+    wires[0].send(b"\x81\x02hi")
+    assert await client.read(4) == b"\x81\x02hi"
+    await end(rig, "", how)
+    rig.advance(1.1)
+    await until(lambda: not rig.lane.tasks)
+    assert await client.rest() == close(REASONS[how])
+    assert unmasked(await wires[0].rest()) == close(REASONS[how])
 
 
 async def test_what_is_only_read_only_goes_on(rig: Rig) -> None:

@@ -170,6 +170,21 @@ async def test_nothing_that_is_kept_or_logged_holds_the_key(shop: Shop, caplog: 
     assert "a pepper for the tests" not in kept
 
 
+async def test_a_tenant_stands_without_a_credential(shop: Shop) -> None:
+    """For what outlives its token. It is cached and forgotten as a key is, and no credential can be taken for it."""
+    resolver = make(shop)
+    first = await resolver.standing("acme")
+    assert (first.tenant, first.key_id, first.scopes, first.state) == ("acme", "", None, AccessState.ACTIVE)
+    assert await resolver.standing("acme") is first
+    for secret in (b"tenant:acme", b"acme", b""):
+        assert resolver.cached(Found("key", secret, "header")) is None
+    await shop.store.set_tenant("acme", state=AccessState.SUSPENDED, actor="test", at_ns=shop.clock.wall_ns())
+    resolver.forget_tenant("acme")
+    assert (await resolver.standing("acme")).state == AccessState.SUSPENDED
+    with pytest.raises(Unauthenticated, match="not known"):
+        await resolver.standing("nobody")
+
+
 def test_scopes() -> None:
     narrowed = Principal("acme", "k", "pro", scopes=frozenset({"read"}))
     assert scopes_allow(narrowed, frozenset())
