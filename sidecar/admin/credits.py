@@ -9,6 +9,7 @@ from typing import Any, Protocol
 from uuid import uuid4
 
 from sidecar.admin.margins import currency
+from sidecar.admin.owners import tenant_named
 from sidecar.admin.periods import OWN, calendar_cycle, own_bounds
 from sidecar.admin.shapes import time_text
 from sidecar.admin.usage import check_page
@@ -16,7 +17,6 @@ from sidecar.core.accounts import AccountSource, billing_cycle, standing
 from sidecar.core.clock import NS_PER_S, Clock
 from sidecar.core.credit_store import CreditStore
 from sidecar.core.credits import MOST_MICROS, NS_PER_MINUTE, Grant
-from sidecar.core.errors import NotFound
 from sidecar.core.money import MICROS, format_micros
 from sidecar.core.overrides import overridden
 from sidecar.core.periods import period_bounds
@@ -24,7 +24,6 @@ from sidecar.core.policy import Plan, Snapshot
 from sidecar.core.ports import Ledger, TenantStore
 from sidecar.core.spend import Spend, spend_terms
 from sidecar.core.units import parse_duration_ns, parse_money
-from sidecar.core.values import Tenant
 from sidecar.metering import Burns, Use, burned, spend_state, usable
 
 _SOURCE = re.compile(r"[!-~]{1,200}")
@@ -68,7 +67,7 @@ class CreditDesk:
         """Gives the tenant ``amount`` (``"20.00 USD"``). The same ``source`` is granted once, however often it comes:
         ``new`` says whether it was. ``expires``: a duration from now, None is never; lower ``priority`` burns first.
         ``paid``: what of it came in as money, None is all; ``"0 USD"`` is a present."""
-        found, _ = await self._tenant(tenant)
+        found, _ = await tenant_named(self._snapshot(), self._store, tenant)
         now = self._clock.wall_ns()
         micros, unit = self._amount(amount)
         given = source if source is not None else f"manual-{uuid4().hex}"
@@ -93,7 +92,7 @@ class CreditDesk:
     async def listing(self, tenant: str, *, after: str = "", limit: int = 100) -> dict[str, Any]:
         """``grants`` by source, ended ones too, with what is burned of each; ``next`` as in ``tenants_list``."""
         check_page(limit)
-        await self._tenant(tenant)
+        await tenant_named(self._snapshot(), self._store, tenant)
         grants = await self._store.grants(tenant, after=after, limit=limit + 1)
         burns, _ = await self._burns(tenant)
         known = {grant.source: grant for grant in burns.grants}
@@ -183,23 +182,14 @@ class CreditDesk:
         return await self._ledger.meter_total(tenant, meter, since_us=since_us, until_us=until_us, sandbox=sandbox)
 
     async def _plan(self, tenant: str) -> Plan | None:
-        found, _ = await self._tenant(tenant)
+        found, _ = await tenant_named(self._snapshot(), self._store, tenant)
         named = standing(found, await self._store.account(tenant)).plan
         plan = self._snapshot().plans.get(named)
         return None if plan is None else overridden(plan, found.overrides)
 
     async def _cycle(self, tenant: str) -> str:
-        found, _ = await self._tenant(tenant)
+        found, _ = await tenant_named(self._snapshot(), self._store, tenant)
         return billing_cycle(found, await self._store.account(tenant), self._clock.wall_ns() // NS_PER_S)
-
-    async def _tenant(self, name: str) -> tuple[Tenant, str]:
-        declared = self._snapshot().tenants.get(name)
-        if declared is not None:
-            return declared, "policies"
-        stored = await self._store.tenant(name)
-        if stored is None:
-            raise NotFound(f"there is no tenant {name}")
-        return stored, "store"
 
     def _amount(self, text: str) -> tuple[int, str]:
         money = parse_money(text)

@@ -6,6 +6,7 @@ from ipaddress import ip_address
 from typing import Any
 
 from sidecar.admin import shapes
+from sidecar.admin.owners import tenant_named
 from sidecar.admission import Admission, Asker, Explanation, Standing
 from sidecar.core.accounts import AccountSource, billing_cycle, standing
 from sidecar.core.clock import NS_PER_S, Clock
@@ -67,7 +68,7 @@ class Explainer:
             return self._kept_out(public | {"tenant": None} | _shape(said, ()), found, asker.ip)
         if tenant is None:
             raise ValueError(f"the route {found.name} asks who calls; name a tenant")
-        owner, source = await self._tenant(tenant)
+        owner, source = await tenant_named(self._snapshot(), self._store, tenant)
         row = await self._key(owner, key)
         if row is not None and sandbox and not row.sandbox:
             raise ValueError(f"the key {key} is a live key; leave out test")
@@ -95,15 +96,6 @@ class Explainer:
             hint = f"did you mean {near[0]}?" if near else f"routes: {', '.join(sorted(routes)[:20]) or 'none'}"
             raise NotFound(f"there is no route {name!r}; {hint}")
         return routes[name]
-
-    async def _tenant(self, name: str) -> tuple[Tenant, str]:
-        declared = self._snapshot().tenants.get(name)
-        if declared is not None:
-            return declared, "policies"
-        stored = await self._store.tenant(name)
-        if stored is None:
-            raise NotFound(f"there is no tenant {name!r}")
-        return stored, "store"
 
     async def _key(self, owner: Tenant, key: str | None) -> ApiKey | None:
         if key is None:

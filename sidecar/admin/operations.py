@@ -16,6 +16,7 @@ from sidecar.admin.credits import CreditDesk
 from sidecar.admin.desk import Desk
 from sidecar.admin.explaining import Explainer
 from sidecar.admin.impact import Impact
+from sidecar.admin.owners import tenant_named
 from sidecar.admin.reports import Reports
 from sidecar.admin.usage import check_page
 from sidecar.core.accounts import AccountSource
@@ -162,7 +163,7 @@ class Operations(Reports):
 
     async def tenants_show(self, name: str) -> dict[str, Any]:
         """NotFound when there is no such tenant. ``payment``: its account at the payee, None where there is none."""
-        tenant, source = await self._tenant(name)
+        tenant, source = await tenant_named(self._snapshot(), self._store, name)
         account = None if self._accounts is None else await self._accounts.account(name)
         return shapes.tenant(tenant, source) | {"payment": None if account is None else shapes.payment(account)}
 
@@ -175,7 +176,7 @@ class Operations(Reports):
         if plan is not None:
             self._check_plan(plan)
         access = None if state is None else _access_state(state)
-        _, source = await self._tenant(name)
+        _, source = await tenant_named(self._snapshot(), self._store, name)
         if source == "policies":
             raise Conflict(f"tenant {name} is declared in the policies; change it there")
         now = self._clock.wall_ns()
@@ -200,7 +201,7 @@ class Operations(Reports):
         check_key_name(name)
         for scope in scopes or ():
             check_scope(scope)
-        owner, _ = await self._tenant(tenant)
+        owner, _ = await tenant_named(self._snapshot(), self._store, tenant)
         now = self._clock.wall_ns()
         ends = None if expires is None else now + _duration(expires, "expires", least=1)
         narrowed = None if scopes is None else tuple(dict.fromkeys(scopes))
@@ -210,7 +211,7 @@ class Operations(Reports):
     async def keys_list(self, tenant: str, *, after: str = "", limit: int = 100) -> dict[str, Any]:
         """``keys`` by id, ended ones too; ``next`` as in ``tenants_list``."""
         check_page(limit)
-        await self._tenant(tenant)
+        await tenant_named(self._snapshot(), self._store, tenant)
         keys = await self._store.keys(tenant, after=after, limit=limit + 1)
         now = self._clock.wall_ns()
         return {

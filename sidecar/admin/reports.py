@@ -13,6 +13,7 @@ from sidecar.admin import margins, shapes
 from sidecar.admin.accounts import MarginBooks, tenant_accounts
 from sidecar.admin.exports import PAGE, Export, export_events, export_usage
 from sidecar.admin.groups import cursor, named, read_cursor
+from sidecar.admin.owners import tenant_named
 from sidecar.admin.periods import OWN, Stretch, calendar_cycle
 from sidecar.admin.spans import (
     Span,
@@ -65,7 +66,7 @@ class Reports:
         await self._flush()
         report = await self._ledger.usage(tenant, since_us=since_us, until_us=until_us)
         try:
-            owner, _ = await self._tenant(tenant)
+            owner, _ = await tenant_named(self._snapshot(), self._store, tenant)
         except NotFound:
             # A tenant that was removed keeps its usage.
             if not (report.totals.requests or report.sandbox.requests or report.indeterminate):
@@ -223,7 +224,7 @@ class Reports:
     async def _must_be_known(self, tenant: str, span: Span) -> None:
         """NotFound when the tenant neither exists nor left any usage (one that was removed keeps its usage)."""
         try:
-            await self._tenant(tenant)
+            await tenant_named(self._snapshot(), self._store, tenant)
         except NotFound:
             query = UsageQuery(("tenant",), *whole_hours(span), tenant=tenant, sandbox=None, limit=1)
             if not await self._ledger.usage_rows(query):
@@ -264,15 +265,6 @@ class Reports:
         }
         price = str(price_of(plan.price, totals))
         return {"month": {"period": shapes.time_text(start_ns)[:7], "price": price, "meters": totals}}
-
-    async def _tenant(self, name: str) -> tuple[Tenant, str]:
-        declared = self._snapshot().tenants.get(name)
-        if declared is not None:
-            return declared, "policies"
-        stored = await self._store.tenant(name)
-        if stored is None:
-            raise NotFound(f"there is no tenant {name!r}")
-        return stored, "store"
 
     def _now_us(self) -> int:
         return self._clock.wall_ns() // _NS_PER_US

@@ -8,6 +8,7 @@ from aiohttp import web
 from sidecar.admin.bodies import body_fields, query_fields
 from sidecar.admin.guards import actor_of
 from sidecar.admin.operations import Changed
+from sidecar.admin.owners import tenant_named
 from sidecar.admin.replies import json_reply
 from sidecar.core.clock import Clock
 from sidecar.core.errors import Conflict, NotFound
@@ -43,11 +44,7 @@ class TermsDesk:
 
     async def show(self, tenant: str) -> dict[str, Any]:
         """NotFound when there is no such tenant."""
-        declared = self._snapshot().tenants.get(tenant)
-        found = declared or await self._store.tenant(tenant)
-        if found is None:
-            raise NotFound(f"there is no tenant {tenant}")
-        return self._shape(found, "store" if declared is None else "policies")
+        return self._shape(*await tenant_named(self._snapshot(), self._store, tenant))
 
     async def set(self, tenant: str, terms: dict[str, Any], *, actor: str) -> dict[str, Any]:
         """Replaces them as a whole; ``{}`` takes all away. ValueError names every fault; Conflict when the tenant is
