@@ -208,15 +208,15 @@ async def test_the_scrape_shows_the_running_month_and_asks_no_store(book: Any, w
     assert [s.value for s in found["sidecar_margin_price_floor"]] == [pytest.approx(40.001 / 2 * 1.4)]
 
 
-async def test_a_hundred_thousand_tenants_are_as_many_series_as_one(book: Any, world: Any) -> None:
+async def test_ten_thousand_tenants_are_as_many_series_as_one(book: Any, world: Any) -> None:
     """The scrape is bounded by plans and routes, whatever the number of tenants, and its work is the same
     (apache/apisix#10000, #7211, #11456)."""
     running = RunningMargin(book.store, book.store, lambda: book.snapshot, book.clock)
     template = book.record(0, started_us=NOVEMBER_US)
     sizes = []
-    for begin, end in ((0, 1), (1, 100_000)):
-        for first in range(begin, end, 10_000):
-            numbers = range(first, min(first + 10_000, end))
+    for begin, end in ((0, 1), (1, 10_000)):
+        for first in range(begin, end, 5_000):
+            numbers = range(first, min(first + 5_000, end))
             await book.add(
                 *(
                     replace(template, event_id=f"{n:08x}-0000-7000-8000-0000000000aa", tenant=f"t{n:06}")
@@ -231,4 +231,4 @@ async def test_a_hundred_thousand_tenants_are_as_many_series_as_one(book: Any, w
         sizes.append({name: len(samples) for name, samples in found.items()})
     assert sizes[0] == sizes[1]
     assert sum(sizes[1].values()) == 9
-    assert found["sidecar_margin_cost"][0].value == pytest.approx(100)
+    assert found["sidecar_margin_cost"][0].value == pytest.approx(10)

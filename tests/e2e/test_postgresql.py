@@ -70,8 +70,8 @@ def test_a_server_that_comes_late_and_goes_in_between_costs_nobody_a_record(
         sidecar.terminate()
         assert sidecar.wait() == 0, "it need not wait for a store to be told to stop"
         process.start()
+        key = sidecar.key("acme")  # before the start: a key made later makes the sidecar forget what it has cached
         sidecar.start()
-        key = sidecar.key("acme")
         assert sidecar.call("GET", "/echo", key).status == 200
         process.stop(signal.SIGQUIT)
         assert [sidecar.call("GET", "/echo", key).status for _ in range(20)] == [200] * 20

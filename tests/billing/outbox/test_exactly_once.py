@@ -18,7 +18,7 @@ from tests.billing.books import EVENT, START_S, Books, Place
 from tests.billing.payee import HOUR_NS
 
 _runs = itertools.count()
-scenario = settings(deadline=None, max_examples=50, suppress_health_check=[HealthCheck.function_scoped_fixture])
+scenario = settings(deadline=None, max_examples=30, suppress_health_check=[HealthCheck.function_scoped_fixture])
 OUTAGES_H = (0, 0, 0, 3, 25, 60)
 
 
