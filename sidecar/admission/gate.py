@@ -22,6 +22,7 @@ from sidecar.core.values import SAFE_METHODS
 from sidecar.core.windows import Window
 
 _ALMOST_S: Final = NS_PER_S - 1  # added before a division that rounds up
+_SAFE: Final = SAFE_METHODS
 _CONCURRENCY_RETRY_S = 1  # nobody knows when a request will end
 _Bound: TypeAlias = tuple[tuple[Window, ...], tuple[Slots, ...]]
 
@@ -187,7 +188,7 @@ class Gate:
             demand = self._demand
             if demand.barred is not None:
                 return demand.barred
-            if demand.barred_writes is not None and method not in SAFE_METHODS:
+            if demand.barred_writes is not None and method not in _SAFE:
                 return demand.barred_writes
         now = self._monotonic_ns()
         windows = self._windows

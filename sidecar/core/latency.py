@@ -6,9 +6,10 @@ microsecond has its own bucket. 124 buckets reach 2^32 us, which is 71 minutes; 
 """
 
 from collections.abc import Mapping
+from typing import Final
 
 BUCKETS = 124
-MAX_US = (1 << 32) - 1
+MAX_US: Final = (1 << 32) - 1
 
 
 def bucket_index(us: int) -> int:

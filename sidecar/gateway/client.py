@@ -116,7 +116,7 @@ class ClientConnection(asyncio.Protocol):
         # A request keeps the rules that it began with; the next one is read by the new ones.
         if not self._intake.begun and self._receiving is None:
             self._rules = rules = self._lane.rules
-            self._intake.reader, self._intake.bounds = rules.reader, rules.bounds
+            self._intake.renew(rules.reader, rules.bounds)
             self.peer.trusted = is_trusted(self.peer.ip, rules.trusted)
 
     def eof_received(self) -> bool:

@@ -214,8 +214,8 @@ class Exchange(Relay):
             self._held, self._held_size = None, 0
         if not self.upload_done:
             self._client.resume_body()  # before the sending, which may pause it again
-        self._sent_ns = self._lane.monotonic_ns()
-        connection.send(self, data, head_request=head.method == b"HEAD", upload_done=self.upload_done)
+        now = self._sent_ns = self._lane.monotonic_ns()
+        connection.send(self, data, now, head_request=head.method == b"HEAD", upload_done=self.upload_done)
         if plan.total_ns:
             self.until_ns = connection.until_ns = self.until_ns or self._sent_ns + plan.total_ns
         if head.websocket:

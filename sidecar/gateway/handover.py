@@ -5,10 +5,11 @@ later request on it can be read by the wrong side. The lane stays the transport'
 """
 
 import asyncio
+from typing import Final
 
 from sidecar.http1 import RequestHead, chunk
 
-PREFIX = b"/_sidecar/"
+PREFIX: Final = b"/_sidecar/"
 
 
 class Handover:

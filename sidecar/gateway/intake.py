@@ -17,7 +17,7 @@ _BEGIN = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]|\r\Z")
 _BEHIND = re.compile(rb"(?<=[!-~\x80-\xff])[ \t]+\r\n")
 # llhttp knows the registered methods only, and takes some of them for other protocols (SOURCE, DESCRIBE, PRI). All but
 # these pass under a borrowed name (RFC 9110, 9.1).
-_KNOWN = frozenset({b"GET", b"HEAD", b"POST", b"PUT", b"PATCH", b"DELETE", b"OPTIONS", b"TRACE"})
+_KNOWN: Final = frozenset({b"GET", b"HEAD", b"POST", b"PUT", b"PATCH", b"DELETE", b"OPTIONS", b"TRACE"})
 _LONGEST_METHOD: Final = 64
 
 
@@ -43,6 +43,8 @@ class Intake:
         "_field_bytes",
         "_fields",
         "_head",
+        "_last",
+        "_last_head",
         "_left",
         "_owner",
         "_parser",
@@ -66,6 +68,13 @@ class Intake:
         self._left = 0  # bytes of a body that are still to come
         self._chunks: ChunkReader | None = None
         self._head: RequestHead | None = None
+        self._last = b""  # the request before, where it was a head alone and a remembered one: many clients repeat it
+        self._last_head: RequestHead | None = None
+
+    def renew(self, reader: RequestReader, bounds: ClientBounds) -> None:
+        """What holds from the next request on."""
+        self.reader, self.bounds = reader, bounds
+        self._last, self._last_head = b"", None
 
     @property
     def begun(self) -> bool:
@@ -177,8 +186,9 @@ class Intake:
     def _take_head(self, piece: bytes) -> None:
         """A whole head: what it says decides what is read after it."""
         if len(piece) <= self.bounds.max_request_line:
-            known = self.reader.recall(piece)
+            known = self._last_head if piece == self._last else self.reader.recall(piece)
             if known is not None:
+                self._last, self._last_head = piece, known
                 self._owner.head_read(known)
                 self._owner.request_read()
                 return

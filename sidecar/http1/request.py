@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, Final
 
 # A comma may stand in a name (RFC 3986, 3.2.2), but never does: two hosts in one field have one.
 _PORT = rb"(?:[0-5]?[0-9]{0,4}|6[0-4][0-9]{3}|65[0-4][0-9]{2}|655[0-2][0-9]|6553[0-5])"
@@ -11,7 +11,7 @@ _ABSOLUTE = re.compile(rb"(?i:https?)://([^/?#]*)([^#]*)")
 
 # A request line as almost every client sends it; anything else takes llhttp's way: an absolute target replaces Host,
 # and OPTIONS reads Max-Forwards, so neither may share a block.
-_PLAIN_LINE = re.compile(rb"(GET|HEAD|POST|PUT|PATCH|DELETE) (/[!-\"$-~]*) HTTP/1\.1")
+_PLAIN_LINE: Final = re.compile(rb"(GET|HEAD|POST|PUT|PATCH|DELETE) (/[!-\"$-~]*) HTTP/1\.1")
 _MEMORY = 1024  # header blocks remembered per reader
 _MEMORY_BLOCK = 4096  # bytes; a longer block is not remembered: at most 8 MiB with what was read of it
 

@@ -1,11 +1,12 @@
 """Heads and chunks on their way out."""
 
 from http import HTTPStatus
+from typing import Final
 
 from sidecar.core.problems import Problem
 
 _PHRASES = {status.value: status.phrase.encode() for status in HTTPStatus}
-_STATUS_LINES = {n: b"HTTP/1.1 %d %b\r\n" % (n, _PHRASES.get(n, b"")) for n in range(100, 600)}
+_STATUS_LINES: Final = {n: b"HTTP/1.1 %d %b\r\n" % (n, _PHRASES.get(n, b"")) for n in range(100, 600)}
 
 
 def reason_phrase(status: int) -> bytes:

@@ -4,7 +4,7 @@ import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import quote
 
 from sidecar.core.clock import NS_PER_S, Clock
@@ -16,7 +16,7 @@ from sidecar.identity.jwks import KEY_KINDS, Fetch, KeySet
 if TYPE_CHECKING:
     from jwt import PyJWK
 
-MAX_TOKEN_BYTES = 8 * 1024
+MAX_TOKEN_BYTES: Final = 8 * 1024
 MAX_LEEWAY_S = 60
 MAX_SUBJECT_CHARS = 128  # as it is written into the key id; a longer one is replaced by its SHA-256
 MAX_SCOPES = 100

@@ -40,7 +40,7 @@ class OpenCalls:
         return self._moved[call][1]
 
     def remove(self, call: int) -> None:
-        """Of an open call."""
+        """KeyError: the call is not open."""
         slot = call & _MASK
         if self._calls[slot] == call and self._records[slot] is not None:
             self._records[slot] = None

@@ -123,14 +123,14 @@ class UpstreamConnection(asyncio.Protocol):
 
     # The exchange's side
 
-    def send(self, sink: ReplySink, head: bytes, *, head_request: bool, upload_done: bool) -> None:
-        """Sends a request head (and what of its body is in ``head``); replies go to ``sink``."""
+    def send(self, sink: ReplySink, head: bytes, now_ns: int, *, head_request: bool, upload_done: bool) -> None:
+        """Sends a request head (and what of its body is in ``head``); replies go to ``sink``. ``now_ns``: monotonic."""
         self._sink = sink
         self._head_request = head_request
         self._upload_done = upload_done
         self._head = None
         self._head_given = self._got_bytes = self.upgrading = False
-        self.deadline_ns = self._clock.monotonic_ns() + self._first_byte_ns
+        self.deadline_ns = now_ns + self._first_byte_ns
         self.until_ns = 0
         self.transport.write(head)
 

@@ -136,6 +136,19 @@ async def test_another_way_to_carry_keys_applies_at_once(start: Start) -> None:
     assert (await rig.call("GET / HTTP/1.1", f"X-Other: {rig.key}")).status == 200
 
 
+async def test_a_request_that_repeats_the_one_before_is_read_by_the_new_rules(start: Start) -> None:
+    rig = await start(Options())
+    client = await rig.client()
+    ask = ("GET / HTTP/1.1", "X-Other: nobody")
+    for _ in range(3):  # read, remembered, the same again
+        client.ask(*ask)
+        assert (await client.message()).status == 200
+    edit(rig, "api_key: {}", "api_key: {header: X-Other}")
+    await rig.app.reloads.now()
+    client.ask(*ask)
+    assert (await client.message()).status == 401
+
+
 async def test_a_tenant_that_is_suspended_in_the_file_stops_at_once(start: Start) -> None:
     rig = await start(Options())
     assert (await rig.call()).status == 200
