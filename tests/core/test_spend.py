@@ -216,7 +216,7 @@ async def test_periods_that_are_long_over_are_settled_and_nothing_changes(
     use = Use("acme", terms, book.total)
     first = await burned(use, None, found, START + at)
     if first.settle is not None:
-        settled, amounts = first.settle
+        settled, amounts, _ = first.settle
         kept = [replace(one, burned=amounts[one.source]) for one in found]
         again = await burned(use, settled, kept, START + at)
         assert again.settle is None
