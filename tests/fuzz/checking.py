@@ -61,18 +61,17 @@ class _Server:
 def check_requests(lane: MemoryLane, data: bytes, pieces: Sequence[bytes]) -> None:
     """The client's bytes. Each request that reaches the upstream is one that h11 reads in them too, with the same body;
     each reply is whole, and there are no more of them than requests; nothing is left behind."""
-    key = lane.rig.key.encode()
     server = _Server(lane)
     client = lane.client()
     for number, piece in enumerate(pieces):
-        client.feed(piece.replace(KEY, key))
+        client.feed(piece)
         if len(pieces) < 8 or number % 32 == 0:
             server.turn(1)
     before = (-1, -1)
     while before != (len(server.got), len(client.out)):
         before = len(server.got), len(client.out)
         server.turn(3)
-    asked, _, _ = reading.requests(data.replace(KEY, key))
+    asked, _, _ = reading.requests(data)
     _same(server.got, asked)
     _replies(client, asked)
     client.end()
@@ -173,8 +172,14 @@ def _upstream_said(data: bytes, method: bytes, *, ended: bool) -> tuple[Said | N
     return (said[0], left) if said else (None, left)
 
 
+def with_key(lane: MemoryLane, data: bytes) -> bytes:
+    """``data`` with a good key; to be cut afterwards, or nobody would know it."""
+    return data.replace(KEY, lane.rig.key.encode())
+
+
 def one(lane: MemoryLane, rng: Random, kind: str, data: bytes) -> None:
     """Checks one input through the lane, whole or in pieces as chance says."""
+    data = with_key(lane, data)
     pieces = cut(rng, data)
     try:
         if kind == "requests":

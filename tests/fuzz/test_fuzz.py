@@ -9,7 +9,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tests.fuzz.checking import ASKS, check_reply, check_requests, one
+from tests.fuzz.checking import ASKS, check_reply, check_requests, one, with_key
 from tests.fuzz.generating import REPLIES, REQUESTS, some_reply, some_requests
 from tests.fuzz.memory import MemoryLane
 from tests.fuzz.parsing import parse_replies, parse_requests
@@ -34,7 +34,8 @@ def cuts(data: bytes) -> Iterator[list[bytes]]:
 def test_requests_that_were_found(lane: MemoryLane) -> None:
     found = [file.read_bytes() for file in sorted((CORPUS / "requests").glob("*.http"))]
     assert found
-    for data in [*found, *REQUESTS]:
+    for raw in [*found, *REQUESTS]:
+        data = with_key(lane, raw)
         for pieces in cuts(data):
             check_requests(lane, data, pieces)
 

@@ -33,6 +33,15 @@ async def test_a_call_is_forwarded_recorded_and_answered(rig: Rig, upstream: Cru
     assert (entry.status, entry.outcome, entry.units, entry.bytes_out) == (200, "ok", 3, 2)
 
 
+async def test_426_has_no_upgrade_here(rig: Rig, upstream: CruelUpstream) -> None:
+    """RFC 9113, 8.2.2, 8.6: there is no Upgrade in HTTP/2, whatever the status asks for."""
+    upstream.answers(b"HTTP/1.1 426 U\r\nConnection: upgrade\r\nUpgrade: websocket\r\nContent-Length: 0\r\n\r\n")
+    async with connected(rig) as client:
+        answer = await client.answer(client.ask(b"/x"))
+        assert (answer.status, answer.ended) == (426, True)
+        assert not {b"upgrade", b"connection"} & answer.fields.keys()
+
+
 async def test_refusals_are_the_lanes_own(rig: Rig) -> None:
     async with connected(rig) as client:
         answer = await client.answer(client.ask(key=False))
