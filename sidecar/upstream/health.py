@@ -2,14 +2,38 @@
 
 import asyncio
 import logging
+import socket
+from typing import Final
 
 import aiohttp
+from aiohttp.abc import AbstractResolver, ResolveResult
 
 from sidecar.core.errors import UpstreamError
 from sidecar.upstream.pool import UpstreamPool
 from sidecar.upstream.target import TargetPool
 
 _log = logging.getLogger(__name__)
+
+
+_NUMBERS: Final = socket.AI_NUMERICHOST | socket.AI_NUMERICSERV
+
+
+class _Judged(AbstractResolver):
+    """The target's own addresses, as calls get them: those that may not be connected to are not among them."""
+
+    def __init__(self, target: TargetPool) -> None:
+        self._target = target
+
+    async def resolve(
+        self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_UNSPEC
+    ) -> list[ResolveResult]:
+        found = await self._target.addresses.next()
+        return [
+            ResolveResult(hostname=host, host=a, port=port, family=_family(a), proto=0, flags=_NUMBERS) for a in found
+        ]
+
+    async def close(self) -> None:
+        """Holds nothing."""
 
 
 class HealthChecks:
@@ -34,8 +58,12 @@ class HealthChecks:
 
 def check_session(target: TargetPool) -> aiohttp.ClientSession:
     """What a target is checked with: a new connection each time, so that one that takes none any more is noticed."""
-    socket = target.target.socket
-    connector = aiohttp.UnixConnector(socket, force_close=True) if socket else aiohttp.TCPConnector(force_close=True)
+    path = target.target.socket
+    connector: aiohttp.BaseConnector
+    if path:
+        connector = aiohttp.UnixConnector(path, force_close=True)
+    else:
+        connector = aiohttp.TCPConnector(force_close=True, resolver=_Judged(target), use_dns_cache=False)
     return aiohttp.ClientSession(connector=connector, cookie_jar=aiohttp.DummyCookieJar())
 
 
@@ -44,7 +72,6 @@ async def check(session: aiohttp.ClientSession, target: TargetPool, path: str, t
     try:
         timeout = aiohttp.ClientTimeout(total=timeout_s)
         url, host = f"{target.target.url}{path}", {"Host": target.authority.decode()}
-        await target.addresses.next()
         tls, name = target.tls or True, target.server_name
         async with session.get(
             url, timeout=timeout, headers=host, allow_redirects=False, ssl=tls, server_hostname=name
@@ -57,3 +84,7 @@ async def check(session: aiohttp.ClientSession, target: TargetPool, path: str, t
     target.mark(healthy=healthy)
     if target.healthy != before:
         _log.warning("target %s is %s", target.target, "healthy again" if healthy else f"unhealthy: {why}")
+
+
+def _family(address: str) -> socket.AddressFamily:
+    return socket.AF_INET6 if ":" in address else socket.AF_INET
