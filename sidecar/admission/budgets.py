@@ -249,7 +249,7 @@ class SharedPeriod(Period):
         if standing.granted <= max(0, passed * asked.hold - asked.left):
             self._ahead = 0  # there is no slice to be had now; the next call in need asks again
         if asked.seed >= 0:
-            self.seeded = True
+            self.seeded = asked.seed > 0  # where nothing had been used, nothing can be lost
             self._look_ns = now + FIRST_CHECK_US * NS_PER_US
         self.known = True
         self._told = self._sent_total

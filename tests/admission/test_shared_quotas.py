@@ -40,6 +40,21 @@ async def test_what_was_used_before_is_read_from_the_ledger_once_by_whoever_come
     assert fleet.reads == 1
 
 
+async def test_what_another_node_has_not_told_yet_counts_once_in_a_new_counter() -> None:
+    """A second after the counter was made the ledger is looked at, which has what the other node tells only then: it
+    was counted twice, and clients saw less than they had for a minute."""
+    fleet = Fleet(plan(60))
+    a, b = fleet.nodes
+    assert await a.use(1) == 1
+    await fleet.pass_time(0.9)
+    assert await b.use(5) == 5
+    fleet.clock.advance(0.2)
+    await fleet.work(a)
+    await fleet.pass_time(4)
+    assert (fleet.counter.settled, fleet.ledger) == (6, 6)
+    assert a.use_now == b.use_now == (6, 54)
+
+
 async def test_limits_and_quotas_are_one_decision() -> None:
     """envoyproxy/ratelimit#185: what the quota refuses takes no unit of the limit."""
     limit = Limit("steady", 100, 60 * 10**9, exact=True)
