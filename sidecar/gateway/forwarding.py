@@ -4,6 +4,7 @@ import asyncio
 import ipaddress
 from base64 import b64encode
 
+from sidecar.core.addresses import address_of
 from sidecar.core.listening import Tls
 from sidecar.http1 import RequestHead
 from sidecar.identity import Found, found_certificate
@@ -34,7 +35,7 @@ class Peer:
         claimed = b",".join(head.forwarded_for).decode("latin-1").split(",")
         for text in reversed(claimed):
             address = text.strip()
-            if not _is_address(address):
+            if address_of(address) is None:
                 return self.ip
             if not is_trusted(address, networks):
                 return address
@@ -94,15 +95,7 @@ def upstream_tail(head: RequestHead, *, host: bytes, via: bytes, lines: bytes) -
 
 def is_trusted(ip: str, networks: tuple[Network, ...]) -> bool:
     """Whether the address is in one of the networks; False for what is no address (a Unix socket's peer)."""
-    if not networks or not _is_address(ip):
+    if not networks:
         return False
-    address = ipaddress.ip_address(ip)
-    return any(address in network for network in networks)
-
-
-def _is_address(text: str) -> bool:
-    try:
-        ipaddress.ip_address(text)
-    except ValueError:
-        return False
-    return True
+    address = address_of(ip)
+    return address is not None and any(address in network for network in networks)
