@@ -42,6 +42,23 @@ async def test_426_has_no_upgrade_here(rig: Rig, upstream: CruelUpstream) -> Non
         assert not {b"upgrade", b"connection"} & answer.fields.keys()
 
 
+ODD = [
+    b"X-A: b \t ", b"X-A:\t b", b"X-A:", b"X-A: \xe4\xff", b"X!#$%&'*+.^_`|~: b", b"X-A: b\tc", b"Cookie: a=b", b"TE: trailers",
+    b"X-A: b\r\nX-A: c", b"Host: e", b"Proxy-Connection: close", b"Keep-Alive: x", b"Connection: x-a\r\nX-A: b",
+    b"Set-Cookie: a=b\r\nSet-Cookie: c=d", b"Content-Type: text/plain\r\ncontent-type: text/html", b"X-A: " + b"b" * 60_000,
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("line", ODD)
+@pytest.mark.parametrize("status", [b"200 OK", b"999 \xe4"])
+async def test_odd_replies_arrive(rig: Rig, upstream: CruelUpstream, line: bytes, status: bytes) -> None:
+    """What HTTP/1.1 may say and HTTP/2 may not must cost a field at most, and never the reply."""
+    upstream.answers(b"HTTP/1.1 %b\r\n%b\r\nContent-Length: 2\r\n\r\nok" % (status, line))
+    async with connected(rig) as client:
+        answer = await client.answer(client.ask(b"/x"))
+        assert (answer.status, answer.body, answer.ended) == (int(status[:3]), b"ok", True)
+
+
 async def test_refusals_are_the_lanes_own(rig: Rig) -> None:
     async with connected(rig) as client:
         answer = await client.answer(client.ask(key=False))
