@@ -7,7 +7,7 @@
     redis+sentinel://user:password@a:26379,b:26379/mymaster/0     sentinels and the master's name; rediss+sentinel://
 
 ``?ca=FILE`` names the certificates that TLS trusts instead of the system's. The password may hold anything, percent-
-encoded. Sentinels are asked without a login.
+encoded. Sentinels are asked without a login, with TLS as the master is.
 """
 
 from dataclasses import dataclass, field
@@ -64,10 +64,11 @@ class RedisAddress:
 
     def login(self) -> dict[str, Any]:
         """The arguments of a client that say who asks, and whether by TLS."""
-        options: dict[str, Any] = {"username": self.user, "password": self.password}
-        if self.tls:
-            options |= {"ssl": True, "ssl_ca_certs": self.ca, "ssl_check_hostname": True}
-        return options
+        return {"username": self.user, "password": self.password, **self.encryption()}
+
+    def encryption(self) -> dict[str, Any]:
+        """Those that say whether by TLS."""
+        return {"ssl": True, "ssl_ca_certs": self.ca, "ssl_check_hostname": True} if self.tls else {}
 
     def __str__(self) -> str:
         return ",".join(f"{host}:{port}" for host, port in self.hosts)

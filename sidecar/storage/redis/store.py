@@ -85,7 +85,11 @@ class RedisLimitStore:
             nodes = [ClusterNode(host, port) for host, port in address.hosts]
             return RedisCluster(startup_nodes=nodes, **common)
         if address.kind == "sentinel":
-            sentinels = {"socket_connect_timeout": _CONNECT_S, "socket_timeout": _CONNECT_S}
+            sentinels = {
+                "socket_connect_timeout": _CONNECT_S,
+                "socket_timeout": _CONNECT_S,
+                **address.encryption(),
+            }
             sentinel: Any = Sentinel  # without annotations
             watchers = sentinel(list(address.hosts), sentinel_kwargs=sentinels)
             self._watchers = watchers.sentinels
