@@ -125,35 +125,29 @@ def call_head(event_id: bytes, started_us: int, caller: bytes, method: bytes) ->
     return b'"%b",%b%b%b%b' % (event_id, _latest_text[0], _PADDED[started_us % THOUSAND], caller, method)
 
 
-class Charge:
-    """Positions 9 to 13 of the calls of one caller and route: most have them in common with the one before."""
+class Outcome:
+    """Positions 9 to 11 of the calls of one caller and route: nearly all have them in common with the one before."""
 
-    __slots__ = ("_bytes_in", "_cost", "_outcome", "_status", "_text", "_units")
+    __slots__ = ("_outcome", "_status", "_text", "_units")
 
     def __init__(self) -> None:
         self._text = b""
         self._outcome = b""
-        self._status = self._units = self._cost = self._bytes_in = 0
+        self._status = self._units = 0
 
-    def text(self, status: int, outcome: bytes, units: int, cost: int, bytes_in: int) -> bytes:
+    def text(self, status: int, outcome: bytes, units: int) -> bytes:
         """Their text, with a comma before each."""
-        if (
-            outcome is self._outcome
-            and status == self._status
-            and units == self._units
-            and cost == self._cost
-            and bytes_in == self._bytes_in
-        ):
-            return self._text
-        self._outcome, self._status, self._units = outcome, status, units
-        self._cost, self._bytes_in = cost, bytes_in
-        self._text = b',%d,"%b"%b%b%b' % (status, outcome, _text(units), _text(cost), _text(bytes_in))
+        if outcome is not self._outcome or status != self._status or units != self._units:
+            self._outcome, self._status, self._units = outcome, status, units
+            self._text = b',%d,"%b",%d' % (status, outcome, units)
         return self._text
 
 
 def record_of(
     head: bytes,
-    charge: bytes,
+    outcome: bytes,
+    cost: int,
+    bytes_in: int,
     bytes_out: int,
     total_us: int,
     upstream_us: int,
@@ -161,11 +155,13 @@ def record_of(
     meters: bytes,
     kind: bytes = DONE,
 ) -> bytes:
-    """As ``encode_call``, from the call's head and the text of its ``Charge``."""
-    return b"%b%b%b%b%b%b%b%b%b%b%b,%b]" % (
+    """As ``encode_call``, from the call's head and the text of its ``Outcome``."""
+    return b"%b%b%b%b%b%b%b%b%b%b%b%b%b,%b]" % (
         kind,
         head,
-        charge,
+        outcome,
+        _text(cost),
+        _text(bytes_in),
         _thousands(bytes_out),
         _rest(bytes_out),
         _thousands(total_us),
@@ -223,7 +219,9 @@ def encode_call(
     """
     return record_of(
         call_head(event_id, started_us, caller_fragment(principal, route), method),
-        Charge().text(status, outcome, units, cost, bytes_in),
+        Outcome().text(status, outcome, units),
+        cost,
+        bytes_in,
         bytes_out,
         total_us,
         upstream_us,

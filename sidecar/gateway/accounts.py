@@ -1,7 +1,7 @@
 """What the hot path needs of a caller, made once per principal and route instead of once per request."""
 
 from sidecar.admission import Admission, Gate, Seat
-from sidecar.core.records import Charge, caller_fragment, principal_fragment, text_fragment
+from sidecar.core.records import Outcome, caller_fragment, principal_fragment, text_fragment
 from sidecar.core.values import Principal
 from sidecar.gateway.rules import RoutePlan
 from sidecar.identity import UpstreamSigner
@@ -22,10 +22,10 @@ class Passage:
         "_tallies",
         "assumed",
         "caller",
-        "charge",
         "gate",
         "load",
         "meters",
+        "outcome",
         "route",
     )
 
@@ -36,7 +36,7 @@ class Passage:
         self.assumed = plan.assumed
         who = principal_fragment(principal.tenant, principal.key_id, principal.plan, sandbox=principal.sandbox)
         self.caller = caller_fragment(who, text_fragment(route.name))
-        self.charge = Charge()
+        self.outcome = Outcome()
         self.route = route
         self.load = tallies.route(route.name)
         self._plan = principal.plan

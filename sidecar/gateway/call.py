@@ -8,7 +8,6 @@ from sidecar.core.records import (
     DONE,
     INTENT,
     PROGRESS,
-    Charge,
     call_head,
     marked,
     meters_fragment,
@@ -88,7 +87,7 @@ class Call:
             return self._head
         assert self.ticket is not None
         cost = self._rules.costs.cost(0, 0, 0)
-        return self._encoded(passage.charge, INTENT, _UNKNOWN, self.ticket.units, cost, 0, 0, passage.assumed)
+        return self._encoded(passage, INTENT, _UNKNOWN, self.ticket.units, cost, 0, 0, passage.assumed)
 
     def intend_unbilled(self) -> None:
         """The journal is full and the policy says to serve without a record."""
@@ -132,7 +131,7 @@ class Call:
         journal = self._lane.journal
         if self._token and journal is not None:
             try:
-                done = self._encoded(passage.charge, DONE, outcome, units, cost, total_us, upstream_us, meters)
+                done = self._encoded(passage, DONE, outcome, units, cost, total_us, upstream_us, meters)
                 journal.end(self._token, done)
             except Exception:
                 _log.exception("call %s is not in the journal", self.event_id.decode())
@@ -169,7 +168,7 @@ class Call:
         _, meters = self._charged(passage, ticket.units, upstream_us)
         cost = self._rules.costs.cost(upstream_us, self.bytes_in, self.bytes_out, self.reported)
         total_us = (now - self._started_ns) // 1_000
-        record = self._encoded(passage.charge, PROGRESS, _UNKNOWN, ticket.units, cost, total_us, upstream_us, meters)
+        record = self._encoded(passage, PROGRESS, _UNKNOWN, ticket.units, cost, total_us, upstream_us, meters)
         journal.progress(self._token, record)
 
     @property
@@ -190,7 +189,7 @@ class Call:
 
     def _encoded(
         self,
-        charge: Charge,
+        passage: Passage,
         kind: bytes,
         outcome: bytes,
         units: int,
@@ -201,7 +200,9 @@ class Call:
     ) -> bytes:
         return record_of(
             self._head,
-            charge.text(self.status, outcome, units, cost, self.bytes_in),
+            passage.outcome.text(self.status, outcome, units),
+            cost,
+            self.bytes_in,
             self.bytes_out,
             total_us,
             upstream_us,
