@@ -6,13 +6,20 @@ import sys
 import time
 from pathlib import Path
 
-from benchmarks import bodies, crowd, half, journal, keys, lineup, many_routes, memory, procfs, report, turns
+from benchmarks import bodies, crowd, half, journal, keys, lineup, many_routes, memory, procfs, report, shared, turns
 from benchmarks.h2load import H2loadError
 from benchmarks.stage import Failed, Missing, Stage, program
 from benchmarks.wrk import WrkError
 
-_PARTS = ("lane", "half", "bodies", "crowd", "routes", "journal", "memory", "keys")
-_LOADED = {"journal": journal, "half": half, "bodies": bodies, "crowd": crowd, "routes": many_routes}
+_PARTS = ("lane", "half", "bodies", "crowd", "routes", "journal", "shared", "memory", "keys")
+_LOADED = {
+    "journal": journal,
+    "shared": shared,
+    "half": half,
+    "bodies": bodies,
+    "crowd": crowd,
+    "routes": many_routes,
+}
 _WRK = "install wrk, the load generator (Debian: apt install wrk)"
 
 

@@ -1,13 +1,12 @@
 """Who is measured: how each peer is started, what it claims, and one honest line on what it does and does not do."""
 
 import secrets
-import socket
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from benchmarks import probe, under_test
+from benchmarks import probe, redis_store, under_test
 from benchmarks.nginx import start_nginx, start_nginx_lua, start_upstream
 from benchmarks.stage import TEMPLATES, Failed, Process, Stage, free_port, program, render
 
@@ -81,27 +80,12 @@ def _nginx_lua(setting: Setting) -> Server:
 
 
 def _nginx_lua_redis(setting: Setting) -> Server:
-    port, redis = free_port(), free_port()
-    binary = program("redis-server", "install Redis (Debian: apt install redis-server)")
-    argv: list[str | Path] = [
-        binary,
-        "--port",
-        str(redis),
-        "--bind",
-        "127.0.0.1",
-        "--save",
-        "",
-        "--appendonly",
-        "no",
-        "--daemonize",
-        "no",
-    ]
-    setting.stage.start("redis", argv, port=redis, on_load_core=True)
+    port, redis = free_port(), redis_store.start(setting.stage, "redis")
     keys = {"key": setting.key, "tiny_key": setting.tiny_key, "tiny": probe.TINY}
     process = start_nginx_lua(setting.stage, "redis", port, setting.upstream, keys, redis=redis)
 
     def confirm(requests: int) -> str:
-        calls = _evalsha_calls(redis)
+        calls, _ = redis_store.scripts(redis)
         if calls < requests:
             raise Failed(f"Redis saw {calls} EVALSHA for {requests} requests")
         return f"Redis saw {calls:,} EVALSHA for the {requests:,} requests counted"
@@ -149,16 +133,6 @@ def _aiohttp(setting: Setting) -> Server:
 def _sidecar(setting: Setting) -> Server:
     sidecar = under_test.start(setting.stage, "sidecar", setting.upstream)
     return Server(sidecar.process, sidecar.port, sidecar.key, sidecar.tiny_key, sidecar.confirm)
-
-
-def _evalsha_calls(port: int) -> int:
-    with socket.create_connection(("127.0.0.1", port), 5) as connection:
-        connection.sendall(b"INFO commandstats\r\nQUIT\r\n")
-        text = b"".join(iter(lambda: connection.recv(65536), b"")).decode()
-    for line in text.splitlines():
-        if line.startswith("cmdstat_evalsha:calls="):
-            return int(line.split("=", 1)[1].split(",", 1)[0])
-    return 0
 
 
 PEERS: tuple[Peer, ...] = (

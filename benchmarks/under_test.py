@@ -6,8 +6,10 @@ import shutil
 import subprocess
 import sys
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 
 from benchmarks import probe
 from benchmarks.stage import Failed, Process, Stage, free_port, program
@@ -67,10 +69,17 @@ class Sidecar:
         raise Failed(f"the ledger holds {before} calls, {requests} were answered")
 
 
-def make_site(stage: Stage, name: str) -> Site:
-    """Copies the configuration and makes tenants and keys with the sidecar's own commands. Missing, Failed."""
+def make_site(stage: Stage, name: str, edits: Mapping[str, str] = MappingProxyType({})) -> Site:
+    """Copies the configuration and makes tenants and keys with the sidecar's own commands. Missing, Failed.
+
+    ``edits``: texts of the configuration's files and what stands in their place."""
     folder = stage.folder / name
     shutil.copytree(CONFIG, folder)
+    for file in folder.rglob("*.yaml"):
+        text = file.read_text()
+        for old, new in edits.items():
+            text = text.replace(old, new)
+        file.write_text(text)
     site = Site(folder, "", "")
     site.data.mkdir()
     keys = []
@@ -93,9 +102,11 @@ def run(stage: Stage, name: str, site: Site, upstream: int, bare: str = "") -> S
     return Sidecar(process, site, port, admin, took)
 
 
-def start(stage: Stage, name: str, upstream: int, bare: str = "") -> Sidecar:
-    """A fresh site and a sidecar on it."""
-    return run(stage, name, make_site(stage, name), upstream, bare)
+def start(
+    stage: Stage, name: str, upstream: int, bare: str = "", edits: Mapping[str, str] = MappingProxyType({})
+) -> Sidecar:
+    """A fresh site and a sidecar on it; ``edits`` as in ``make_site``."""
+    return run(stage, name, make_site(stage, name, edits), upstream, bare)
 
 
 def command(site: Site, *words: str, environment: dict[str, str] | None = None) -> str:

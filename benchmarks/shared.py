@@ -1,0 +1,82 @@
+"""What sharing limits costs: the sidecar with limits of its own, with limits in Redis, with money there too, in turns.
+
+Redis runs on the load generator's core, as it would on another machine. Its own time per call of a script, and how many
+calls there were for each request, stand below the table; with ten limits one call holds all ten.
+"""
+
+from collections.abc import Callable, Mapping
+from functools import partial
+from statistics import median
+
+from benchmarks import redis_store, report, turns, under_test
+from benchmarks.lineup import Peer, Server, Setting
+from benchmarks.stage import Failed, Stage
+
+_LEAST = 0.9
+_MOST_US = 150  # of Redis for a call with ten limits
+_QUOTAS = "    quotas:\n      - {name: monthly, meter: requests, limit: 10_000_000_000"
+_MONEY = """\
+    price: {meters: {requests: {amount: "0.000001 USD"}}}
+    spend_cap: {limit: "100000.00 USD", period: month, overage: block}
+"""
+_TEN = "".join(
+    f"      - {{name: more-{number}, limit: {10_000_000 + number}, window: {number}m, scope: [key]}}\n"
+    for number in range(2, 10)
+)
+
+
+def _start(name: str, edits: Mapping[str, str], setting: Setting) -> Server:
+    redis = 0
+    if name != "local":
+        redis = redis_store.start(setting.stage, f"redis-{name}")
+        edits = {"limits: local\n": f"limits: redis://127.0.0.1:{redis}\n", **edits}
+    sidecar = under_test.start(setting.stage, f"sidecar-{name}", setting.upstream, edits=edits)
+
+    def confirm(requests: int) -> str:
+        said = sidecar.confirm(requests)
+        if not redis:
+            return said
+        calls, took_us = redis_store.scripts(redis)
+        if calls == 0:
+            raise Failed("Redis ran no script: the limits are not there")
+        _seen[name] = took_us / calls
+        return f"{said}; Redis ran {calls:,} scripts of {took_us / calls:.0f} us, {calls / requests:.4f} per request"
+
+    return Server(sidecar.process, sidecar.port, sidecar.key, sidecar.tiny_key, confirm)
+
+
+_seen: dict[str, float] = {}  # peer to microseconds of Redis per script
+
+
+def _peer(name: str, title: str, does: str, edits: Mapping[str, str]) -> Peer:
+    return Peer(name, title, does, "nothing", partial(_start, name, edits), checks_keys=True, limits=True)
+
+
+_PEERS = (
+    _peer("local", "limits of its own", "two windows and a quota in the process", {}),
+    _peer("redis", "limits in Redis", "the same, leased from Redis", {}),
+    _peer("ten", "ten limits in Redis", "ten windows and the quota", {_QUOTAS: _TEN + _QUOTAS}),
+    _peer("money", "limits and money in Redis", "two windows, the quota, and a spend cap", {_QUOTAS: _MONEY + _QUOTAS}),
+)
+
+
+def measure(stage: Stage, load: turns.Options, say: Callable[[str], None]) -> report.Part:
+    """Four sidecars in turns, and the share of the first one's rate that those with Redis reach."""
+    _seen.clear()
+    results = turns.measure(stage, _PEERS, load, say)
+    part = report.lane_part(results, load)
+    rates = {result.peer.name: [turn.sample.rate for turn in result.rounds] for result in results if result.rounds}
+    marks: list[report.Mark] = []
+    for name, what in (("redis", "limits in Redis"), ("money", "limits and money in Redis")):
+        if {"local", name} <= rates.keys():
+            # Of turns that follow each other: what the machine loses to others from one minute to the next is far more.
+            share = median(there / here for here, there in zip(rates["local"], rates[name], strict=True))
+            title = f"rate with {what} over limits of its own, median of the rounds' ratios"
+            marks.append(report.Mark(title, f"{share:.3f}", f"{_LEAST}", share >= _LEAST))
+    if "ten" in _seen:
+        title = "Redis' time for a call with ten limits and a quota"
+        marks.append(report.Mark(title, f"{_seen['ten']:.0f} us", f"under {_MOST_US} us", _seen["ten"] < _MOST_US))
+    rows = tuple(row[:-1] for row in part.rows)
+    return report.Part(
+        "Limits in Redis", part.intro, part.header[:-1], rows, part.lines, tuple(marks), part.raw, part.failed
+    )
