@@ -10,7 +10,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from sidecar.admin.earning import Cell, TenantUse, credits_by_part, use_by_periods
+from sidecar.admin.earning import BY, Cell, TenantUse, by_part, credits_by_part, edges_of, use_within
 from sidecar.admin.periods import Stretch
 from sidecar.admin.spans import Span
 from sidecar.admin.usage import MAX_PAGE, usage_pages
@@ -23,9 +23,7 @@ from sidecar.core.ports import Group, Ledger, TenantStore, UsageQuery
 from sidecar.core.values import Tenant
 from sidecar.metering import Account, Part, period_parts
 
-_BY = ("tenant", "month", "plan", "route", "status", "sandbox")
 _LAST_MINUTE = 253_402_300_799 // 60  # of the year 9999: after every month
-_MINUTE_US = 60_000_000
 
 
 class MarginBooks(TenantStore, AccountPages, CreditStore, Protocol):
@@ -66,32 +64,31 @@ async def tenant_accounts(
     A tenant pays its base from the day on which it was made. Access states are not looked at.
     """
     common = stretch.of("month")
-    parts = period_parts(*common)
-    minutes_from_us = (now_ns - snapshot.settings.minute_sums_ns) // NS_PER_US
+    calendar = period_parts(*common)
+    edge = edges_of((now_ns - snapshot.settings.minute_sums_ns) // NS_PER_US)
     sides = (
         _tenants(books, snapshot.tenants, tenant, after),
         _payers(books, tenant, after),
         _uses(ledger, common, tenant, after),
-        _before(ledger, parts[0], tenant, after),
+        _before(ledger, calendar[0], tenant, after),
     )
-    async for name, (known, account, used, before) in _side_by_side(*sides):
+    async for name, (known, account, used, earlier) in _side_by_side(*sides):
         use: TenantUse = used or TenantUse()
         owner = standing(known or Tenant(name, use.last_plan), account)
         bought = snapshot.plans.get(owner.plan)
         price = None if bought is None else bought.price
         cycle = billing_cycle(owner, account, now_ns // NS_PER_S)
         span = stretch.of(cycle)
-        if cycle == "month" or (price is None and span == common):
-            by_part = use.by_part(parts, before or {})
-        elif used is None and span == common:
-            by_part = use.by_part(period_parts(*span, cycle), {})  # nothing was used: what was before is no matter
-        else:
-            use, by_part = await use_by_periods(ledger, name, span, cycle, minutes_from_us)
+        if span != common:
+            use = await use_within(ledger, name, Span(edge(span.since_us), edge(span.until_us)))
+        meters = () if price is None else tuple(part.meter for part in price.meters)
+        parts, before = (calendar, earlier or {}) if cycle == "month" else (period_parts(*span, cycle), None)
+        cut = await by_part(ledger, name, use, parts, meters, edge, before)
         if bought is not None and price is not None:
             credits = None
-            if bought.prepaid and price.meters and by_part:
-                credits = await credits_by_part(books, ledger, name, price, cycle, by_part, now_ns)
-            use.earn(price, by_part, owner.created_ns // NS_PER_US, credits)
+            if bought.prepaid and price.meters:
+                credits = await credits_by_part(books, ledger, name, price, cycle, cut, now_ns)
+            use.earn(price, cut, owner.created_ns // NS_PER_US, credits)
         if use.cells:
             yield TenantAccount(name, owner.plan, span, use.cells)
 
@@ -138,15 +135,15 @@ async def _uses(
     ledger: Ledger, span: Span, tenant: str | None, after: str | None
 ) -> AsyncIterator[tuple[str, TenantUse]]:
     start: Group | None = None if after is None else (after, _LAST_MINUTE, "", "", "", 0)
-    query = UsageQuery(_BY, *span, tenant=tenant, sandbox=None, after=start, limit=MAX_PAGE)
+    query = UsageQuery(("tenant", *BY), *span, tenant=tenant, sandbox=None, after=start, limit=MAX_PAGE)
     name, use = "", TenantUse()
     async for rows in usage_pages(ledger, query):
         for row in rows:
             if row.group[0] != name and use.cells:
                 yield name, use
                 use = TenantUse()
-            name, month_us = str(row.group[0]), int(row.group[1]) * _MINUTE_US
-            use.add(month_us, max(month_us, span.since_us), row)
+            name = str(row.group[0])
+            use.add(row)
     if use.cells:
         yield name, use
 

@@ -1,6 +1,6 @@
 """What one tenant earned and cost, by month and route, from the ledger's sums."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
 
@@ -23,14 +23,13 @@ from sidecar.metering import (
     metered,
     metered_micros,
     owed,
-    period_parts,
     recognised,
     split,
 )
 
 SUCCESSFUL = frozenset({"2xx", "3xx"})
 Cell = tuple[int, str]  # a month's first microsecond, a route
-_BY = ("plan", "route", "status", "sandbox")
+BY = ("month", "plan", "route", "status", "sandbox")
 _MINUTE_US = 60_000_000
 _HOUR_US = 3_600_000_000
 
@@ -40,13 +39,13 @@ class TenantUse:
     """One tenant's rows, added up."""
 
     cells: dict[Cell, Account] = field(default_factory=dict)
-    uses: dict[int, dict[str, RouteUse]] = field(default_factory=dict)  # live calls by what part they are in, and route
+    uses: dict[int, dict[str, RouteUse]] = field(default_factory=dict)  # live calls by month and route
     plans: dict[tuple[int, str], int] = field(default_factory=dict)  # live calls by month and plan
 
-    def add(self, month_us: int, part_us: int, row: UsageRow) -> None:
-        """``row``: of _BY, in the part that begins at ``part_us``."""
-        plan, route, status, sandbox = row.group[-len(_BY) :]
-        totals = row.totals
+    def add(self, row: UsageRow) -> None:
+        """``row``: of BY, whatever stands before it."""
+        minute, plan, route, status, sandbox = row.group[-len(BY) :]
+        month_us, totals = int(minute) * _MINUTE_US, row.totals
         account = self.cells.setdefault((month_us, str(route)), Account())
         if sandbox:
             account.sandbox_cost += totals.cost
@@ -54,7 +53,7 @@ class TenantUse:
         account.cost += totals.cost
         account.requests += totals.requests
         account.successful += totals.requests if status in SUCCESSFUL else 0
-        use = self.uses.setdefault(part_us, {}).setdefault(str(route), RouteUse())
+        use = self.uses.setdefault(month_us, {}).setdefault(str(route), RouteUse())
         use.requests += totals.requests
         use.units += totals.units
         for name, value in row.meters.items():
@@ -68,18 +67,12 @@ class TenantUse:
         last = max(self.plans, key=lambda key: (key[0], self.plans[key], key[1]), default=None)
         return "" if last is None else last[1]
 
-    def by_part(self, parts: Iterable[Part], before: Mapping[str, int]) -> list[PartUse]:
-        """``before``: of the first part; the others follow from what was used."""
-        found: list[PartUse] = []
-        for part in parts:
-            if found and part.since_us == part.start_us:
-                before = {}
-            routes = self.uses.get(part.since_us, {})
-            found.append(PartUse(part, before, routes))
-            before = dict(before)
-            for use in routes.values():
-                for name, value in use.meters.items():
-                    before[name] = before.get(name, 0) + value
+    def totals(self, month_us: int) -> dict[str, int]:
+        """Of the meters."""
+        found: dict[str, int] = {}
+        for use in self.uses.get(month_us, {}).values():
+            for name, value in use.meters.items():
+                found[name] = found.get(name, 0) + value
         return found
 
     def earn(
@@ -118,30 +111,56 @@ def _add(cells: dict[Cell, Fraction], month_us: int, amounts: Mapping[str, Fract
         cells[month_us, route] = cells.get((month_us, route), Fraction(0)) + amount
 
 
-async def use_by_periods(
-    ledger: Ledger, tenant: str, span: Span, cycle: str, minutes_from_us: int
-) -> tuple[TenantUse, list[PartUse]]:
-    """What a tenant used in the span whose billing periods are ``cycle``: a question or two per part.
+async def use_within(ledger: Ledger, tenant: str, span: Span) -> TenantUse:
+    """What one tenant used in a span of its own."""
+    use = TenantUse()
+    async for rows in usage_pages(ledger, UsageQuery(BY, *span, tenant=tenant, sandbox=None, limit=MAX_PAGE)):
+        for row in rows:
+            use.add(row)
+    return use
 
-    ``minutes_from_us``: what is older is kept by the hour alone, so that edges there count from the hour's beginning.
-    """
 
-    def edge(us: int) -> int:
-        return us if us >= minutes_from_us else us // _HOUR_US * _HOUR_US
+async def by_part(
+    ledger: Ledger,
+    tenant: str,
+    use: TenantUse,
+    parts: Sequence[Part],
+    meters: Sequence[str],
+    edge: Callable[[int], int],
+    before: Mapping[str, int] | None = None,
+) -> list[PartUse]:
+    """What ``use`` comes to in each part. Asks the ledger where a billing period begins within a month, and for
+    ``before``, what was used of the first part's billing period before it, unless it is given; only of ``meters`` that
+    were used at all. ``edge``: to where sums can answer."""
 
-    use, parts = TenantUse(), period_parts(*span, cycle)
-    for part in parts:
-        asked = UsageQuery(_BY, edge(part.since_us), edge(part.until_us), tenant=tenant, sandbox=None, limit=MAX_PAGE)
-        if asked.since_us < asked.until_us:
-            async for rows in usage_pages(ledger, asked):
-                for row in rows:
-                    use.add(part.month_us, part.since_us, row)
-    before: Mapping[str, int] = {}
-    if parts and edge(parts[0].start_us) < edge(parts[0].since_us):
-        first = UsageQuery((), edge(parts[0].start_us), edge(parts[0].since_us), tenant=tenant, limit=1)
-        for row in await ledger.usage_rows(first):
-            before = row.meters
-    return use, use.by_part(parts, before)
+    async def total(meter: str, since_us: int, until_us: int) -> int:
+        begin, end = edge(since_us), edge(until_us)
+        if begin >= end:
+            return 0
+        return await ledger.meter_total(tenant, meter, since_us=begin, until_us=end, sandbox=False)
+
+    left = {part.month_us: use.totals(part.month_us) for part in parts}
+    some = [meter for meter in meters if any(totals.get(meter) for totals in left.values())]
+    if before is None:
+        before = {meter: await total(meter, parts[0].start_us, parts[0].since_us) for meter in some}
+    found: list[PartUse] = []
+    for part, later in zip(parts, (*parts[1:], None), strict=True):
+        here = left[part.month_us]
+        if later is not None and later.month_us == part.month_us:
+            used = {meter: await total(meter, part.since_us, part.until_us) for meter in some if here.get(meter)}
+            left[part.month_us] = {meter: value - used.get(meter, 0) for meter, value in here.items()}
+        else:
+            used = here
+        if found and part.since_us == part.start_us:
+            before = {}
+        found.append(PartUse(part, before, used, use.uses.get(part.month_us, {})))
+        before = {meter: before.get(meter, 0) + used.get(meter, 0) for meter in {**before, **used}}
+    return found
+
+
+def edges_of(minutes_from_us: int) -> Callable[[int], int]:
+    """What is older than ``minutes_from_us`` is kept by the hour alone: an edge there is its hour's beginning."""
+    return lambda us: us if us >= minutes_from_us else us // _HOUR_US * _HOUR_US
 
 
 async def credits_by_part(

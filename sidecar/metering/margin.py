@@ -12,9 +12,9 @@ calendar month, UTC, where it has no other) and in one calendar month. It earns
   reached may earn less than nothing.
 
 So the parts of a billing period add up to its price, however it is cut. The revenue of a part is split over routes: a
-meter's by the routes' shares of that meter in the part, the base by their shares of units (of requests, where no route
-has units). A base without any call belongs to NO_ROUTE. A tenant's revenue is rounded once, to micro-units; its shares
-are rounded so that they add up to it (``apportion``). From there on everything is a sum of integers.
+meter's by the routes' shares of that meter in the calendar month, the base by their shares of units (of requests, where
+no route has units). A base without any call belongs to NO_ROUTE. A tenant's revenue is rounded once, to micro-units;
+its shares are rounded so that they add up to it (``apportion``). From there on everything is a sum of integers.
 
 Under a prepaid plan what is used earns nothing by itself. What is burned of credits does, as far as they were paid for,
 and what is left of them when they expire (metering.earned); it is split like the price of what was used.
@@ -84,11 +84,12 @@ def period_parts(since_us: int, until_us: int, cycle: str = "month") -> list[Par
 
 @dataclass(frozen=True, slots=True)
 class PartUse:
-    """``before``: the meters' totals from the billing period's beginning to the part's; ``routes``: the live calls
-    within it."""
+    """``before``: the meters' totals from the billing period's beginning to the part's; ``used``: those of the part;
+    ``routes``: the live calls of its calendar month, by which they are shared."""
 
     part: Part
     before: Mapping[str, int]
+    used: Mapping[str, int]
     routes: Mapping[str, RouteUse]
 
 
@@ -107,7 +108,7 @@ def owed(price: Price, use: PartUse, created_us: int = 0) -> dict[str, Fraction]
     units = {name: of.units for name, of in use.routes.items()}
     split(found, price.base.amount * use.part.fees(created_us), units, use.routes)
     for meter in price.meters if use.part.opens(created_us) else ():
-        split(found, overage_of(meter, 0), _used(meter.meter, use), use.routes)
+        split(found, overage_of(meter, 0), _shares(meter.meter, use), use.routes)
     return found
 
 
@@ -115,9 +116,9 @@ def metered(price: Price, use: PartUse) -> dict[str, Fraction]:
     """The price of what was used, by route, as above."""
     found: dict[str, Fraction] = {}
     for meter in price.meters:
-        used, earlier = _used(meter.meter, use), use.before.get(meter.meter, 0)
-        amount = overage_of(meter, earlier + sum(used.values())) - overage_of(meter, earlier)
-        split(found, amount, used, use.routes)
+        earlier = use.before.get(meter.meter, 0)
+        amount = overage_of(meter, earlier + use.used.get(meter.meter, 0)) - overage_of(meter, earlier)
+        split(found, amount, _shares(meter.meter, use), use.routes)
     return found
 
 
@@ -127,11 +128,11 @@ def metered_micros(price: Price, use: PartUse) -> int:
     for meter in price.meters:
         earlier = use.before.get(meter.meter, 0)
         before += overage_of(meter, earlier) - overage_of(meter, 0)
-        after += overage_of(meter, earlier + sum(_used(meter.meter, use).values())) - overage_of(meter, 0)
+        after += overage_of(meter, earlier + use.used.get(meter.meter, 0)) - overage_of(meter, 0)
     return round_micros(after * MICROS) - round_micros(before * MICROS)
 
 
-def _used(meter: str, use: PartUse) -> dict[str, int]:
+def _shares(meter: str, use: PartUse) -> dict[str, int]:
     return {name: of.meters.get(meter, 0) for name, of in use.routes.items()}
 
 

@@ -80,9 +80,9 @@ def revenue(
     price: Price, part: Part, before: dict[str, int], routes: dict[str, RouteUse], created_us: int = 0
 ) -> dict[str, Fraction]:
     """What is owed, and the price of what was used."""
-    use = PartUse(part, before, routes)
-    found, used = owed(price, use, created_us), metered(price, use)
-    return {route: found.get(route, Fraction(0)) + used.get(route, Fraction(0)) for route in {**found, **used}}
+    use = PartUse(part, before, used(routes), routes)
+    found, beyond = owed(price, use, created_us), metered(price, use)
+    return {route: found.get(route, Fraction(0)) + beyond.get(route, Fraction(0)) for route in {**found, **beyond}}
 
 
 @given(prices, uses)
@@ -111,7 +111,7 @@ def test_a_billing_period_cut_anywhere_adds_up_to_its_price(
             assert (part.start_us, part.end_us) == (start, end)
             routes = parts_used.pop(0)
             earned += sum(revenue(price, part, before, routes).values())
-            burned += metered_micros(price, PartUse(part, before, routes))
+            burned += metered_micros(price, PartUse(part, before, used(routes), routes))
             for name, value in used(routes).items():
                 before[name] = before.get(name, 0) + value
     assert earned == price_of(price, before).amount
