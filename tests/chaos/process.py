@@ -15,7 +15,7 @@ import psutil
 COMMAND = (str(Path(sys.executable).with_name("sidecar")),)
 ROOT = Path(__file__).parents[2]
 _READY = re.compile(rb"^sidecar: listening on ")
-_START_S = 30.0  # bounds on waiting for what must come
+_START_S = 60.0  # bounds on waiting for what must come
 _STOP_S = 40.0
 _LOOK_S = 0.005
 

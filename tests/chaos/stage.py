@@ -19,7 +19,7 @@ from tests.chaos.redis import Redis
 from tests.chaos.store import Store
 
 _DISK_BYTES = 256 * 1024**2
-_START_TRIES_S = 60.0
+_START_TRIES_S = 120.0
 _TENANTS = ("acme", "globex")
 MAY_BILL = frozenset({"slow"})
 _POLICIES = """
@@ -74,6 +74,11 @@ class Plan:
     real_disk: bool = False
     shared: bool = False
     workers: int = 1
+
+
+def _sockets(folder: str, names: list[str]) -> set[str]:
+    """Of workers; a socket cannot be copied."""
+    return {name for name in names if (Path(folder) / name).is_socket()}
 
 
 class Stage:
@@ -218,7 +223,7 @@ class Stage:
         self._client_log.close()
         if self.disk is not None:
             if keep and self.data.exists():
-                shutil.copytree(self.data, self.folder / "data")
+                shutil.copytree(self.data, self.folder / "data", ignore=_sockets)
             self.disk.close()
 
     def _check_limit(self, ledger: LedgerBook) -> None:
