@@ -13,13 +13,13 @@ async def test_kills_lose_double_and_invent_nothing(tmp_path: Path) -> None:
         [Sqlite],
         seed=11,
         kills=8,
-        seconds=60,
+        seconds=300,  # a bound: on an idle machine it takes 20
         durability=("process",),
         between_s=(0.05, 0.5),
     )
     summary = await run.play()
     print(summary.line())
     assert summary.violations == []
-    assert summary.faults.total() >= 8 or summary.checks
-    assert summary.answers > 200 and summary.events > 200
+    assert summary.faults.total() >= 8
+    assert summary.answers > 50 and summary.events > 50
     assert (summary.lost, summary.doubled, summary.unearned) == (0, 0, 0)
