@@ -185,9 +185,10 @@ class TargetPool:
     async def open(self, *, probe: bool = False) -> UpstreamConnection:
         """A new connection, for the probe or another request. UpstreamError when it cannot be made."""
         self.opening += 1
-        connection: UpstreamConnection | None = None
+        made = False  # not by looking at the connection: mypyc takes it for made behind the try
         try:
             connection = await self._connect()
+            made = True
         except TimeoutError:
             late = UpstreamError("connect_timeout", f"no connection to {self.target} in time")
             raise self._unreached(late, probe) from None
@@ -199,7 +200,7 @@ class TargetPool:
             raise self._unreached(error, probe) from None
         finally:
             self.opening -= 1
-            if connection is None:
+            if not made:
                 self.pool.room_made()
         self._opened(connection)
         return connection
