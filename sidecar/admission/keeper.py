@@ -30,7 +30,9 @@ _READS: Final = 8  # of the ledger at a time
 _UNREAD_NS: Final = NS_PER_S  # after a reading that failed: those who wait behind it are not made to wait for another
 _SEEDS: Final = 4  # how often a call that the store cannot decide without the ledger is made
 _AT_ONCE_NS: Final = 10 * NS_PER_MS  # a call that fails faster met a connection that had ended before
-_COMPARE_NS: Final = 5 * NS_PER_S  # by then every node has told and shipped what it had settled before
+# By then every node has told and shipped what it had settled before; and one that holds something and is not heard of
+# since is taken for dead (core.budgets.FRESH_US).
+_COMPARE_NS: Final = 6 * NS_PER_S
 _CLOSE_S: Final = 1.0
 _DeskKey: TypeAlias = tuple[int, tuple[int, ...], tuple[tuple[int, int, int, int, int], ...]]
 ReadLedger: TypeAlias = Callable[[SharedPeriod], Awaitable[int]]

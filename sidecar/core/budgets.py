@@ -15,8 +15,9 @@ Every call of a node is an account, not a change, so that a call that is lost, l
 
 The ledger is the truth. A store without the counter asks for the ledger's total (``known`` 0, then ``seed``). And every
 CHECK_US one node compares: what the ledger had a while ago must be settled by now (``floor``), and what was settled a
-while ago must be in the ledger by now (``lower``, unless a node says that its usage is ``late`` there, and only of the
-node that was told last to compare).
+while ago must be in the ledger by now (``lower``, unless a node says that its usage is ``late`` there, or one that
+holds something is not heard of and may be dead with a journal that is not shipped yet; and only of the node that was
+told last to compare). A node that knows the truth without a ledger (``seed`` is always given: places) waits for nobody.
 """
 
 from typing import NamedTuple
@@ -24,6 +25,7 @@ from typing import NamedTuple
 SHARE = 4  # at most a quarter of what is left is granted ahead: slices shrink to nothing as the limit nears
 LEARN_US = 1_000_000  # how long a counter that is new grants nothing ahead
 NODE_US = 30_000_000
+FRESH_US = 5_900_000  # a node that holds something and lives is heard of at least every 5.1 s
 CHECK_US = 60_000_000
 FIRST_CHECK_US = 1_000_000  # after the counter was made: it may stand for one that was lost
 AGAIN_US = 1_000_000  # when a node that was refused may ask again: something may have come back
@@ -95,11 +97,17 @@ class BudgetCounter:
         self.out += ask.held - known[2]
         known[:] = [ask.number, ask.total, ask.held, now + NODE_US, ask.late]
         self.settled = max(self.settled, ask.floor)
-        if ask.lower and self.checker == ask.node and not any(each[4] for each in self.nodes.values()):
+        if ask.lower and self.checker == ask.node and (ask.seed >= 0 or not self._behind(now)):
             self.settled = max(0, self.settled - ask.lower)
             self.checker = 0
         self.until = now + ask.keep_us
         return True
+
+    def _behind(self, now: int) -> bool:
+        """Whether the ledger may lack what some node has settled."""
+        return any(
+            late or (held > 0 and until - NODE_US + FRESH_US <= now) for _, _, held, until, late in self.nodes.values()
+        )
 
     def _forget(self, node: int, now: int) -> None:
         held = self.nodes.pop(node)[2]

@@ -111,6 +111,25 @@ async def test_the_counter_converges_to_the_ledger_up_and_down() -> None:
     assert fleet.counter.settled == fleet.ledger == 31
 
 
+async def test_what_a_killed_node_had_not_shipped_is_not_given_out_while_it_may_come_back() -> None:
+    """Its journal was not in the ledger 6 s later, and what it had used passed once more on the other node."""
+    fleet = Fleet(plan(60))
+    killed, other = fleet.nodes
+    assert await killed.use(30) == 30
+    fleet.ledger = 0  # it stands in the journal of the killed node alone
+    passed = 0
+    for _ in range(25):
+        passed += await other.use(1)
+        await fleet.pass_time(1, other)
+    passed += await other.use(60)
+    assert passed == 30
+    fleet.ledger += 30  # it is back
+    await fleet.pass_time(40, other)
+    await other.use(1)
+    await fleet.pass_time(10, other)
+    assert fleet.counter.settled == 60 == fleet.ledger
+
+
 async def test_while_the_ledger_is_late_nothing_is_corrected_downward() -> None:
     fleet = Fleet(plan(1000))
     a, _ = fleet.nodes

@@ -17,6 +17,7 @@
 local SHARE, LEARN, CELLS = 4, 1000000, 60
 local HEAD, CELL, HEAD_BYTES, CELL_BYTES = '<dddd', '<dd', 32, 16
 local B_SHARE, B_LEARN, B_NODE, B_CHECK, B_FIRST, B_AGAIN, B_NODES = 4, 1000000, 30000000, 60000000, 1000000, 1000000, 256
+local B_FRESH = 5900000
 local B_HEAD, B_REC, B_HEAD_BYTES, B_REC_BYTES = '<dddddd', '<dddddd', 48, 48
 local floor, max, min = math.floor, math.max, math.min
 
@@ -176,10 +177,11 @@ local function put(b, number, total, held, late)
   b.nodes = string.sub(b.nodes, 1, b.at - 1) .. made .. string.sub(b.nodes, b.at + B_REC_BYTES)
 end
 
-local function none_late(b)
+local function none_behind(b) -- as core.budgets.BudgetCounter._behind
+  if b.seed >= 0 then return true end
   for from = 1, #b.nodes, B_REC_BYTES do
-    local _, _, _, _, _, late = struct.unpack(B_REC, b.nodes, from)
-    if late ~= 0 then return false end
+    local _, _, _, held, heard, late = struct.unpack(B_REC, b.nodes, from)
+    if late ~= 0 or (held > 0 and heard - B_NODE + B_FRESH <= now) then return false end
   end
   return true
 end
@@ -217,7 +219,7 @@ local function told(b, state)
   b.out = b.out + b.held - known[3]
   put(b, b.number, b.total, b.held, b.late)
   b.settled = max(b.settled, b.floor)
-  if b.lower > 0 and b.checker == b.node and none_late(b) then
+  if b.lower > 0 and b.checker == b.node and none_behind(b) then
     b.settled, b.checker = max(0, b.settled - b.lower), 0
   end
 end
