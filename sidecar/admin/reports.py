@@ -25,6 +25,7 @@ from sidecar.admin.spans import (
     whole_hours,
 )
 from sidecar.admin.usage import check_page, span_of, usage_page, usage_query
+from sidecar.core.accounts import standing
 from sidecar.core.clock import Clock
 from sidecar.core.errors import NotFound
 from sidecar.core.periods import period_bounds
@@ -59,7 +60,8 @@ class Reports:
         """The tenant's usage between two instants, each a duration before now or an ISO 8601 time, widened to what sums
         can answer; ``since`` and ``until`` of the reply say to what.
 
-        ``cost`` is in micro-units of ``currency``. ``month`` prices the running calendar month (UTC).
+        ``cost`` is in micro-units of ``currency``. ``month`` prices the running calendar month (UTC) by the plan that
+        is paid for.
         """
         now_us, snapshot = self._now_us(), self._snapshot()
         since_us, until_us = summed_span(since, until, now_us, snapshot.settings.minute_sums_ns)
@@ -72,7 +74,7 @@ class Reports:
             if not (report.totals.requests or report.sandbox.requests or report.indeterminate):
                 raise
             return shapes.usage(report, snapshot.costs.currency)
-        month = await self._month(owner, now_us)
+        month = await self._month(standing(owner, await self._store.account(tenant)), now_us)
         return shapes.usage(report, snapshot.costs.currency) | month
 
     async def usage_by(

@@ -32,7 +32,7 @@ from sidecar.storage import SqliteStore
 
 
 class DictStore:
-    """A TenantStore in memory that notes who did what in ``audit``."""
+    """A TenantStore in memory that notes who did what in ``audit``. Nobody pays."""
 
     def __init__(self) -> None:
         self._tenants: dict[str, Tenant] = {}
@@ -41,6 +41,9 @@ class DictStore:
 
     async def tenant(self, name: str) -> Tenant | None:
         return self._tenants.get(name)
+
+    async def account(self, tenant: str) -> None:
+        return None
 
     async def tenants(self, *, after: str = "", limit: int = 100) -> list[Tenant]:
         return [self._tenants[name] for name in sorted(self._tenants) if name > after][:limit]

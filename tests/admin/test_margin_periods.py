@@ -49,6 +49,12 @@ async def fill(book: Any) -> None:
     await book.add(*calls)
 
 
+async def test_the_price_of_a_month_is_that_of_the_plan_that_is_paid_for(book: Any) -> None:
+    await fill(book)
+    plain, subscribed = [(await book.operations.usage(name, since="30d"))["month"] for name in ("plain", "subscribed")]
+    assert subscribed == plain
+
+
 async def test_each_tenant_is_shown_by_its_own_running_period(book: Any) -> None:
     """What is included is used up once in each billing period: 170 calls in November, 170 in the plain month, but 110
     since the 15th."""
