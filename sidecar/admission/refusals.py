@@ -64,7 +64,13 @@ def seconds(ns: int) -> int:
     return max(0, -(-ns // NS_PER_S))
 
 
-UNREADABLE = Refused(problem("store_unavailable", "What the account has left could not be read; try again."))
+UNREADABLE = Refused(
+    problem(
+        "store_unavailable",
+        "What the account has left could not be read; try again.",
+        headers=(("Retry-After", "1"),),
+    )
+)
 
 
 def exceeded(

@@ -18,7 +18,14 @@ from sidecar.gateway.fields import FieldEdits
 from sidecar.gateway.forwarding import upstream_tail
 from sidecar.gateway.guards import Guard
 from sidecar.gateway.handover import PREFIX
-from sidecar.gateway.refusals import address_problem, allow_line, body_problem, caller_problem, not_here_problem
+from sidecar.gateway.refusals import (
+    address_problem,
+    allow_line,
+    body_problem,
+    caller_problem,
+    later_problem,
+    not_here_problem,
+)
 from sidecar.gateway.relay import HANDED, OPEN, OVER, SENT, SYNCING, Relay
 from sidecar.gateway.rules import RoutePlan
 from sidecar.http1 import Field, chunk
@@ -136,7 +143,9 @@ class Exchange(Relay):
                 self.refuse(caller_problem(error))
         except StoreError:
             if self.phase == OPEN:
-                self.refuse(problem("store_unavailable", "the store that knows the keys did not answer; try again"))
+                self.refuse(
+                    later_problem("store_unavailable", "the store of keys did not answer; try again")
+                )
         else:
             self.account = account
             if self.phase == OPEN:
@@ -201,7 +210,7 @@ class Exchange(Relay):
         except JournalFull:
             if not self._lane.switches.serve_unbilled:
                 target.put_back(connection)
-                self.refuse(problem("journal_full", "usage cannot be recorded at the moment; try again"))
+                self.refuse(later_problem("journal_full", "usage cannot be recorded at the moment; try again"))
                 return
             self.intend_unbilled()
         self.phase = SENT

@@ -15,7 +15,13 @@ _UPSTREAM_CODES = {
     "idle_timeout": "upstream_timeout",
     "total_timeout": "upstream_timeout",
 }
+_SOON = (("Retry-After", "1"),)
 _UNREACHED = frozenset({"connect", "connect_timeout"})
+
+
+def later_problem(code: str, detail: str) -> Problem:
+    """What we lack ourselves, and may have again in a moment."""
+    return problem(code, detail, headers=_SOON)
 
 
 def caller_problem(error: Unauthenticated) -> Problem:
@@ -32,7 +38,7 @@ def caller_problem(error: Unauthenticated) -> Problem:
 def upstream_problem(error: UpstreamError) -> Problem:
     """Why the API did not answer."""
     code = _UPSTREAM_CODES.get(error.kind, "upstream_failed")
-    retry = (("Retry-After", "1"),) if code in ("upstream_unavailable", "upstream_busy") else ()
+    retry = _SOON if code in ("upstream_unavailable", "upstream_busy") else ()
     # Where the API stands is not the caller's to know; the log has it.
     detail = "The API behind this address cannot be reached." if error.kind in _UNREACHED else error.detail
     return problem(code, detail, headers=retry)

@@ -307,6 +307,7 @@ async def test_an_account_that_was_not_read_is_not_walked_through_and_makes_the_
     refused = await waits.wait()
     assert isinstance(refused, Refused)
     assert (refused.problem.status, refused.problem.code) == (503, "store_unavailable")
+    assert ("Retry-After", "1") in refused.problem.headers
     bank.ledger.down = False
     again = seat.gate(SEARCH).admit("GET", "192.0.2.1", lambda name: None)
     assert isinstance(again, Pending)

@@ -16,6 +16,7 @@ async def fill(rig: Rig) -> int:
         reply = await rig.call()
         if reply.status != 200:
             assert (reply.status, b"journal_full" in reply.body) == (503, True)
+            assert reply.one("retry-after") == b"1"
             return count
     raise AssertionError("the journal has no bound")
 
