@@ -143,9 +143,7 @@ class Exchange(Relay):
                 self.refuse(caller_problem(error))
         except StoreError:
             if self.phase == OPEN:
-                self.refuse(
-                    later_problem("store_unavailable", "the store of keys did not answer; try again")
-                )
+                self.refuse(later_problem("store_unavailable", "the store of keys did not answer; try again"))
         else:
             self.account = account
             if self.phase == OPEN:
