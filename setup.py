@@ -15,7 +15,8 @@ _ROOMS = {
     "gateway": "access/log accounts call client cors credentials exchange fields forwarding guards handover intake "
     "lane paths refusals relay routes rules tunnel",
     "upstream": "balancing breaker budget connection pool replies target",
-    "admission": "buckets budgets compile fields gate leases places quotas refusals scopes shadow shared spending",
+    "admission": "buckets budgets compile fields gate leases places purses quotas refusals scopes shadow shared "
+    "spending",
     "ledger": "factory journal open_calls segment shipper tail",
     "metering": "coding cost events extracts histogram meters tally values watch",
     "identity": "cache certificates finder resolver",
