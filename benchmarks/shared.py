@@ -15,6 +15,7 @@ from benchmarks.stage import Failed, Stage
 _LEAST = 0.9
 _MOST_US = 150  # of Redis for a call with ten limits
 _QUOTAS = "    quotas:\n      - {name: monthly, meter: requests, limit: 10_000_000_000"
+_MINUTE = {"window: 1s": "window: 1m"}
 _MONEY = """\
     price: {meters: {requests: {amount: "0.000001 USD"}}}
     spend_cap: {limit: "100000.00 USD", period: month, overage: block}
@@ -54,20 +55,25 @@ def _peer(name: str, title: str, does: str, edits: Mapping[str, str]) -> Peer:
 
 _PEERS = (
     _peer("local", "limits of its own", "two windows and a quota in the process", {}),
-    _peer("redis", "limits in Redis", "the same, leased from Redis", {}),
-    _peer("ten", "ten limits in Redis", "ten windows and the quota", {_QUOTAS: _TEN + _QUOTAS}),
-    _peer("money", "limits and money in Redis", "two windows, the quota, and a spend cap", {_QUOTAS: _MONEY + _QUOTAS}),
+    _peer("minute", "limits in Redis", "two windows of a minute and the quota, leased from Redis", _MINUTE),
+    _peer("second", "one of them per second", "a window of a second, one of a minute, the quota, leased", {}),
+    _peer("ten", "ten limits in Redis", "ten windows of minutes and the quota", {**_MINUTE, _QUOTAS: _TEN + _QUOTAS}),
+    _peer("money", "limits and money in Redis", "two, the quota, a spend cap", {**_MINUTE, _QUOTAS: _MONEY + _QUOTAS}),
 )
 
 
 def measure(stage: Stage, load: turns.Options, say: Callable[[str], None]) -> report.Part:
-    """Four sidecars in turns, and the share of the first one's rate that those with Redis reach."""
+    """Five sidecars in turns, and the share of the first one's rate that those with Redis reach."""
     _seen.clear()
     results = turns.measure(stage, _PEERS, load, say)
     part = report.lane_part(results, load)
     rates = {result.peer.name: [turn.sample.rate for turn in result.rounds] for result in results if result.rounds}
     marks: list[report.Mark] = []
-    for name, what in (("redis", "limits in Redis"), ("money", "limits and money in Redis")):
+    for name, what in (
+        ("minute", "limits in Redis"),
+        ("second", "one limit per second in Redis"),
+        ("money", "limits and money in Redis"),
+    ):
         if {"local", name} <= rates.keys():
             # Of turns that follow each other: what the machine loses to others from one minute to the next is far more.
             share = median(there / here for here, there in zip(rates["local"], rates[name], strict=True))
