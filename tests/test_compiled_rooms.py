@@ -1,24 +1,44 @@
 """What the compiled request path asks of the modules that stay interpreted (docs/decisions/0007-compiled-lane.md)."""
 
+import dataclasses
 import importlib
 import inspect
+import pickle
 import pkgutil
 import runpy
+from fractions import Fraction
 from pathlib import Path
 
 import setuptools
 
 import sidecar
+from sidecar.core import policy
+from sidecar.core.money import Money
 
 
-def test_no_interpreted_class_inherits_from_a_compiled_one() -> None:
-    """mypyc refuses that when such a class is first made, which may be with the first call that spends money."""
+def compiled_modules() -> set[str]:
     real, setuptools.setup = setuptools.setup, lambda **_: None
     try:
         files = runpy.run_path(str(Path(sidecar.__file__).parent.parent / "setup.py"))["HOT"]
     finally:
         setuptools.setup = real
-    compiled = {file.removesuffix(".py").replace("/", ".") for file in files}
+    return {file.removesuffix(".py").replace("/", ".") for file in files}
+
+
+def test_what_workers_are_sent_says_itself_how_it_is_made_again() -> None:
+    """A compiled frozen class refuses the assignments by which pickle fills what it has made."""
+    compiled = compiled_modules()
+    sent = [value for value in vars(policy).values() if dataclasses.is_dataclass(value)]
+    assert Money in sent
+    for value in sent:
+        assert value.__module__ not in compiled or "__reduce__" in vars(value), value
+    cent = Money(Fraction(1, 100), "USD")
+    assert pickle.loads(pickle.dumps(cent)) == cent
+
+
+def test_no_interpreted_class_inherits_from_a_compiled_one() -> None:
+    """mypyc refuses that when such a class is first made, which may be with the first call that spends money."""
+    compiled = compiled_modules()
     torn = []
     for found in pkgutil.walk_packages(sidecar.__path__, "sidecar."):
         if found.name in compiled or found.name.endswith(".__main__"):

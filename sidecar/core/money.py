@@ -40,6 +40,11 @@ class Money:
     def __str__(self) -> str:
         return f"{format_amount(self.amount)} {self.currency}"
 
+    def __reduce__(self) -> tuple[type["Money"], tuple[Fraction, str]]:
+        # Workers get their policies pickled, and what pickle does by itself assigns to fields, which a compiled frozen
+        # class refuses.
+        return Money, (self.amount, self.currency)
+
 
 def round_micros(value: Fraction) -> int:
     """The project's only rounding of money: to the nearest integer, halves to even (IEEE 754 roundTiesToEven)."""
