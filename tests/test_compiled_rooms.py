@@ -49,3 +49,13 @@ def test_no_interpreted_class_inherits_from_a_compiled_one() -> None:
                 torn.append(f"{found.name}.{name}")
     assert torn == []
     assert "sidecar.gateway.exchange" in compiled
+
+
+def test_no_compiled_class_is_held_weakly() -> None:
+    """mypyc gives its classes no room for weak references, whatever their slots say."""
+    weak = []
+    for name in sorted(compiled_modules()):
+        for _, value in inspect.getmembers(importlib.import_module(name), inspect.isclass):
+            if value.__module__ == name and "__weakref__" in vars(value).get("__slots__", ()):
+                weak.append(f"{name}.{value.__name__}")
+    assert weak == []

@@ -30,7 +30,8 @@ from sidecar.core.errors import StoreError
 from sidecar.core.money import format_micros
 from sidecar.core.policy import Meter, Plan, Price, Quota, Route, SpendCap
 from sidecar.core.purses import MOST
-from sidecar.core.spend import CAPPED, PASSES, Spend, SpendState, SpendTerms, SpendUse, Used, spend_terms
+from sidecar.core.spend import CAPPED, PASSES, Spend, SpendState, SpendTerms, SpendUse, spend_terms
+from sidecar.core.used import Used
 from sidecar.core.values import Principal
 
 ShareSpend: TypeAlias = Callable[[SpendTerms, str], SharedSpend]  # makes an account that nodes share

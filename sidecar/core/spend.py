@@ -8,7 +8,7 @@ The running period of the price is the tenant's billing period. Where it ends, t
 begins or ends, the account is turned: what was used up to there is burned, and the ceilings are reckoned anew.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
 from sidecar.core.credits import FOREVER, NS_PER_MINUTE, Burned, Grant, Step, burn
@@ -16,6 +16,7 @@ from sidecar.core.periods import period_bounds
 from sidecar.core.policy import Price, SpendCap
 from sidecar.core.price import currency_of
 from sidecar.core.tariff import Tariff
+from sidecar.core.used import Used
 
 PASSES, CAPPED, SPENT = 0, 1, 2
 _NEVER = 1 << 62
@@ -64,30 +65,6 @@ class Standing:
     cap: int | None
     left: int | None
     until_ns: int = field(default=0)
-
-
-class Used:
-    """What calls of one tenant hold of meters now, and what they have used since the process began, under whichever
-    plan: the ledger knows tenants and meters, so every account of a tenant counts all of it. ``changes`` counts."""
-
-    __slots__ = ("__weakref__", "changes", "held", "settled")
-
-    def __init__(self) -> None:
-        self.held: dict[str, int] = {}
-        self.settled: dict[str, int] = {}
-        self.changes = 0
-
-    def hold(self, meters: Sequence[str], units: Sequence[int]) -> None:
-        held = self.held
-        for meter, more in zip(meters, units, strict=True):
-            held[meter] = held.get(meter, 0) + more
-        self.changes += 1
-
-    def settle(self, values: Mapping[str, int]) -> None:
-        settled = self.settled
-        for meter, value in values.items():
-            settled[meter] = settled.get(meter, 0) + value
-        self.changes += 1
 
 
 class Spend:
