@@ -6,7 +6,6 @@ its own it does not; the mark is therefore set on what the hot path itself pays.
 
 from collections.abc import Callable
 from functools import partial
-from statistics import median
 
 from benchmarks import report, turns, under_test
 from benchmarks.lineup import Peer, Server, Setting
@@ -35,13 +34,5 @@ _PEERS = (
 def measure(stage: Stage, load: turns.Options, say: Callable[[str], None]) -> report.Part:
     """Three sidecars in turns, and the share of the first one's rate that the second one reaches."""
     results = turns.measure(stage, _PEERS, load, say)
-    part = report.lane_part(results, load)
-    rates = {result.peer.name: [turn.sample.rate for turn in result.rounds] for result in results if result.rounds}
-    marks: tuple[report.Mark, ...] = ()
-    if {"none", "free"} <= rates.keys():
-        # Of turns that follow each other: what the machine loses to others from one minute to the next is far more.
-        share = median(free / none for none, free in zip(rates["none"], rates["free"], strict=True))
-        name = "rate with the journal over none, median of the rounds' ratios"
-        marks = (report.Mark(name, f"{share:.3f}", f"{_LEAST}", share >= _LEAST),)
-    rows = tuple(row[:-1] for row in part.rows)
-    return report.Part("The journal", part.intro, part.header[:-1], rows, part.lines, marks, part.raw, part.failed)
+    marks = report.share_marks(results, "none", {"free": "rate with the journal over none"}, _LEAST)
+    return report.part_alone("The journal", report.lane_part(results, load), marks)

@@ -1,9 +1,10 @@
 """What a run prints: tables for people, marks with pass or miss, JSON, and the part of docs/benchmarks.md it fills."""
 
 import json
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 from benchmarks.turns import Options, Result
@@ -71,6 +72,26 @@ def lane_part(results: Sequence[Result], options: Options) -> Part:
         {"options": asdict(options), "peers": [_raw(result) for result in results]},
         failed=any(result.failed for result in results),
     )
+
+
+def part_alone(heading: str, part: Part, marks: tuple[Mark, ...]) -> Part:
+    """A ``lane_part`` of sidecars alone: without the column that compares with the sidecar."""
+    rows = tuple(row[:-1] for row in part.rows)
+    return Part(heading, part.intro, part.header[:-1], rows, part.lines, marks, part.raw, part.failed)
+
+
+def share_marks(results: Sequence[Result], of: str, peers: Mapping[str, str], least: float) -> tuple[Mark, ...]:
+    """For each of the peers that ran, with what its mark is called, the share of the rate of the peer ``of``.
+
+    Of turns that follow each other: what the machine loses to others from one minute to the next is far more."""
+    rates = {result.peer.name: [turn.sample.rate for turn in result.rounds] for result in results if result.rounds}
+    marks = []
+    for name, what in peers.items():
+        if {of, name} <= rates.keys():
+            share = median(there / here for here, there in zip(rates[of], rates[name], strict=True))
+            title = f"{what}, median of the rounds' ratios"
+            marks.append(Mark(title, f"{share:.3f}", f"{least}", share >= least))
+    return tuple(marks)
 
 
 def text(parts: Sequence[Part], machine: str, date: str) -> str:

@@ -6,7 +6,6 @@ calls there were for each request, stand below the table; with ten limits one ca
 
 from collections.abc import Callable, Mapping
 from functools import partial
-from statistics import median
 
 from benchmarks import redis_store, report, turns, under_test
 from benchmarks.lineup import Peer, Server, Setting
@@ -66,23 +65,13 @@ def measure(stage: Stage, load: turns.Options, say: Callable[[str], None]) -> re
     """Five sidecars in turns, and the share of the first one's rate that those with Redis reach."""
     _seen.clear()
     results = turns.measure(stage, _PEERS, load, say)
-    part = report.lane_part(results, load)
-    rates = {result.peer.name: [turn.sample.rate for turn in result.rounds] for result in results if result.rounds}
-    marks: list[report.Mark] = []
-    for name, what in (
-        ("minute", "limits in Redis"),
-        ("second", "one limit per second in Redis"),
-        ("money", "limits and money in Redis"),
-    ):
-        if {"local", name} <= rates.keys():
-            # Of turns that follow each other: what the machine loses to others from one minute to the next is far more.
-            share = median(there / here for here, there in zip(rates["local"], rates[name], strict=True))
-            title = f"rate with {what} over limits of its own, median of the rounds' ratios"
-            marks.append(report.Mark(title, f"{share:.3f}", f"{_LEAST}", share >= _LEAST))
+    names = {
+        "minute": "rate with limits in Redis over limits of its own",
+        "second": "rate with one limit per second in Redis over limits of its own",
+        "money": "rate with limits and money in Redis over limits of its own",
+    }
+    marks = report.share_marks(results, "local", names, _LEAST)
     if "ten" in _seen:
         title = "Redis' time for a call with ten limits and a quota"
-        marks.append(report.Mark(title, f"{_seen['ten']:.0f} us", f"under {_MOST_US} us", _seen["ten"] < _MOST_US))
-    rows = tuple(row[:-1] for row in part.rows)
-    return report.Part(
-        "Limits in Redis", part.intro, part.header[:-1], rows, part.lines, tuple(marks), part.raw, part.failed
-    )
+        marks += (report.Mark(title, f"{_seen['ten']:.0f} us", f"under {_MOST_US} us", _seen["ten"] < _MOST_US),)
+    return report.part_alone("Limits in Redis", report.lane_part(results, load), marks)
