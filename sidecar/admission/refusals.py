@@ -15,7 +15,7 @@ from sidecar.core.clock import NS_PER_S
 from sidecar.core.money import format_micros
 from sidecar.core.periods import period_bounds
 from sidecar.core.policy import SpendCap
-from sidecar.core.problems import Problem, problem
+from sidecar.core.problems import Problem, passing_problem, problem
 from sidecar.core.spend import CAPPED, Spend
 from sidecar.core.values import AccessState, Principal
 
@@ -64,13 +64,7 @@ def seconds(ns: int) -> int:
     return max(0, -(-ns // NS_PER_S))
 
 
-UNREADABLE = Refused(
-    problem(
-        "store_unavailable",
-        "What the account has left could not be read; try again.",
-        headers=(("Retry-After", "1"),),
-    )
-)
+UNREADABLE = Refused(passing_problem("store_unavailable", "What the account has left could not be read; try again."))
 
 
 def exceeded(

@@ -19,7 +19,7 @@ from sidecar.admission.scopes import HeaderOf
 from sidecar.core.clock import NS_PER_S, Clock
 from sidecar.core.errors import StoreError
 from sidecar.core.policy import Concurrency, Limit
-from sidecar.core.problems import problem
+from sidecar.core.problems import passing_problem
 from sidecar.core.records import BLIND_MARK
 from sidecar.core.spend import CAPPED, PASSES
 from sidecar.core.windows import Window
@@ -28,10 +28,8 @@ _ALMOST_S: Final = NS_PER_S - 1
 _ROUNDS = 8  # how often others may take what was fetched for a request
 _Short: TypeAlias = tuple[list[Lease], list[Want]]  # what there is too little in hand of
 UNAVAILABLE = Refused(
-    problem(
-        "limits_unavailable",
-        "The store that counts this limit does not answer; nothing was counted. Try again.",
-        headers=(("Retry-After", "1"),),
+    passing_problem(
+        "limits_unavailable", "The store that counts this limit does not answer; nothing was counted. Try again."
     )
 )
 

@@ -92,3 +92,8 @@ def problem(
     status, title = _TITLES[code]
     kind = QUOTA_EXCEEDED if code in _LIMITS else f"urn:sidecar:problem:{code}"
     return Problem(status, code, title, detail, kind, headers, extra or {})
+
+
+def passing_problem(code: str, detail: str) -> Problem:
+    """One that may be over in a moment, and says so by ``Retry-After``; KeyError as above."""
+    return problem(code, detail, headers=(("Retry-After", "1"),))

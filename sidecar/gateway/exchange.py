@@ -10,7 +10,7 @@ from collections.abc import Coroutine
 
 from sidecar.admission import Pending, Refused, Ticket
 from sidecar.core.errors import JournalFull, StoreError, Unauthenticated, UpstreamError
-from sidecar.core.problems import problem
+from sidecar.core.problems import passing_problem, problem
 from sidecar.gateway.access.log import Note
 from sidecar.gateway.accounts import Account, Passage
 from sidecar.gateway.credentials import own_credentials, target_without_key
@@ -23,7 +23,6 @@ from sidecar.gateway.refusals import (
     allow_line,
     body_problem,
     caller_problem,
-    later_problem,
     not_here_problem,
 )
 from sidecar.gateway.relay import HANDED, OPEN, OVER, SENT, SYNCING, Relay
@@ -143,7 +142,7 @@ class Exchange(Relay):
                 self.refuse(caller_problem(error))
         except StoreError:
             if self.phase == OPEN:
-                self.refuse(later_problem("store_unavailable", "the store of keys did not answer; try again"))
+                self.refuse(passing_problem("store_unavailable", "the store of keys did not answer; try again"))
         else:
             self.account = account
             if self.phase == OPEN:
@@ -208,7 +207,7 @@ class Exchange(Relay):
         except JournalFull:
             if not self._lane.switches.serve_unbilled:
                 target.put_back(connection)
-                self.refuse(later_problem("journal_full", "usage cannot be recorded at the moment; try again"))
+                self.refuse(passing_problem("journal_full", "usage cannot be recorded at the moment; try again"))
                 return
             self.intend_unbilled()
         self.phase = SENT

@@ -3,7 +3,7 @@
 import httptools
 
 from sidecar.core.errors import Unauthenticated, UpstreamError
-from sidecar.core.problems import CODES, Problem, problem
+from sidecar.core.problems import CODES, Problem, passing_problem, problem
 from sidecar.http1 import Malformed
 
 _UPSTREAM_CODES = {
@@ -15,13 +15,7 @@ _UPSTREAM_CODES = {
     "idle_timeout": "upstream_timeout",
     "total_timeout": "upstream_timeout",
 }
-_SOON = (("Retry-After", "1"),)
 _UNREACHED = frozenset({"connect", "connect_timeout"})
-
-
-def later_problem(code: str, detail: str) -> Problem:
-    """What we lack ourselves, and may have again in a moment."""
-    return problem(code, detail, headers=_SOON)
 
 
 def caller_problem(error: Unauthenticated) -> Problem:
@@ -38,10 +32,10 @@ def caller_problem(error: Unauthenticated) -> Problem:
 def upstream_problem(error: UpstreamError) -> Problem:
     """Why the API did not answer."""
     code = _UPSTREAM_CODES.get(error.kind, "upstream_failed")
-    retry = _SOON if code in ("upstream_unavailable", "upstream_busy") else ()
+    made = passing_problem if code in ("upstream_unavailable", "upstream_busy") else problem
     # Where the API stands is not the caller's to know; the log has it.
     detail = "The API behind this address cannot be reached." if error.kind in _UNREACHED else error.detail
-    return problem(code, detail, headers=retry)
+    return made(code, detail)
 
 
 _ANY_METHOD = "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS"
