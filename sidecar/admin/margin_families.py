@@ -35,48 +35,47 @@ def margin_once(number: Callable[[Readings], float | None]) -> Callable[[Reading
     return read
 
 
+def by_route(name: str, help: str, of: Callable[[MarginReading], Sides], side: int) -> Family:
+    """A gauge of money by plan and route."""
+    return Family(name, "gauge", ("plan", "route", "currency"), help, margin_side(of, side))
+
+
 MARGIN = (
-    Family(
+    by_route(
         "margin_revenue",
-        "gauge",
-        ("plan", "route", "currency"),
         "What tenants owe for the running month so far, in units of the currency.",
-        margin_side(lambda m: m.sides, 0),
+        lambda m: m.sides,
+        0,
     ),
-    Family(
+    by_route(
         "margin_cost",
-        "gauge",
-        ("plan", "route", "currency"),
         "What serving them cost in the running month so far, in units of the currency.",
-        margin_side(lambda m: m.sides, 1),
+        lambda m: m.sides,
+        1,
     ),
-    Family(
+    by_route(
         "margin_credits",
-        "gauge",
-        ("plan", "route", "currency"),
         "Of the running month's revenue so far, what prepaid credits brought in, in units of the currency.",
-        margin_side(lambda m: m.sides, 2),
+        lambda m: m.sides,
+        2,
     ),
-    Family(
+    by_route(
         "margin_unpaid",
-        "gauge",
-        ("plan", "route", "currency"),
         "The price of prepaid use in the running month that credits given away paid for, or none.",
-        margin_side(lambda m: m.sides, 3),
+        lambda m: m.sides,
+        3,
     ),
-    Family(
+    by_route(
         "margin_period_revenue",
-        "gauge",
-        ("plan", "route", "currency"),
         "What tenants owe for their running billing periods so far, in units of the currency.",
-        margin_side(lambda m: m.periods, 0),
+        lambda m: m.periods,
+        0,
     ),
-    Family(
+    by_route(
         "margin_period_cost",
-        "gauge",
-        ("plan", "route", "currency"),
         "What serving them cost in their running billing periods so far, in units of the currency.",
-        margin_side(lambda m: m.periods, 1),
+        lambda m: m.periods,
+        1,
     ),
     Family(
         "margin_price_floor",

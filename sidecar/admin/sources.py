@@ -99,9 +99,9 @@ class Connections:
 @dataclass(frozen=True, slots=True)
 class MarginReading:
     """Revenue, cost, and of the revenue what credits brought in and of prepaid use what nobody paid, in micro-units by
-    plan and route: ``sides`` of the running month so far, ``periods`` of each
-    tenant's running billing period. Of the month the price floor per successful request in micro-units (None: there
-    was none), and the tenants below it. ``age_s``: None before it was first reckoned."""
+    plan and route: ``sides`` of the running month so far, ``periods`` of each tenant's running billing period. Of the
+    month the price floor per successful request in micro-units (None: there was none), and the tenants below it.
+    ``age_s``: None before it was first reckoned."""
 
     sides: Mapping[tuple[str, str], tuple[int, ...]] = field(default_factory=dict)
     periods: Mapping[tuple[str, str], tuple[int, ...]] = field(default_factory=dict)
