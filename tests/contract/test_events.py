@@ -8,25 +8,20 @@ import pytest
 
 from sidecar.core.ports import EventPage, Ledger, Position
 from sidecar.core.records import UsageRecord, encode_record
+from tests.records import CALL, MINUTE, event_id_of
 
-MINUTE = 60_000_000
 EVER = 10**6 * MINUTE
 _numbers = itertools.count(1)
 
 
 def made(**changes: object) -> UsageRecord:
     number = next(_numbers)
-    record = UsageRecord(
-        event_id=f"0193a5f0-0000-7000-8000-{number:012x}",
+    record = dataclasses.replace(
+        CALL,
+        event_id=event_id_of(number),
         started_us=number * 1000,
-        tenant="acme",
-        key_id="k1",
-        plan="pro",
         sandbox=bool(number % 2),
         route='a"b é',
-        method="GET",
-        status=200,
-        outcome="ok",
         units=1,
         cost=2,
         bytes_in=3,

@@ -1,4 +1,4 @@
-"""A real PostgreSQL for what moves to it."""
+"""A real PostgreSQL: one server per test process, one database per test."""
 
 from collections.abc import AsyncIterator, Iterator
 
@@ -8,7 +8,7 @@ import pytest
 from tests.storage.postgres.server import Database, Server, shared_server
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def server() -> Iterator[Server]:
     with shared_server() as running:
         yield running
@@ -23,6 +23,7 @@ def database(server: Server) -> Iterator[Database]:
 
 @pytest.fixture
 async def superuser(database: Database) -> AsyncIterator[asyncpg.Connection]:
+    """Sees and may do everything, as no role of the sidecar's does."""
     connection = await asyncpg.connect(database.superuser_url)
     yield connection
     await connection.close()

@@ -74,12 +74,8 @@ async def test_a_target_with_a_running_sidecar_is_refused(tmp_path: Path, databa
     assert (await run_move(path, database))[0], "a sidecar that only looked leaves nothing behind"
 
 
-async def test_a_file_used_again_gives_the_move_up(
-    tmp_path: Path, database: Database, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """What was copied before is no longer what stands in the file: the part is refused, an empty database is not."""
-    path = tmp_path / "a.db"
-    await fill(path, 15, 20)
+async def cut_before_the_totals(path: Path, database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    """All rows are there, and nobody has compared them yet."""
 
     async def cut(self: MoveTarget, *args: Any) -> None:
         raise Cut
@@ -87,6 +83,15 @@ async def test_a_file_used_again_gives_the_move_up(
     with monkeypatch.context() as patch, pytest.raises(Cut):
         patch.setattr(MoveTarget, "totals", cut)
         await run_move(path, database)
+
+
+async def test_a_file_used_again_gives_the_move_up(
+    tmp_path: Path, database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What was copied before is no longer what stands in the file: the part is refused, an empty database is not."""
+    path = tmp_path / "a.db"
+    await fill(path, 15, 20)
+    await cut_before_the_totals(path, database, monkeypatch)
     SqliteStore.open(path).close()
     with pytest.raises(StoreError, match="holds a part of another move"):
         await run_move(path, database)
@@ -97,13 +102,7 @@ async def test_rows_of_somebody_else_are_found_before_anything_is_final(
 ) -> None:
     path = tmp_path / "a.db"
     await fill(path, 16, 20)
-
-    async def cut(self: MoveTarget, *args: Any) -> None:
-        raise Cut
-
-    with monkeypatch.context() as patch, pytest.raises(Cut):
-        patch.setattr(MoveTarget, "totals", cut)
-        await run_move(path, database)
+    await cut_before_the_totals(path, database, monkeypatch)
     await superuser.execute("UPDATE sidecar.calls_by_hour SET units = units + 1 WHERE tenant = 'acme'")
     with pytest.raises(StoreError, match=r"^calls_by_hour: PostgreSQL does not hold what the file does"):
         await run_move(path, database)

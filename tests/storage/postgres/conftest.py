@@ -1,25 +1,11 @@
-"""One server per test process, one database per test."""
+"""Its server and its database are those of tests/storage."""
 
 from collections.abc import AsyncIterator, Iterator
 
-import asyncpg
 import pytest
 
 from sidecar.storage.postgres import PostgresStore
-from tests.storage.postgres.server import Database, Process, Server, shared_server
-
-
-@pytest.fixture(scope="session")
-def server() -> Iterator[Server]:
-    with shared_server() as running:
-        yield running
-
-
-@pytest.fixture
-def database(server: Server) -> Iterator[Database]:
-    made = server.migrated()
-    yield made
-    server.drop(made)
+from tests.storage.postgres.server import Database, Process
 
 
 @pytest.fixture
@@ -27,14 +13,6 @@ async def store(database: Database) -> AsyncIterator[PostgresStore]:
     opened = await PostgresStore.open(database.url, journal="node-1")
     yield opened
     await opened.close()
-
-
-@pytest.fixture
-async def superuser(database: Database) -> AsyncIterator[asyncpg.Connection]:
-    """Sees and may do everything, as no role of the sidecar's does."""
-    connection = await asyncpg.connect(database.superuser_url)
-    yield connection
-    await connection.close()
 
 
 @pytest.fixture(scope="module")
