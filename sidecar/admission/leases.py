@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from sidecar.core.clock import NS_PER_MS, NS_PER_US
-from sidecar.core.leases import NEVER, Answer, Ask, CounterAsk, Standing, life_us, page_us
+from sidecar.core.leases import NEVER, Answer, Ask, CounterAsk, Standing, calm, life_us, page_us, times
 from sidecar.core.windows import Window
 
 FAR_NS: Final = 2**62
@@ -44,6 +44,7 @@ class Lease(Window):
     __slots__ = (
         "_ahead",
         "_asked_ns",
+        "_calm_ns",
         "_head",
         "_last",
         "_slices",
@@ -82,7 +83,8 @@ class Lease(Window):
         self.closed_units = 0
         self.retry_ns = now  # when such a request may pass; FAR_NS: never
         self.flights = 0
-        self._slices: list[list[int]] = []  # [ends, granted at (store), units, came at]
+        self._calm_ns = now + window_ns  # from then on slices may live longer
+        self._slices: list[list[int]] = []  # [ends, counted from (store), units, came at], by their ends
         self._head = 0  # units left of the first slice
         self._ahead = 0
         self._last = 0
@@ -129,7 +131,7 @@ class Lease(Window):
 
     def lend(self, now: int, n: int) -> None:
         """Puts ``n`` units in hand that the store did not grant; whoever decided so has counted it."""
-        self.granted(Standing(n, self.store_left, 0, 0, 0), 0, n, 0, now - self.life_ns + _LENT_NS, now)
+        self.granted(Standing(n, self.store_left, 0, 0, 0, 0), 0, n, False, now - self.life_ns + _LENT_NS, now)
 
     @property
     def out(self) -> bool:
@@ -152,15 +154,18 @@ class Lease(Window):
             self.limit - self.used,
             self._demand(now) if ahead else 0,
             self.memory.used_at(now),
+            int(now >= self._calm_ns),
             going,
         )
 
-    def granted(self, standing: Standing, at_us: int, units: int, extra: int, sent_ns: int, now: int) -> None:
+    def granted(self, standing: Standing, at_us: int, units: int, ahead: bool, sent_ns: int, now: int) -> None:
         """Takes what the store answered to the call that was sent at ``sent_ns`` for requests of ``units``.
 
-        ``extra``: what of the grant is ahead.
+        ``ahead``: whether the next slice is to be fetched before this one is spent.
         """
         self.store_left = max(0, standing.left)
+        if not calm(self.ceiling, self.ceiling - standing.left):
+            self._calm_ns = now + self.window_ns
         self.reset_at_ns = now + standing.reset_us * NS_PER_US
         if standing.retry_us:
             # From the answer's arrival: the store's own moment is before that, never after.
@@ -169,18 +174,22 @@ class Lease(Window):
             self.retry_ns = FAR_NS if standing.retry_us == NEVER else now + standing.retry_us * NS_PER_US
         else:
             self.closed_ns = self.retry_ns = now
-        if not extra:
+        if standing.longer_us:
+            self._ahead = self._last * times(self.window_ns // NS_PER_US, self.life_ns // NS_PER_US)
+        elif not ahead:
             self._ahead = 0  # there is no slice to be had now; the next call in need asks again
         if not standing.granted:
             return
         self.memory.take(now, standing.granted)
-        ends = sent_ns + (self.life_ns or _EXACT_LIFE_NS)
+        counted_us = at_us + standing.longer_us
+        ends = sent_ns + standing.longer_us * NS_PER_US + (self.life_ns or _EXACT_LIFE_NS)
         if ends <= now:
-            self._drop(now, at_us, standing.granted, now)
+            self._drop(now, counted_us, standing.granted, now)
             return
+        self._end_by(ends)
         if len(self._slices) == _MAX_SLICES:
             self._forget_first()
-        self._slices.append([ends, at_us, standing.granted, now])
+        self._slices.append([ends, counted_us, standing.granted, now])
         self.limit += standing.granted
         if len(self._slices) == 1:
             self._head = standing.granted
@@ -203,6 +212,7 @@ class Lease(Window):
         self.life_ns = 0 if exact else life_us(window_ns // NS_PER_US) * NS_PER_US
         self.memory.reshape(page_us((window_ns + self.life_ns) // NS_PER_US) * NS_PER_US, now)
         self.closed_ns = now
+        self._calm_ns = now + window_ns
         self.share = None
 
     def used_at(self, now: int) -> int:
@@ -243,6 +253,14 @@ class Lease(Window):
         self.returns.append((at, units))
         self.memory.give_back(now, came, units)
 
+    def _end_by(self, ends: int) -> None:
+        """Slices are spent as they came, so their ends are in that order too: one that lives longer ends with the
+        shorter one that comes after it, since the limit is near."""
+        for piece in self._slices:
+            piece[0] = min(piece[0], ends)
+        if self._slices:
+            self.next_ns = self._slices[0][0]
+
     def _forget_first(self) -> None:
         gone = self._slices.pop(0)
         self.limit -= gone[2]
@@ -268,8 +286,9 @@ def answered(page: Page, leases: Sequence[Lease], ask: Ask, answer: Answer, sent
         page.seq = answer.seq
     for lease, asked, standing in zip(leases, ask.counters, answer.counters, strict=True):
         lease.flights -= 1
-        extra = standing.granted - max(0, answer.passed * ask.units - asked.left)
-        lease.granted(standing, answer.now_us, ask.units, extra, sent_ns, now)
+        rest = asked.left - answer.passed * ask.units  # negative: what was granted for the requests themselves
+        ahead = standing.granted > max(0, -rest) or asked.ahead <= rest
+        lease.granted(standing, answer.now_us, ask.units, ahead, sent_ns, now)
 
 
 def unanswered(leases: Sequence[Lease]) -> None:

@@ -6,7 +6,12 @@ number of nodes, delays, pauses and crashes:
 - a slice of life T is counted when it is granted, at g, and may be spent until T after the node *sent* for it, which
   was before g; so a unit spent at t was counted at a moment in [t - T, t];
 - what is spent in an interval of length W was thus counted within one of length W + T;
-- the store keeps a window of length W + T over L, so that is at most L.
+- the store keeps a window of length W + T over L, so that is at most L;
+- a slice that lives for F longer is counted for F longer: as if it had been granted at g + F. What comes after it is
+  not forgotten before it.
+
+F is above 0 only while at most half of L is counted, and for a node that has seen no more for a window: who is close
+to a limit gets all of it but W/60 and T, and who is far from it asks less often.
 
 An exact limit leases nothing: its units are counted one request at a time in a window of length W, and a request counts
 as admitted when the store decided it.
@@ -26,6 +31,8 @@ from sidecar.core.windows import CELLS, Window
 SHARE = 4  # at most a quarter of what is left is granted ahead: slices shrink to nothing as the limit nears
 LEARN_US = 1_000_000  # how long at least a book that is new grants nothing ahead
 MIN_LIFE_US = 25_000  # a slice must outlive the journey of its grant
+_CALM = 2  # at most one half of a limit is in slices that live longer
+_CALM_WINDOW = 4  # the longest life of a slice is a quarter of the window, and at most what a new book waits
 NEVER = -1
 _SWEEP = 2
 _SWEEP_FULL = 64
@@ -36,10 +43,25 @@ def life_us(window_us: int) -> int:
     return max(window_us // (2 * CELLS), MIN_LIFE_US)
 
 
+def longer_us(window_us: int, life_us: int) -> int:
+    """How much longer than its life T, ``life_us``, a slice may live that is granted far from the limit: F."""
+    return max(0, min(window_us // _CALM_WINDOW, LEARN_US) - life_us) if life_us else 0
+
+
+def calm(limit: int, used: int) -> bool:
+    """Whether so little is used that slices may live longer."""
+    return used <= limit // _CALM
+
+
+def times(window_us: int, life_us: int) -> int:
+    """How much larger a slice is that lives longer: what is spent in its life."""
+    return 1 + longer_us(window_us, life_us) // life_us
+
+
 class CounterAsk(NamedTuple):
     """One counter in a call. ``life_us`` 0: exact. ``left``: units that the node still holds. ``ahead``: units it would
-    like beyond those needed. ``own``: units granted to it that may count still, for a store that lost them.
-    ``returns``: unspent units by the moment they were granted.
+    like to hold beyond those needed, for T. ``own``: units granted to it that may count still, for a store that lost
+    them. ``calm`` 1: the slice may live longer. ``returns``: unspent units by the moment from which they were counted.
     """
 
     key: str
@@ -49,6 +71,7 @@ class CounterAsk(NamedTuple):
     left: int = 0
     ahead: int = 0
     own: int = 0
+    calm: int = 0
     returns: tuple[tuple[int, int], ...] = ()
 
 
@@ -76,7 +99,7 @@ class Standing(NamedTuple):
 
     ``left`` is negative when a limit was lowered. ``retry_us``: until one more request may pass, 0 for now, NEVER for
     one that weighs more than the limit; ``ask_us``: the same, or earlier when a slice that is out may come back.
-    ``reset_us``: until some of what is used is forgotten.
+    ``reset_us``: until some of what is used is forgotten. ``longer_us``: how much longer than T what was granted lives.
     """
 
     granted: int
@@ -84,6 +107,7 @@ class Standing(NamedTuple):
     retry_us: int
     ask_us: int
     reset_us: int
+    longer_us: int
 
 
 class Answer(NamedTuple):
@@ -130,7 +154,7 @@ class Book:
         for counter, window, _ in found:
             if lost:
                 if counter.own:
-                    window.take(now, counter.own)
+                    window.take_from(now + longer_us(counter.window_us, counter.life_us), counter.own)
             else:
                 for at, units in counter.returns:
                     window.give_back(now, at, units)
@@ -203,17 +227,23 @@ def _window(page: _Page, counter: CounterAsk, now: int) -> tuple[Window, list[in
 def _grant(
     counter: CounterAsk, window: Window, lent: list[int], units: int, passed: int, ahead: bool, now: int
 ) -> Standing:
-    granted = max(0, passed * units - counter.left)
+    granted, longer = max(0, passed * units - counter.left), 0
     if ahead and counter.life_us:
-        extra = max(0, min(counter.ahead, (window.limit - window.used - granted) // SHARE))
+        share = max(0, (window.limit - window.used - granted) // SHARE)
+        rest = max(0, counter.left - passed * units)
+        extra = min(max(0, counter.ahead - rest), share)
+        if counter.calm:
+            more = min(max(0, counter.ahead * times(counter.window_us, counter.life_us) - rest), share)
+            if calm(window.limit, window.used + granted + more):
+                extra, longer = more, longer_us(counter.window_us, counter.life_us)
         if extra:
-            lent[0] = now + 2 * counter.life_us  # by then what is not spent has come back
+            lent[0] = now + 2 * (counter.life_us + longer)  # by then what is not spent has come back
         granted += extra
     if granted:
-        window.take(now, granted)
+        window.take_from(now + longer, granted)
     # What the node holds after the call serves its next request too.
     at = window.retry_at_ns(now, max(0, units - max(0, counter.left + granted - passed * units)))
     retry = NEVER if at is None or units > window.limit else at - now
     soon = lent[0] - now
     ask_us = soon if retry > soon > 0 else retry
-    return Standing(granted, window.limit - window.used, retry, ask_us, window.reset_ns(now))
+    return Standing(granted, window.limit - window.used, retry, ask_us, window.reset_ns(now), longer)

@@ -75,6 +75,11 @@ class Window:
         self._last_ns = now
         self.used += n
 
+    def take_from(self, at: int, n: int) -> None:
+        """Counts ``n`` units as if they were taken at ``at``, which may lie ahead, or when the last ones were, should
+        that be later still: cells are forgotten in the order in which they were opened."""
+        self.take(max(at, self._last_ns), n)
+
     def _open_cell(self, now: int, n: int) -> None:
         if self._open_units:
             if self._older is None:

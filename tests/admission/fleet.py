@@ -76,6 +76,7 @@ class Node:
                 self.call(0)
         elif not any(lease.limit - lease.used < 1 and lease.closed(now, 1) for lease in self.leases):
             self.waiting += 1
+            self.fleet.waits += 1
             if not self.busy:
                 self.call(self.waiting)
 
@@ -140,6 +141,7 @@ class Fleet:
     limits: list[Limit]
     rates: list[float]  # requests per second and node
     weather: Weather = field(default_factory=Weather)
+    wave_s: float = 0.0  # in the second half of each, only every tenth request comes
 
     def __post_init__(self) -> None:
         self.random = random.Random(self.seed)
@@ -148,7 +150,7 @@ class Fleet:
         self.store_skew_us = 0
         self.admitted: list[int] = []
         self.requests = 0
-        self.calls = 0
+        self.calls = self.waits = 0
         self._events: list[tuple[int, int, Callable[[], None]]] = []
         self._order = 0
         self.nodes = [Node(self, name) for name in range(len(self.rates))]
@@ -167,11 +169,15 @@ class Fleet:
         return self.book.lease(ask, self.time // 1000 + self.store_skew_us)
 
     def run(self, seconds: float) -> None:
-        end = self.time + round(seconds * S)
         for node, rate in zip(self.nodes, self.rates, strict=True):
             if rate:
                 self.later(self.random.randrange(S), lambda node=node, rate=rate: self._arrival(node, rate))
             self.later(100 * MS, lambda node=node: self._sweep(node))
+        self.resume(seconds)
+
+    def resume(self, seconds: float) -> None:
+        """Goes on with what ``run`` began."""
+        end = self.time + round(seconds * S)
         while self._events and self._events[0][0] < end:
             self.time, _, work = heapq.heappop(self._events)
             work()
@@ -179,6 +185,8 @@ class Fleet:
 
     def _arrival(self, node: Node, rate: float) -> None:
         self.later(max(1, round(self.random.expovariate(rate) * S)), lambda: self._arrival(node, rate))
+        if self.wave_s and self.time / S % self.wave_s > self.wave_s / 2 and not self.chance(0.1):
+            return
         self.requests += 1
         node.run(node.life, node.request)
 

@@ -1,10 +1,11 @@
 """The seeded simulator against an exact oracle: never more than L in any W, and how much of L is usable."""
 
 import os
+from dataclasses import replace
 
 import pytest
 
-from sidecar.core.leases import Answer, Ask
+from sidecar.core.leases import Answer, Ask, longer_us
 from tests.admission.fleet import MS, Fleet, Limit, S, Weather
 
 SEEDS = range(int(os.environ.get("SIDECAR_FLEET_SEEDS", "6")))
@@ -31,6 +32,16 @@ def test_all_of_several_limits_hold_at_once(seed: int) -> None:
 
 
 @pytest.mark.parametrize("seed", SEEDS)
+@pytest.mark.parametrize("wave_s", [0.7, 3, 10])
+def test_who_comes_near_the_limit_from_afar_gets_no_more(seed: int, wave_s: float) -> None:
+    """Slices that live longer are out when the load swells."""
+    rates = [400.0, 150.0, 60.0, 10.0]
+    fleet = Fleet(seed, [Limit(500, 2 * S)], rates, replace(STORM, delay_ns=20 * MS, pause_ns=S // 2), wave_s)
+    fleet.run(30)
+    assert 250 < fleet.most(2 * S) <= 500
+
+
+@pytest.mark.parametrize("seed", SEEDS)
 def test_a_busy_node_can_use_96_percent(seed: int) -> None:
     fleet = Fleet(seed, [Limit(6000, 60 * S)], [250])
     fleet.run(200)
@@ -54,6 +65,23 @@ def test_a_busy_tenant_costs_few_calls() -> None:
     assert fleet.calls <= 0.05 * fleet.requests
 
 
+def test_far_from_a_limit_per_second_calls_are_few_and_nobody_waits_for_them() -> None:
+    fleet = Fleet(1, [Limit(10_000, S)], [1000, 1000], Weather(delay_ns=5 * MS))
+    fleet.run(3)
+    requests, calls, waits = fleet.requests, fleet.calls, fleet.waits
+    fleet.resume(5)
+    assert fleet.waits == waits
+    assert fleet.calls - calls <= 0.02 * (fleet.requests - requests)
+
+
+def test_near_a_limit_per_second_few_wait() -> None:
+    fleet = Fleet(1, [Limit(2600, S)], [1000, 1000])
+    fleet.run(3)
+    requests, waits = fleet.requests, fleet.waits
+    fleet.resume(7)
+    assert fleet.waits - waits <= 0.02 * (fleet.requests - requests)
+
+
 def test_who_hammers_while_refused_costs_no_calls() -> None:
     fleet = Fleet(1, [Limit(10, 60 * S)], [500])
     fleet.run(50)
@@ -69,6 +97,23 @@ def test_without_the_life_in_the_window_the_oracle_sees_the_fault(monkeypatch: p
     for fleet in fleets:
         fleet.run(90)
     assert max(fleet.most(20 * S) for fleet in fleets) > 400
+
+
+def test_without_the_longer_life_in_the_window_the_oracle_sees_the_fault(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tests.admission.fleet.Fleet.decide", _generous)
+    fleets = [Fleet(seed, [Limit(500, 2 * S)], [400, 150, 60, 10], STORM, 3) for seed in range(4)]
+    for fleet in fleets:
+        fleet.run(60)
+    assert max(fleet.most(2 * S) for fleet in fleets) > 500
+
+
+def _generous(fleet: Fleet, ask: Ask) -> Answer:
+    """Every slice lives longer, and is counted as one that does not."""
+    book, now = fleet.book, fleet.time // 1000 + fleet.store_skew_us
+    answer = book.lease(ask._replace(counters=tuple(each._replace(calm=0) for each in ask.counters)), now)
+    longer = [longer_us(each.window_us, each.life_us) for each in ask.counters]
+    told = [each._replace(longer_us=more) for each, more in zip(answer.counters, longer, strict=True)]
+    return answer._replace(counters=tuple(told))
 
 
 def _careless(fleet: Fleet, ask: Ask) -> Answer:

@@ -130,18 +130,20 @@ class Caller:
         pick = self.random
         if pick.random() < 0.03:
             limit, window = limit // 2, window * 2  # the policy was changed
-        left, ahead, own, returns = 0, 0, 0, ()
+        left, ahead, own, calm, returns = 0, 0, 0, 0, ()
         if not exact:
             left, ahead, own = pick.choice([0, 0, 1, 4]), pick.choice([0, 5, 500]), pick.choice([0, 3])
+            calm = pick.choice([0, 1])
             taken = self.taken.setdefault(key, [])
             returns = tuple(taken.pop() for _ in range(min(len(taken), pick.choice([0, 0, 1, 3]))))
-        return CounterAsk(key, limit, window, life, left, ahead, own, returns)
+        return CounterAsk(key, limit, window, life, left, ahead, own, calm, returns)
 
     def told(self, made: Ask, answer: Answer) -> None:
         self.seen = answer
         for each, standing in zip(made.counters, answer.counters, strict=True):
             if standing.granted:
-                self.taken.setdefault(each.key, []).append((answer.now_us, self.random.randint(0, standing.granted)))
+                back = self.random.randint(0, standing.granted)
+                self.taken.setdefault(each.key, []).append((answer.now_us + standing.longer_us, back))
 
 
 @pytest.mark.parametrize("exact", [False, True], ids=["leased", "exact"])
@@ -167,6 +169,25 @@ def budget(number: int = 1, hold: int = 1, least: int | None = None, **more: int
 
 def account(tag: str, node: int, each: BudgetAsk, requests: int = 1) -> Ask:
     return Ask(tag, 0, requests, 0, 0, 1, (), (each._replace(node=node),))
+
+
+async def test_slices_that_live_short_and_long_are_granted_alike(store: LimitStore) -> None:
+    """A page grants nothing ahead in its first second, which the trace above does not outlive."""
+    book, caller, tag = Book(), Caller(7), secrets.token_hex(8)
+    lives = set()
+    for _ in range(50_000):
+        made = caller.ask(tag, exact=False)
+        if caller.seen is not None:  # each loss would begin a page anew
+            made = made._replace(epoch=caller.seen.epoch, seq=caller.seen.seq)
+        answer = await store.lease(made)
+        assert answer == book.lease(made, answer.now_us)
+        caller.told(made, answer)
+        for asked, standing in zip(made.counters, answer.counters, strict=True):
+            if standing.granted > max(0, answer.passed * made.units - asked.left):
+                lives.add((asked.calm, standing.longer_us > 0))
+        if len(lives) == 3:
+            break
+    assert lives == {(0, False), (1, False), (1, True)}
 
 
 async def test_of_many_callers_at_the_last_unit_one_passes(store: LimitStore) -> None:

@@ -8,7 +8,7 @@ from hypothesis import settings
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from sidecar.core.errors import StoreFull
-from sidecar.core.leases import NEVER, Answer, Ask, Book, CounterAsk, life_us, page_us
+from sidecar.core.leases import NEVER, Answer, Ask, Book, CounterAsk, life_us, longer_us, page_us
 
 S = 1_000_000
 MINUTE = 60 * S
@@ -137,6 +137,73 @@ def test_a_refusal_is_asked_again_when_a_slice_may_have_come_back() -> None:
     assert refused.retry_us > refused.ask_us
 
 
+SHORT = counter(1000, S, ahead=10)
+CALM = SHORT._replace(calm=1)
+LONGER = 225_000  # a quarter of a second, of which 25 ms are the life of every slice
+
+
+def test_far_from_the_limit_a_slice_lives_longer_and_is_larger() -> None:
+    book = Book()
+    learned(book)
+    granted = [book.lease(ask(each, requests=0), 0).counters[0] for each in (SHORT, CALM)]
+    assert [(each.granted, each.longer_us) for each in granted] == [(10, 0), (100, LONGER)]
+
+
+def test_beyond_half_of_the_limit_none_does() -> None:
+    book = Book()
+    learned(book)
+    book.lease(ask(SHORT, requests=401), 0)
+    assert book.lease(ask(CALM), 1).counters[0].longer_us == 0
+    assert book.lease(ask(CALM._replace(limit=2000)), 1).counters[0].longer_us == LONGER
+
+
+def test_what_is_left_in_hand_is_part_of_the_next_slice() -> None:
+    book = Book()
+    learned(book)
+    granted = [book.lease(ask(each._replace(left=7), requests=4), 0).counters[0].granted for each in (SHORT, CALM)]
+    assert granted == [7, 97]
+    assert book.lease(ask(SHORT._replace(left=30), requests=4), 0).counters[0].granted == 0
+
+
+def test_a_slice_that_lives_longer_is_counted_longer_and_so_is_what_comes_after_it() -> None:
+    book = Book()
+    learned(book)
+    kept = S + life_us(S)
+    first = book.lease(ask(CALM, requests=0), 0)
+    book.lease(ask(SHORT, requests=0), LONGER // 2)
+    used = [1000 - book.lease(ask(SHORT, requests=0), at).counters[0].left for at in (kept, kept + LONGER - 1)]
+    assert used == [120, 130]  # and what was granted to see it
+    assert book.lease(ask(SHORT._replace(ahead=0), requests=0), kept + LONGER).counters[0].left == 980
+    assert first.now_us == 0
+
+
+def test_what_comes_back_of_a_long_slice_comes_from_it() -> None:
+    book = Book()
+    learned(book)
+    taken = book.lease(ask(CALM, requests=0), 0)
+    back = SHORT._replace(ahead=0, returns=((taken.now_us + LONGER, 60),))
+    assert book.lease(ask(back, requests=0, seen=taken), S).counters[0].left == 960
+
+
+def test_after_a_loss_what_was_granted_counts_as_long_as_a_long_slice() -> None:
+    seen = Book().lease(ask(CALM, requests=0), 0)
+    new = Book()
+    new.lease(ask(SHORT._replace(own=100, ahead=0), requests=0, seen=seen, new=9), 0)
+    kept = S + life_us(S) + LONGER
+    lefts = [new.lease(ask(SHORT._replace(ahead=0), requests=0), at).counters[0].left for at in (kept - 1, kept)]
+    assert lefts == [900, 1000]
+
+
+def test_no_slice_outlives_the_first_second_of_a_new_page() -> None:
+    assert [longer_us(window, life_us(window)) for window in (S, 10 * S, MINUTE, 60 * MINUTE)] == [
+        LONGER,
+        S - 10 * S // 120,
+        S // 2,
+        0,
+    ]
+    assert longer_us(S, 0) == 0
+
+
 def test_pages_are_bounded() -> None:
     book = Book(max_pages=2)
     for tag in "ab":
@@ -148,29 +215,29 @@ def test_pages_are_bounded() -> None:
 
 
 class Grants(RuleBasedStateMachine):
-    """What is granted and not returned never exceeds the limit in any W + T, whatever the calls."""
+    """What is granted and not returned never exceeds the limit in any W and its own life, whatever the calls."""
 
     LIMIT: ClassVar = 40
-    KEPT: ClassVar = MINUTE + life_us(MINUTE)
+    WINDOW: ClassVar = 4 * S
+    KEPT: ClassVar = WINDOW + life_us(WINDOW)
 
     def __init__(self) -> None:
         super().__init__()
         self.book = Book()
         self.now = 0
-        self.taken: list[list[int]] = []
+        self.taken: list[list[int]] = []  # [counted from, units]
 
-    @rule(by=st.integers(0, 40 * S))
+    @rule(by=st.integers(0, 3 * S))
     def pass_time(self, by: int) -> None:
         self.now += by
 
     @rule(requests=st.integers(0, 9), units=st.integers(1, 5), left=st.integers(0, 5), ahead=st.integers(0, 50))
     def call(self, requests: int, units: int, left: int, ahead: int) -> None:
-        answer = self.book.lease(
-            ask(counter(self.LIMIT, left=left, ahead=ahead), requests=requests, units=units), self.now
-        )
+        asked = counter(self.LIMIT, self.WINDOW, left=left, ahead=ahead, calm=ahead % 2)
+        answer = self.book.lease(ask(asked, requests=requests, units=units), self.now)
         granted = answer.counters[0].granted
         assert granted + left >= answer.passed * units
-        self.taken.append([self.now, granted])
+        self.taken.append([self.now + answer.counters[0].longer_us, granted])
 
     @rule(part=st.integers(0, 20), which=st.integers(0, 100))
     def give_back(self, part: int, which: int) -> None:
@@ -178,7 +245,7 @@ class Grants(RuleBasedStateMachine):
             taken = self.taken[which % len(self.taken)]
             back = min(part, taken[1])
             taken[1] -= back
-            self.book.lease(ask(counter(self.LIMIT, returns=((taken[0], back),)), requests=0), self.now)
+            self.book.lease(ask(counter(self.LIMIT, self.WINDOW, returns=((taken[0], back),)), requests=0), self.now)
 
     @invariant()
     def never_over(self) -> None:

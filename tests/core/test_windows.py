@@ -33,6 +33,21 @@ def test_never_more_than_the_limit_in_any_interval(limit: int, length: int, step
     assert _most_in_any_interval(admitted, length) <= limit
 
 
+@given(length=_LENGTHS, steps=st.lists(st.tuples(st.integers(0, 400), st.integers(1, 6), st.integers(0, 50))))
+def test_what_counts_from_a_later_moment_is_kept_from_then_on(length: int, steps: list[tuple[int, int, int]]) -> None:
+    """And what comes after it is not forgotten first: each unit counts for W at least, by W/60 more at most."""
+    window, now, taken, last = Window(10**6, length, 0), 0, [], 0
+    for step, n, later in steps:
+        now += step
+        window.expire(now)
+        window.take_from(now + later, n)
+        last = max(last, now + later)
+        taken.append((last, n))
+        least = sum(units for at, units in taken if at > now - length)
+        most = sum(units for at, units in taken if at > now - length - max(1, length // CELLS))
+        assert least <= window.used <= most
+
+
 @given(limit=st.integers(1, 20), length=_LENGTHS, steps=_STEPS)
 def test_refuses_at_most_one_cell_early(limit: int, length: int, steps: list[tuple[int, int]]) -> None:
     """What the last W + W/60 leave room for is admitted, so at most one cell's worth of time is lost."""

@@ -2,28 +2,30 @@
 --
 -- KEYS[1]  the page: {now, epoch, seq, learn until, until}
 -- KEYS[2..] one counter each: doubles, four of the head (kept, open until, lent until, used), then two for each cell
---          (last, units), oldest first; a cell is forgotten as a whole, `kept` after its last unit (core.windows).
+--          (last, units), oldest first; a cell is forgotten as a whole, `kept` after its last unit (core.windows). The
+--          last unit of a slice that lives longer lies ahead by that.
 --          A string that is read at its ends: of 62 cells most calls look at two.
 -- then     one budget each (core.budgets): doubles, six of the head (settled, out, learn until, check at, checker, the
 --          first moment at which a node is forgotten), then six for each node (node, number, total, out, until, late)
--- ARGV     units, requests, epoch, seq, new epoch, number of counters, and for each counter
---          limit, window, life, left, ahead, own, number of returns, then granted at and units of each return;
+-- ARGV[1]  doubles: units, requests, epoch, seq, new epoch, number of counters, and for each counter
+--          limit, window, life, left, ahead, own, calm, number of returns, then counted from and units of each return;
 --          for each budget what core.budgets.BudgetAsk has after the key; then, for a purse (core.purses), its ceiling
 --          and each part: the budget's place, known, open, package, rate, number of steps, and the four of each
--- returns  now, epoch, seq, passed, and for each counter: granted, left, retry, ask, reset;
+-- returns  doubles: now, epoch, seq, passed, and for each counter: granted, left, retry, ask, reset, longer;
 --          for each budget: known, granted, left, settled, ask, check
 --
 -- Every key gets its expiry in the SET that writes it. Numbers are whole and below 2^53.
-local SHARE, LEARN, CELLS = 4, 1000000, 60
+local SHARE, LEARN, CELLS, CALM, CALM_WINDOW = 4, 1000000, 60, 2, 4
 local HEAD, CELL, HEAD_BYTES, CELL_BYTES = '<dddd', '<dd', 32, 16
 local B_SHARE, B_LEARN, B_NODE, B_CHECK, B_FIRST, B_AGAIN, B_NODES = 4, 1000000, 30000000, 60000000, 1000000, 1000000, 256
 local B_FRESH = 5900000
 local B_HEAD, B_REC, B_HEAD_BYTES, B_REC_BYTES = '<dddddd', '<dddddd', 48, 48
 local floor, max, min = math.floor, math.max, math.min
+local sub, pack_, unpack_, call = string.sub, struct.pack, struct.unpack, redis.call
 
-local time = redis.call('TIME')
+local time = call('TIME')
 local now = time[1] * 1000000 + time[2]
-local page = redis.call('GET', KEYS[1])
+local page = call('GET', KEYS[1])
 local epoch, seq, learn, until_ = 0, 0, 0, now
 if page then
   page = cmsgpack.unpack(page)
@@ -31,38 +33,41 @@ if page then
   epoch, seq, learn, until_ = page[2], page[3], page[4], page[5] or now
 end
 
-local at = 0
+local given, at = ARGV[1], 1
 local function number()
-  at = at + 1
-  return tonumber(ARGV[at])
+  local n
+  n, at = unpack_('<d', given, at)
+  return n
 end
-local units, requests, seen_epoch, seen_seq, new_epoch = number(), number(), number(), number(), number()
-local windows = number()
+local units, requests, seen_epoch, seen_seq, new_epoch, windows
+units, requests, seen_epoch, seen_seq, new_epoch, windows, at = unpack_('<dddddd', given, at)
 
 local counters, longest, learning = {}, 0, LEARN
 for i = 2, windows + 1 do
-  local c = {limit = number(), window = number(), life = number(), left = number(), ahead = number(), own = number()}
-  c.returns = number()
-  c.first = at
-  at = at + 2 * c.returns
-  c.kept = c.window + c.life
+  local limit, window, life, left, ahead, own, calm, returns
+  limit, window, life, left, ahead, own, calm, returns, at = unpack_('<dddddddd', given, at)
+  local c = { -- all that it will ever have, so that the table is made once
+    limit = limit, life = life, left = left, ahead = ahead, own = own, calm = calm > 0, kept = window + life,
+    longer = life > 0 and max(0, min(floor(window / CALM_WINDOW), LEARN) - life) or 0,
+    first = at, last = at + 16 * (returns - 1), cells = '', used = 0, open = now, lent = 0, changed = false,
+  }
+  at = c.last + 16
   longest = max(longest, c.kept)
-  learning = max(learning, c.life)
+  learning = max(learning, life)
   counters[i - 1] = c
 end
 local budgets = {}
 for i = windows + 2, #KEYS do
-  local b = {node = number(), limit = number(), keep = number(), hold = number(), least = number(), number = number()}
-  b.held = number()
-  b.left, b.ahead, b.total, b.told, b.late = number(), number(), number(), number(), number()
-  b.seed, b.floor, b.lower = number(), number(), number()
+  local b = {nodes = '', known = false, fresh = false}
+  b.node, b.limit, b.keep, b.hold, b.least, b.number, b.held, b.left, at = unpack_('<dddddddd', given, at)
+  b.ahead, b.total, b.told, b.late, b.seed, b.floor, b.lower, at = unpack_('<ddddddd', given, at)
   until_ = max(until_, now + b.keep)
   budgets[i - windows - 1] = b
 end
 local purse
-if at < #ARGV then
+if at <= #given then
   purse = {ceiling = number()}
-  while at < #ARGV do
+  while at <= #given do
     local p = {budget = number() + 1, known = number(), open = number(), package = number(), rate = number(), steps = {}}
     for k = 1, number() do p.steps[k] = {number(), number(), number(), number()} end
     purse[#purse + 1] = p
@@ -77,31 +82,33 @@ local lost = behind or (seen_epoch ~= 0 and seen_epoch ~= epoch)
 seq = seq + 1
 
 local function read(c, state)
-  c.cells, c.used, c.open, c.lent = '', 0, now, 0
   if not state then return end
   local kept
-  kept, c.open, c.lent, c.used = struct.unpack(HEAD, state)
+  kept, c.open, c.lent, c.used = unpack_(HEAD, state)
   if kept ~= c.kept then c.open, c.changed = now, true end
   local from = HEAD_BYTES + 1
   while from < #state do
-    local last, n = struct.unpack(CELL, state, from)
+    local last, n = unpack_(CELL, state, from)
     if last + c.kept > now then break end
     c.used, c.changed = c.used - n, true -- what is forgotten stays so, should the window grow
     from = from + CELL_BYTES
   end
-  c.cells = string.sub(state, from)
+  c.cells = sub(state, from)
 end
 
-local function take(c, n)
-  local size = #c.cells
+local function take(c, longer, n)
+  local size, from = #c.cells, now + longer
   local last, newest = 0, 0
-  if size > 0 then last, newest = struct.unpack(CELL, c.cells, size - CELL_BYTES + 1) end
-  if size > 0 and now < c.open then
-    c.cells = string.sub(c.cells, 1, size - CELL_BYTES) .. struct.pack(CELL, now, newest + n)
+  if size > 0 then
+    last, newest = unpack_(CELL, c.cells, size - CELL_BYTES + 1)
+    from = max(from, last)
+  end
+  if size > 0 and from < c.open then
+    c.cells = sub(c.cells, 1, size - CELL_BYTES) .. pack_(CELL, from, newest + n)
   else
-    if size > 0 and newest == 0 then c.cells = string.sub(c.cells, 1, size - CELL_BYTES) end
-    c.cells = c.cells .. struct.pack(CELL, now, n)
-    c.open = now + max(1, floor(c.kept / CELLS))
+    if size > 0 and newest == 0 then c.cells = sub(c.cells, 1, size - CELL_BYTES) end
+    c.cells = c.cells .. pack_(CELL, from, n)
+    c.open = from + max(1, floor(c.kept / CELLS))
   end
   c.used = c.used + n
   c.changed = true
@@ -111,15 +118,15 @@ local function give_back(c, granted_at, n)
   if granted_at + c.kept <= now then return end
   local found, units_there
   for from = #c.cells - CELL_BYTES + 1, 1, -CELL_BYTES do -- the first cell whose last unit is not older
-    local last, there = struct.unpack(CELL, c.cells, from)
+    local last, there = unpack_(CELL, c.cells, from)
     if last < granted_at then break end
     found, units_there = from, there
   end
   if not found then return end
   local back = min(n, units_there)
-  local last = struct.unpack(CELL, c.cells, found)
-  c.cells = string.sub(c.cells, 1, found - 1) .. struct.pack(CELL, last, units_there - back)
-    .. string.sub(c.cells, found + CELL_BYTES)
+  local last = unpack_(CELL, c.cells, found)
+  c.cells = sub(c.cells, 1, found - 1) .. pack_(CELL, last, units_there - back)
+    .. sub(c.cells, found + CELL_BYTES)
   c.used = c.used - back
   c.changed = true
 end
@@ -130,7 +137,7 @@ local function retry(c, n)
   if short <= 0 then return 0 end
   local last, there
   for from = 1, #c.cells, CELL_BYTES do
-    last, there = struct.unpack(CELL, c.cells, from)
+    last, there = unpack_(CELL, c.cells, from)
     short = short - there
     if short <= 0 then break end
   end
@@ -143,19 +150,19 @@ local function forget(b, one)
   local kept = {}
   local first
   for from = 1, #b.nodes, B_REC_BYTES do
-    local _, _, _, _, last = struct.unpack(B_REC, b.nodes, from)
+    local _, _, _, _, last = unpack_(B_REC, b.nodes, from)
     if not first or last < first then first = last end
   end
   local limit, next_first = one and first or now, nil
   for from = 1, #b.nodes, B_REC_BYTES do
-    local _, _, _, out, last = struct.unpack(B_REC, b.nodes, from)
+    local _, _, _, out, last = unpack_(B_REC, b.nodes, from)
     if last <= limit and one ~= 'done' then
       if one then one = 'done' end
       if out > 0 then
         b.out, b.settled, b.check = b.out - out, b.settled + out, min(b.check, now)
       end
     else
-      kept[#kept + 1] = string.sub(b.nodes, from, from + B_REC_BYTES - 1)
+      kept[#kept + 1] = sub(b.nodes, from, from + B_REC_BYTES - 1)
       if not next_first or last < next_first then next_first = last end
     end
   end
@@ -163,7 +170,7 @@ local function forget(b, one)
 end
 
 local function record(b)
-  local key, from = struct.pack('<d', b.node), 1
+  local key, from = pack_('<d', b.node), 1
   while true do
     local at = string.find(b.nodes, key, from, true)
     if not at then return nil end
@@ -173,14 +180,14 @@ local function record(b)
 end
 
 local function put(b, number, total, held, late)
-  local made = struct.pack(B_REC, b.node, number, total, held, now + B_NODE, late)
-  b.nodes = string.sub(b.nodes, 1, b.at - 1) .. made .. string.sub(b.nodes, b.at + B_REC_BYTES)
+  local made = pack_(B_REC, b.node, number, total, held, now + B_NODE, late)
+  b.nodes = sub(b.nodes, 1, b.at - 1) .. made .. sub(b.nodes, b.at + B_REC_BYTES)
 end
 
 local function none_behind(b) -- as core.budgets.BudgetCounter._behind
   if b.seed >= 0 then return true end
   for from = 1, #b.nodes, B_REC_BYTES do
-    local _, _, _, held, heard, late = struct.unpack(B_REC, b.nodes, from)
+    local _, _, _, held, heard, late = unpack_(B_REC, b.nodes, from)
     if late ~= 0 or (held > 0 and heard - B_NODE + B_FRESH <= now) then return false end
   end
   return true
@@ -190,8 +197,8 @@ end
 local function told(b, state)
   local known = {0, b.told, 0}
   if state then
-    b.settled, b.out, b.learn, b.check, b.checker, b.first = struct.unpack(B_HEAD, state)
-    b.nodes = string.sub(state, B_HEAD_BYTES + 1)
+    b.settled, b.out, b.learn, b.check, b.checker, b.first = unpack_(B_HEAD, state)
+    b.nodes = sub(state, B_HEAD_BYTES + 1)
   elseif b.seed >= 0 then
     b.settled, b.out, b.learn, b.check, b.checker = b.seed, 0, now + B_LEARN, now + B_FIRST, 0
     b.first, b.nodes = now + B_NODE, ''
@@ -203,7 +210,7 @@ local function told(b, state)
   if b.first <= now then forget(b) end
   b.at = record(b)
   if b.at then
-    local _, number, total, out = struct.unpack(B_REC, b.nodes, b.at)
+    local _, number, total, out = unpack_(B_REC, b.nodes, b.at)
     if b.number <= number then
       b.held = out
       return
@@ -266,15 +273,16 @@ local function raise(p, wanted, bound)
   p.upto = low
 end
 
-local packed = #KEYS > 1 and redis.call('MGET', unpack(KEYS, 2)) or {}
+local packed = #KEYS > 1 and call('MGET', unpack(KEYS, 2)) or {}
 local passed = requests
 for i, c in ipairs(counters) do
   read(c, packed[i])
   if lost then
-    if c.own > 0 then take(c, c.own) end
+    if c.own > 0 then take(c, c.longer, c.own) end
   else
-    for k = c.first + 1, c.first + 2 * c.returns, 2 do
-      give_back(c, tonumber(ARGV[k]), tonumber(ARGV[k + 1]))
+    for k = c.first, c.last, 16 do
+      local from, n = unpack_(CELL, given, k)
+      give_back(c, from, n)
     end
   end
   if units > 0 then
@@ -328,28 +336,33 @@ if purse and purse.fresh then
 end
 
 local may_ahead = passed == requests and now >= learn
-local answer = {now, epoch, seq, passed}
+local answer = {pack_('<dddd', now, epoch, seq, passed)}
 for i, c in ipairs(counters) do
-  local granted = max(0, passed * units - c.left)
+  local granted, longer = max(0, passed * units - c.left), 0
   if may_ahead and c.life > 0 then
-    local extra = max(0, min(c.ahead, floor((c.limit - c.used - granted) / SHARE)))
-    if extra > 0 then c.lent = now + 2 * c.life end
+    local share = max(0, floor((c.limit - c.used - granted) / SHARE))
+    local rest = max(0, c.left - passed * units)
+    local extra = min(max(0, c.ahead - rest), share)
+    if c.calm then
+      local more = min(max(0, c.ahead * (1 + floor(c.longer / c.life)) - rest), share)
+      if c.used + granted + more <= floor(c.limit / CALM) then extra, longer = more, c.longer end
+    end
+    if extra > 0 then c.lent = now + 2 * (c.life + longer) end
     granted = granted + extra
   end
-  if granted > 0 then take(c, granted) end
+  if granted > 0 then take(c, longer, granted) end
   local wait = retry(c, max(0, units - max(0, c.left + granted - passed * units)))
   local ask, soon = wait, c.lent - now
   if wait > soon and soon > 0 then ask = soon end
-  local n = #answer
-  answer[n + 1], answer[n + 2], answer[n + 3], answer[n + 4] = granted, c.limit - c.used, wait, ask
-  answer[n + 5] = c.used > 0 and struct.unpack(CELL, c.cells) + c.kept - now or 0
+  local reset = c.used > 0 and unpack_(CELL, c.cells) + c.kept - now or 0
+  answer[#answer + 1] = pack_('<dddddd', granted, c.limit - c.used, wait, ask, reset, longer)
   if c.changed then
-    local state = struct.pack(HEAD, c.kept, c.open, c.lent, c.used) .. c.cells
-    redis.call('SET', KEYS[i + 1], state, 'PX', floor(c.kept / 1000) + 1000)
+    local state = pack_(HEAD, c.kept, c.open, c.lent, c.used) .. c.cells
+    call('SET', KEYS[i + 1], state, 'PX', floor((c.kept + c.longer) / 1000) + 1000)
   end
 end
 for i, b in ipairs(budgets) do
-  local n, granted, check, again = #answer, 0, 0, B_AGAIN
+  local granted, check, again = 0, 0, B_AGAIN
   if b.known then
     if b.fresh and b.least > 0 then
       local free = room(b)
@@ -368,14 +381,15 @@ for i, b in ipairs(budgets) do
     end
     if b.out == b.held + granted then again = max(B_AGAIN, b.check - now) end
     if b.fresh then
-      local state = struct.pack(B_HEAD, b.settled, b.out, b.learn, b.check, b.checker, b.first) .. b.nodes
-      redis.call('SET', KEYS[windows + 1 + i], state, 'PX', floor(b.keep / 1000) + 1)
+      local state = pack_(B_HEAD, b.settled, b.out, b.learn, b.check, b.checker, b.first) .. b.nodes
+      call('SET', KEYS[windows + 1 + i], state, 'PX', floor(b.keep / 1000) + 1)
     end
   end
-  answer[n + 1], answer[n + 2], answer[n + 3] = b.known and 1 or 0, granted, b.known and room(b) or 0
-  answer[n + 4], answer[n + 5], answer[n + 6] = b.known and b.settled or 0, again, check
+  local known, left, settled = 0, 0, 0
+  if b.known then known, left, settled = 1, room(b), b.settled end
+  answer[#answer + 1] = pack_('<dddddd', known, granted, left, settled, again, check)
 end
 local remembered = 2 * (longest + floor(longest / 50) + LEARN)
 until_ = max(until_, now + remembered)
-redis.call('SET', KEYS[1], cmsgpack.pack({now, epoch, seq, learn, until_}), 'PX', floor((until_ - now) / 1000) + 1)
-return answer
+call('SET', KEYS[1], cmsgpack.pack({now, epoch, seq, learn, until_}), 'PX', floor((until_ - now) / 1000) + 1)
+return table.concat(answer)

@@ -11,6 +11,7 @@ import asyncio
 from collections.abc import Iterator
 from hashlib import sha1
 from importlib.resources import files
+from struct import iter_unpack, pack
 from typing import Any, Final, TypeAlias
 from urllib.parse import quote
 
@@ -43,10 +44,11 @@ class RedisLimitStore:
 
     async def lease(self, ask: Ask) -> Answer:
         """Decides one call, all or nothing. StoreDown when no answer came in time; the call may have been counted."""
-        keys, arguments = list(_keys(ask)), list(_arguments(ask))
+        keys, numbers = list(_keys(ask)), list(_numbers(ask))
+        given = pack(f"<{len(numbers)}d", *numbers)
         try:
             async with asyncio.timeout(self._budget_s):
-                reply = await self._run(keys, arguments)
+                reply = await self._run(keys, given)
         except (RedisError, RedisClusterException, OSError, TimeoutError) as error:
             raise self._down(error) from None
         return _answer(reply, len(ask.counters))
@@ -64,13 +66,13 @@ class RedisLimitStore:
         for client in (self._client, *self._watchers):
             await client.aclose()
 
-    async def _run(self, keys: list[str], arguments: list[int]) -> list[int]:
+    async def _run(self, keys: list[str], given: bytes) -> bytes:
         # The stubs say that a command may or may not be awaitable; these clients' are.
         client: Any = self._client
         try:
-            reply: list[int] = await client.evalsha(_SHA, len(keys), *keys, *arguments)
+            reply: bytes = await client.evalsha(_SHA, len(keys), *keys, given)
         except NoScriptError:  # it was not counted: the server is new, or its scripts were flushed
-            reply = await client.eval(_SCRIPT, len(keys), *keys, *arguments)
+            reply = await client.eval(_SCRIPT, len(keys), *keys, given)
         return reply
 
     def _connect(self, address: RedisAddress) -> Client:
@@ -117,11 +119,11 @@ def _keys(ask: Ask) -> Iterator[str]:
         yield f"{page}:{budget.key}"
 
 
-def _arguments(ask: Ask) -> Iterator[int]:
+def _numbers(ask: Ask) -> Iterator[int]:
     yield from ask[1:6]
     yield len(ask.counters)
     for counter in ask.counters:
-        yield from counter[1:7]
+        yield from counter[1:8]
         yield len(counter.returns)
         for part in counter.returns:
             yield from part
@@ -136,9 +138,10 @@ def _arguments(ask: Ask) -> Iterator[int]:
                 yield from step
 
 
-def _answer(reply: list[int], counters: int) -> Answer:
-    now, epoch, seq, passed = reply[:4]
-    end = 4 + 5 * counters
-    standings = tuple(Standing(*reply[i : i + 5]) for i in range(4, end, 5))
-    budgets = tuple(BudgetStanding(*reply[i : i + 6]) for i in range(end, len(reply), 6))
+def _answer(reply: bytes, counters: int) -> Answer:
+    numbers = [int(number) for (number,) in iter_unpack("<d", reply)]
+    now, epoch, seq, passed = numbers[:4]
+    end = 4 + 6 * counters
+    standings = tuple(Standing(*numbers[i : i + 6]) for i in range(4, end, 6))
+    budgets = tuple(BudgetStanding(*numbers[i : i + 6]) for i in range(end, len(numbers), 6))
     return Answer(now, epoch, seq, passed, standings, budgets)
