@@ -1,4 +1,4 @@
-"""A Redis on the load generator's core, and what it says of the scripts that it ran."""
+"""A Redis, and what it says of the scripts that it ran."""
 
 import re
 import socket
@@ -9,12 +9,12 @@ from benchmarks.stage import Stage, free_port, program
 _STATISTICS = re.compile(r"^cmdstat_evalsha:calls=(\d+),usec=(\d+)", re.MULTILINE)
 
 
-def start(stage: Stage, name: str) -> int:
+def start(stage: Stage, name: str, *, on_load_core: bool = True) -> int:
     """Its port. Missing, Failed."""
     port = free_port()
     binary = program("redis-server", "install Redis (Debian: apt install redis-server)")
     argv: list[str | Path] = [binary, "--port", str(port), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no"]
-    stage.start(name, argv, port=port, on_load_core=True)
+    stage.start(name, argv, port=port, on_load_core=on_load_core)
     return port
 
 
