@@ -203,7 +203,8 @@ class RequestReader:
             elif kind == _CONNECTION:
                 head.close = head.close or b"close" in _options(value)
             elif kind == _HOPS and head.method not in (b"TRACE", b"OPTIONS"):
-                kept.append(b"%b: %b\r\n" % (name, value))
+                if low not in named:
+                    kept.append(b"%b: %b\r\n" % (name, value))
             elif kind != _DROP:
                 _read_special(head, kind, value.strip(b" \t"))  # llhttp leaves what stands behind (RFC 9110, 5.5)
         if host is not None:

@@ -144,8 +144,9 @@ async def test_max_forwards(rig: Rig, upstream: CruelUpstream) -> None:
     assert (await sent(rig, "Max-Forwards: 5", line="TRACE / HTTP/1.1")).one("max-forwards") == b"4"
     assert (await sent(rig, "Max-Forwards: 5", line="OPTIONS / HTTP/1.1")).one("max-forwards") == b"4"
     assert (await sent(rig, "Max-Forwards: 5")).one("max-forwards") == b"5"
+    assert (await sent(rig, "Max-Forwards: 5", "Connection: Max-Forwards")).one("max-forwards") is None
     assert (await rig.call("OPTIONS / HTTP/1.1", "Max-Forwards: 0")).status != 502
-    assert len(upstream.requests) == 3
+    assert len(upstream.requests) == 4
 
 
 async def test_via_and_loops(rig: Rig, upstream: CruelUpstream) -> None:
