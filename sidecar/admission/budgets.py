@@ -9,7 +9,7 @@ import random
 from collections.abc import Sequence
 from typing import Final, NamedTuple, Protocol
 
-from sidecar.admission.leases import Page
+from sidecar.admission.leases import Page, next_ahead
 from sidecar.admission.quotas import FAR, Period, QuotaKey
 from sidecar.core.budgets import FIRST_CHECK_US, NODE_US, BudgetAsk, BudgetStanding
 from sidecar.core.clock import NS_PER_S, NS_PER_US
@@ -20,8 +20,6 @@ _RENEW_NS: Final = 5 * NS_PER_S  # a store that lost its data knows by then what
 _TELL_NS: Final = NS_PER_S  # what is settled, or no longer wanted, is told after at most so long
 _SLICE_NS: Final = NS_PER_S  # units in hand are for so long
 _KEEP_US: Final = 3_600_000_000  # a call may end so long after its period
-_FIRST_AHEAD: Final = 4
-_GROWTH: Final = 4  # a slice is at most four times the last one
 
 
 class Want(NamedTuple):
@@ -176,7 +174,7 @@ class SharedPeriod(Period):
 
     def closed(self, now: int, limit: int, least: int) -> bool:
         """Whether the store's last word refuses a request that needs at least ``least`` under this limit."""
-        left = max(0, self._store_left) + max(0, self.room)
+        left = self._store_left + max(0, self.room)  # beyond the limit what is in hand is of no use here: it goes back
         return now < self._closed_ns and limit == self._closed_limit and least > left
 
     def lend(self, amount: int) -> None:
@@ -211,7 +209,7 @@ class SharedPeriod(Period):
         if self._look_ns and now >= self._look_ns:
             self._look_ns = 0
             return True
-        if self._total != self._told or not self.known or (self.room > 0 and self._spent() == 0):
+        if self._total != self._told or not self.known or (self.room > 0 and self._spent() <= 0):
             return since >= _TELL_NS
         return since >= _RENEW_NS and (self._held > 0 or late)
 
@@ -246,7 +244,7 @@ class SharedPeriod(Period):
         if not standing.known:
             self.known = False
             return
-        if standing.granted <= max(0, passed * asked.hold - asked.left):
+        if asked.ahead and standing.granted <= max(0, passed * asked.hold - asked.left):
             self._ahead = 0  # there is no slice to be had now; the next call in need asks again
         if asked.seed >= 0:
             self.seeded = asked.seed > 0  # where nothing had been used, nothing can be lost
@@ -278,7 +276,7 @@ class SharedPeriod(Period):
         """Units to hold ahead: what is spent in a second at the rate since the last call."""
         took = max(1, now - self._asked_ns)
         rate = max(0, self._spent()) * _SLICE_NS // took if self._asked_ns else 0
-        self._last = min(rate, _GROWTH * max(self._last, _FIRST_AHEAD))
+        self._last = next_ahead(self._last, rate, took, _SLICE_NS)
         self._ahead = self._last
         self._mark = self._total + self._flying
         return self._ahead

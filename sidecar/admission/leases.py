@@ -25,6 +25,15 @@ _FIRST_AHEAD: Final = 4
 _GROWTH: Final = 4  # a slice is at most four times the last one
 
 
+def next_ahead(last: int, rate: int, took: int, fades: int) -> int:
+    """Units to hold ahead after ``last``, by the ``rate`` at which units were spent in the time ``took``.
+
+    What was needed before is forgotten within the time ``fades``, not at once: of two calls that follow each other, the
+    second has seen next to nothing spent."""
+    kept = last - last * took // fades if took < fades else 0
+    return min(max(rate, kept), _GROWTH * max(last, _FIRST_AHEAD))
+
+
 class Page:
     """What a node knows of the store's page for one hash tag. ``lock``: a call with budgets is out, one at a time."""
 
@@ -239,7 +248,9 @@ class Lease(Window):
         for the next slice to come. ``take`` counts, so a node that nobody calls asks for nothing."""
         took = max(1, now - self._asked_ns)
         rate = self._spent * self.life_ns // took
-        self._last = min(rate, _GROWTH * max(self._last, _FIRST_AHEAD), self.ceiling)
+        # Near the limit what is not spent is missed elsewhere: there only what was spent since is a reason for more.
+        fades = self.life_ns if calm(self.ceiling, self.ceiling - self.store_left) else 0
+        self._last = min(next_ahead(self._last, rate, took, fades), self.ceiling)
         self._ahead = 0 if self.exact else self._last
         self._spent = 0
         self._asked_ns = now

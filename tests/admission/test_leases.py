@@ -1,5 +1,7 @@
 """The node's side of a lease: which slices it spends, until when, and what it asks for."""
 
+import pytest
+
 from sidecar.admission.leases import Lease, Page, answered, ask_for
 from sidecar.core.leases import Answer, CounterAsk, Standing, life_us
 
@@ -90,6 +92,19 @@ def test_it_asks_to_hold_what_it_spends_in_a_life() -> None:
     desk.wait(10 * LIFE_NS // 2)
     asked = desk.ask()
     assert (asked.left, asked.ahead) == (60, 8)
+
+
+@pytest.mark.parametrize(("left", "again"), [(LIMIT, 16), (LIMIT // 2 - 1, 0)])
+def test_of_two_calls_that_follow_each_other_the_second_asks_for_less_near_the_limit_alone(
+    left: int, again: int
+) -> None:
+    desk = Desk()
+    desk.grant(100)
+    desk.lease.take(desk.now, 40)
+    desk.wait(LIFE_NS // 2)
+    assert desk.ask().ahead == 16
+    desk.grant(100, left=left)
+    assert desk.ask().ahead == again
 
 
 def test_the_next_slice_is_fetched_when_half_of_a_long_one_is_spent() -> None:

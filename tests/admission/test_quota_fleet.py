@@ -84,6 +84,16 @@ def test_who_hammers_while_refused_costs_few_calls() -> None:
     assert fleet.calls <= 60
 
 
+@pytest.mark.parametrize("seed", SEEDS)
+def test_what_is_in_hand_beyond_the_limit_goes_back_and_costs_no_calls(seed: int) -> None:
+    """Calls that used more than was held for them: the store is over the limit while some nodes hold units still. They
+    asked at every request, were refused, and never gave the units back to those who could have used them."""
+    fleet = QuotaFleet(seed, 20_000, RATES, Weather(), hold=50, least=1, most=50)
+    fleet.run(300)
+    assert fleet.spent >= 20_000
+    assert fleet.calls <= 0.05 * fleet.requests
+
+
 def test_the_oracle_can_fail(monkeypatch: pytest.MonkeyPatch) -> None:
     """A node that tells less than it holds admits too much, and is seen."""
     whole = QuotaNode.call
@@ -94,6 +104,7 @@ def test_the_oracle_can_fail(monkeypatch: pytest.MonkeyPatch) -> None:
         node.period._flying = flying
 
     monkeypatch.setattr(QuotaNode, "call", careless)
-    fleet = QuotaFleet(1, 300, RATES, Weather())
-    fleet.run(60)
-    assert fleet.spent > 300
+    fleets = [QuotaFleet(seed, 300, RATES, Weather()) for seed in range(6)]
+    for fleet in fleets:
+        fleet.run(60)
+    assert max(fleet.spent for fleet in fleets) > 300
