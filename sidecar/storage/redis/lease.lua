@@ -49,11 +49,12 @@ for i = 2, windows + 1 do
   local c = { -- all that it will ever have, so that the table is made once
     limit = limit, life = life, left = left, ahead = ahead, own = own, calm = calm > 0, kept = window + life,
     longer = life > 0 and max(0, min(floor(window / CALM_WINDOW), LEARN) - life) or 0,
-    first = at, last = at + 16 * (returns - 1), cells = '', used = 0, open = now, lent = 0, changed = false,
+    returns = at, returns_end = at + 16 * returns, body = '', from = 1, upto = 0, last = 0, units = 0,
+    used = 0, open = now, lent = 0, changed = false,
   }
-  at = c.last + 16
-  longest = max(longest, c.kept)
-  learning = max(learning, life)
+  at = c.returns_end
+  if c.kept > longest then longest = c.kept end
+  if life > learning then learning = life end
   counters[i - 1] = c
 end
 local budgets = {}
@@ -81,67 +82,70 @@ end
 local lost = behind or (seen_epoch ~= 0 and seen_epoch ~= epoch)
 seq = seq + 1
 
+-- Of a counter's string, `body`, the closed cells are at `from` to `upto`; the newest one is `last` and `units`, so that
+-- the string is cut and made anew once.
 local function read(c, state)
-  if not state then return end
   local kept
   kept, c.open, c.lent, c.used = unpack_(HEAD, state)
   if kept ~= c.kept then c.open, c.changed = now, true end
-  local from = HEAD_BYTES + 1
-  while from < #state do
+  local from, size = HEAD_BYTES + 1, #state
+  while from < size do
     local last, n = unpack_(CELL, state, from)
     if last + c.kept > now then break end
     c.used, c.changed = c.used - n, true -- what is forgotten stays so, should the window grow
     from = from + CELL_BYTES
   end
-  c.cells = sub(state, from)
+  if from < size then
+    c.body, c.from, c.upto = state, from, size - CELL_BYTES
+    c.last, c.units = unpack_(CELL, state, c.upto + 1)
+  end
 end
 
 local function take(c, longer, n)
-  local size, from = #c.cells, now + longer
-  local last, newest = 0, 0
-  if size > 0 then
-    last, newest = unpack_(CELL, c.cells, size - CELL_BYTES + 1)
-    from = max(from, last)
-  end
-  if size > 0 and from < c.open then
-    c.cells = sub(c.cells, 1, size - CELL_BYTES) .. pack_(CELL, from, newest + n)
+  local at = max(now + longer, c.last)
+  if c.last > 0 and at < c.open then
+    c.units = c.units + n
   else
-    if size > 0 and newest == 0 then c.cells = sub(c.cells, 1, size - CELL_BYTES) end
-    c.cells = c.cells .. pack_(CELL, from, n)
-    c.open = from + max(1, floor(c.kept / CELLS))
+    if c.units > 0 then
+      c.body = sub(c.body, c.from, c.upto) .. pack_(CELL, c.last, c.units)
+      c.from, c.upto = 1, #c.body
+    end
+    c.units = n
+    c.open = at + max(1, floor(c.kept / CELLS))
   end
+  c.last = at
   c.used = c.used + n
   c.changed = true
 end
 
 local function give_back(c, granted_at, n)
-  if granted_at + c.kept <= now then return end
-  local found, units_there
-  for from = #c.cells - CELL_BYTES + 1, 1, -CELL_BYTES do -- the first cell whose last unit is not older
-    local last, there = unpack_(CELL, c.cells, from)
-    if last < granted_at then break end
-    found, units_there = from, there
+  if c.last == 0 or c.last < granted_at or granted_at + c.kept <= now then return end
+  local found, last, there = nil, c.last, c.units
+  for from = c.upto - CELL_BYTES + 1, c.from, -CELL_BYTES do -- the first cell whose last unit is not older
+    local at, units_there = unpack_(CELL, c.body, from)
+    if at < granted_at then break end
+    found, last, there = from, at, units_there
   end
-  if not found then return end
-  local back = min(n, units_there)
-  local last = unpack_(CELL, c.cells, found)
-  c.cells = sub(c.cells, 1, found - 1) .. pack_(CELL, last, units_there - back)
-    .. sub(c.cells, found + CELL_BYTES)
+  local back = min(n, there)
+  if found then
+    c.body = sub(c.body, c.from, found - 1) .. pack_(CELL, last, there - back)
+      .. sub(c.body, found + CELL_BYTES, c.upto)
+    c.from, c.upto = 1, #c.body
+  else
+    c.units = there - back
+  end
   c.used = c.used - back
   c.changed = true
 end
 
-local function retry(c, n)
-  if units > c.limit then return -1 end
+local function retry(c, n) -- for more than there is
   local short = c.used + n - c.limit
-  if short <= 0 then return 0 end
-  local last, there
-  for from = 1, #c.cells, CELL_BYTES do
-    last, there = unpack_(CELL, c.cells, from)
+  for from = c.from, c.upto, CELL_BYTES do
+    local last, there = unpack_(CELL, c.body, from)
     short = short - there
-    if short <= 0 then break end
+    if short <= 0 then return last + c.kept - now end
   end
-  return last + c.kept - now
+  return c.last + c.kept - now
 end
 
 -- Takes out the nodes whose `until`, their fifth number, is not after `now`; without one, `one` says to take out the
@@ -276,18 +280,17 @@ end
 local packed = #KEYS > 1 and call('MGET', unpack(KEYS, 2)) or {}
 local passed = requests
 for i, c in ipairs(counters) do
-  read(c, packed[i])
+  if packed[i] then read(c, packed[i]) end
   if lost then
     if c.own > 0 then take(c, c.longer, c.own) end
   else
-    for k = c.first, c.last, 16 do
+    for k = c.returns, c.returns_end - 1, 16 do
       local from, n = unpack_(CELL, given, k)
       give_back(c, from, n)
     end
   end
-  if units > 0 then
-    passed = min(passed, max(0, floor((c.limit - c.used + c.left) / units)))
-  end
+  local free = c.limit - c.used + c.left
+  if units > 0 and free < passed * units then passed = max(0, floor(free / units)) end
 end
 
 for i, b in ipairs(budgets) do
@@ -337,28 +340,40 @@ end
 
 local may_ahead = passed == requests and now >= learn
 local answer = {pack_('<dddd', now, epoch, seq, passed)}
-for i, c in ipairs(counters) do
-  local granted, longer = max(0, passed * units - c.left), 0
+local needed, expiry = passed * units, {}
+for i = 1, windows do
+  local c = counters[i]
+  local rest, granted, longer = c.left - needed, 0, 0
+  if rest < 0 then rest, granted = 0, -rest end
   if may_ahead and c.life > 0 then
-    local share = max(0, floor((c.limit - c.used - granted) / SHARE))
-    local rest = max(0, c.left - passed * units)
-    local extra = min(max(0, c.ahead - rest), share)
-    if c.calm then
-      local more = min(max(0, c.ahead * (1 + floor(c.longer / c.life)) - rest), share)
-      if c.used + granted + more <= floor(c.limit / CALM) then extra, longer = more, c.longer end
+    local share = floor((c.limit - c.used - granted) / SHARE)
+    if share > 0 then
+      local extra = min(max(0, c.ahead - rest), share)
+      if c.calm then
+        local more = min(max(0, c.ahead * (1 + floor(c.longer / c.life)) - rest), share)
+        if c.used + granted + more <= floor(c.limit / CALM) then extra, longer = more, c.longer end
+      end
+      if extra > 0 then
+        c.lent = now + 2 * (c.life + longer)
+        granted, rest = granted + extra, rest + extra
+      end
+    elseif c.calm and c.used + granted <= floor(c.limit / CALM) then
+      longer = c.longer
     end
-    if extra > 0 then c.lent = now + 2 * (c.life + longer) end
-    granted = granted + extra
   end
   if granted > 0 then take(c, longer, granted) end
-  local wait = retry(c, max(0, units - max(0, c.left + granted - passed * units)))
+  local wait, left, short = 0, c.limit - c.used, rest < units and units - rest or 0
+  if units > c.limit then wait = -1 elseif left < short then wait = retry(c, short) end
   local ask, soon = wait, c.lent - now
   if wait > soon and soon > 0 then ask = soon end
-  local reset = c.used > 0 and unpack_(CELL, c.cells) + c.kept - now or 0
-  answer[#answer + 1] = pack_('<dddddd', granted, c.limit - c.used, wait, ask, reset, longer)
+  local reset = c.used > 0 and (c.from < c.upto and unpack_(CELL, c.body, c.from) or c.last) + c.kept - now or 0
+  answer[i + 1] = pack_('<dddddd', granted, left, wait, ask, reset, longer)
   if c.changed then
-    local state = pack_(HEAD, c.kept, c.open, c.lent, c.used) .. c.cells
-    call('SET', KEYS[i + 1], state, 'PX', floor((c.kept + c.longer) / 1000) + 1000)
+    local newest = c.last > 0 and pack_(CELL, c.last, c.units) or ''
+    local state = pack_(HEAD, c.kept, c.open, c.lent, c.used) .. sub(c.body, c.from, c.upto) .. newest
+    local ms = floor((c.kept + c.longer) / 1000) + 1000
+    expiry[ms] = expiry[ms] or string.format('%d', ms) -- as numbers they take Redis longer to write than to keep
+    call('SET', KEYS[i + 1], state, 'PX', expiry[ms])
   end
 end
 for i, b in ipairs(budgets) do
