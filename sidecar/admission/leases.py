@@ -28,9 +28,9 @@ _GROWTH: Final = 4  # a slice is at most four times the last one
 def next_ahead(last: int, rate: int, took: int, fades: int) -> int:
     """Units to hold ahead after ``last``, by the ``rate`` at which units were spent in the time ``took``.
 
-    What was needed before is forgotten within the time ``fades``, not at once: of two calls that follow each other, the
-    second has seen next to nothing spent."""
-    kept = last - last * took // fades if took < fades else 0
+    What was needed before fades as in the time ``fades``, not at once: of two calls that follow each other, the second
+    has seen next to nothing spent."""
+    kept = last * (fades - took) // fades if took < fades else 0
     return min(max(rate, kept), _GROWTH * max(last, _FIRST_AHEAD))
 
 
@@ -51,13 +51,13 @@ class Lease(Window):
     is held ahead. ``share`` counts what is decided without the store."""
 
     __slots__ = (
-        "_ahead",
         "_asked_ns",
         "_calm_ns",
         "_head",
         "_last",
         "_slices",
         "_spent",
+        "ahead",
         "ceiling",
         "closed_ns",
         "closed_units",
@@ -95,7 +95,7 @@ class Lease(Window):
         self._calm_ns = now + window_ns  # from then on slices may live longer
         self._slices: list[list[int]] = []  # [ends, counted from (store), units, came at], by their ends
         self._head = 0  # units left of the first slice
-        self._ahead = 0
+        self.ahead = 0
         self._last = 0
         self._spent = 0
         self._asked_ns = now
@@ -135,12 +135,13 @@ class Lease(Window):
 
     def low(self, now: int) -> bool:
         """Whether it is time to fetch the next slice: half of this one is spent, no call is out, and there is more."""
-        ahead = self._ahead
+        ahead = self.ahead
         return ahead > 0 and 2 * (self.limit - self.used) <= ahead and not self.flights and now >= self.closed_ns
 
     def lend(self, now: int, n: int) -> None:
         """Puts ``n`` units in hand that the store did not grant; whoever decided so has counted it."""
-        self.granted(Standing(n, self.store_left, 0, 0, 0, 0), 0, n, False, now - self.life_ns + _LENT_NS, now)
+        self.ahead = 0
+        self.granted(Standing(n, self.store_left, 0, 0, 0, 0), 0, n, now + _LENT_NS, now)
 
     @property
     def out(self) -> bool:
@@ -167,14 +168,10 @@ class Lease(Window):
             going,
         )
 
-    def granted(self, standing: Standing, at_us: int, units: int, ahead: bool, sent_ns: int, now: int) -> None:
-        """Takes what the store answered to the call that was sent at ``sent_ns`` for requests of ``units``.
-
-        ``ahead``: whether the next slice is to be fetched before this one is spent.
-        """
+    def granted(self, standing: Standing, from_us: int, units: int, ends: int, now: int) -> None:
+        """Takes what the store answered to a call for requests of ``units``: a slice that counts from ``from_us`` on
+        and may be spent until ``ends``."""
         self.store_left = max(0, standing.left)
-        if not calm(self.ceiling, self.ceiling - standing.left):
-            self._calm_ns = now + self.window_ns
         self.reset_at_ns = now + standing.reset_us * NS_PER_US
         if standing.retry_us:
             # From the answer's arrival: the store's own moment is before that, never after.
@@ -183,22 +180,20 @@ class Lease(Window):
             self.retry_ns = FAR_NS if standing.retry_us == NEVER else now + standing.retry_us * NS_PER_US
         else:
             self.closed_ns = self.retry_ns = now
-        if standing.longer_us:
-            self._ahead = self._last * times(self.window_ns // NS_PER_US, self.life_ns // NS_PER_US)
-        elif not ahead:
-            self._ahead = 0  # there is no slice to be had now; the next call in need asks again
+        if not calm(self.ceiling, self.ceiling - standing.left):
+            # Who is refused until then does not ask, and has seen nothing of it.
+            closed_ns = self.closed_ns if self.closed_ns < FAR_NS else now
+            self._calm_ns = max(now, closed_ns) + self.window_ns
         if not standing.granted:
             return
         self.memory.take(now, standing.granted)
-        counted_us = at_us + standing.longer_us
-        ends = sent_ns + standing.longer_us * NS_PER_US + (self.life_ns or _EXACT_LIFE_NS)
         if ends <= now:
-            self._drop(now, counted_us, standing.granted, now)
+            self._drop(now, from_us, standing.granted, now)
             return
         self._end_by(ends)
         if len(self._slices) == _MAX_SLICES:
             self._forget_first()
-        self._slices.append([ends, counted_us, standing.granted, now])
+        self._slices.append([ends, from_us, standing.granted, now])
         self.limit += standing.granted
         if len(self._slices) == 1:
             self._head = standing.granted
@@ -251,10 +246,10 @@ class Lease(Window):
         # Near the limit what is not spent is missed elsewhere: there only what was spent since is a reason for more.
         fades = self.life_ns if calm(self.ceiling, self.ceiling - self.store_left) else 0
         self._last = min(next_ahead(self._last, rate, took, fades), self.ceiling)
-        self._ahead = 0 if self.exact else self._last
+        self.ahead = 0 if self.exact else self._last
         self._spent = 0
         self._asked_ns = now
-        return self._ahead
+        return self.ahead
 
     def _drop(self, now: int, at: int, units: int, came: int) -> None:
         if not units:
@@ -298,8 +293,13 @@ def answered(page: Page, leases: Sequence[Lease], ask: Ask, answer: Answer, sent
     for lease, asked, standing in zip(leases, ask.counters, answer.counters, strict=True):
         lease.flights -= 1
         rest = asked.left - answer.passed * ask.units  # negative: what was granted for the requests themselves
-        ahead = standing.granted > max(0, -rest) or asked.ahead <= rest
-        lease.granted(standing, answer.now_us, ask.units, ahead, sent_ns, now)
+        if standing.longer_us:
+            lease.ahead = asked.ahead * times(asked.window_us, asked.life_us)
+        elif standing.granted <= max(0, -rest) and asked.ahead > rest:
+            lease.ahead = 0  # there is no slice to be had now; the next call in need asks again
+        # By what was asked: the limit may be another one by now.
+        ends = sent_ns + ((asked.life_us + standing.longer_us) * NS_PER_US or _EXACT_LIFE_NS)
+        lease.granted(standing, answer.now_us + standing.longer_us, ask.units, ends, now)
 
 
 def unanswered(leases: Sequence[Lease]) -> None:

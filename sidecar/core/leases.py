@@ -61,7 +61,7 @@ def times(window_us: int, life_us: int) -> int:
 class CounterAsk(NamedTuple):
     """One counter in a call. ``life_us`` 0: exact. ``left``: units that the node still holds. ``ahead``: units it would
     like to hold beyond those needed, for T. ``own``: units granted to it that may count still, for a store that lost
-    them. ``calm`` 1: the slice may live longer. ``returns``: unspent units by the moment from which they were counted.
+    them. ``calm`` 1: the slice may live longer. ``returns``: unspent units, by the moment they were granted and F.
     """
 
     key: str
@@ -234,10 +234,10 @@ def _grant(
         extra = min(max(0, counter.ahead - rest), share)
         if counter.calm:
             more = min(max(0, counter.ahead * times(counter.window_us, counter.life_us) - rest), share)
-            if calm(window.limit, window.used + granted + more):
+            if more and calm(window.limit, window.used + granted + more):
                 extra, longer = more, longer_us(counter.window_us, counter.life_us)
         if extra:
-            lent[0] = now + 2 * (counter.life_us + longer)  # by then what is not spent has come back
+            lent[0] = max(lent[0], now + 2 * (counter.life_us + longer))  # by then what is not spent has come back
         granted += extra
     if granted:
         window.take_from(now + longer, granted)

@@ -49,6 +49,17 @@ def test_a_busy_node_can_use_96_percent(seed: int) -> None:
     assert fleet.usable(6000, 60 * S, windows=3) >= 0.96
 
 
+@pytest.mark.parametrize(
+    ("limit", "window_ns", "rate"), [(5, S, 200), (20, S, 1000), (10, 4 * S, 1000), (50, 4 * S, 1000)]
+)
+def test_who_hammers_at_a_small_limit_can_use_95_percent(limit: int, window_ns: int, rate: float) -> None:
+    """While it is refused it does not ask, so it does not see that the limit is used: still it is not far from it."""
+    fleet = Fleet(1, [Limit(limit, window_ns)], [rate])
+    fleet.run(60)
+    assert fleet.most(window_ns) <= limit
+    assert fleet.usable(limit, window_ns, windows=10) >= 0.95
+
+
 @pytest.mark.parametrize("seed", SEEDS)
 def test_eight_uneven_nodes_can_use_90_percent(seed: int) -> None:
     fleet = Fleet(seed, [Limit(6000, 60 * S)], [120, 60, 30, 10, 5, 2, 0.5, 0.1])

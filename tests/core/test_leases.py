@@ -157,6 +157,16 @@ def test_beyond_half_of_the_limit_none_does() -> None:
     assert book.lease(ask(CALM._replace(limit=2000)), 1).counters[0].longer_us == LONGER
 
 
+def test_a_refusal_waits_for_the_long_slices_too() -> None:
+    """A short slice that is granted after a long one does not hide that this may come back."""
+    book = Book()
+    learned(book)
+    book.lease(ask(CALM, requests=0), 0)
+    book.lease(ask(SHORT, requests=896), 1)
+    refused = book.lease(ask(SHORT, units=5), 60_000).counters[0]
+    assert (refused.left, refused.ask_us) == (3, 2 * S // 4 - 60_000)
+
+
 def test_what_is_left_in_hand_is_part_of_the_next_slice() -> None:
     book = Book()
     learned(book)
@@ -194,7 +204,7 @@ def test_after_a_loss_what_was_granted_counts_as_long_as_a_long_slice() -> None:
     assert lefts == [900, 1000]
 
 
-def test_no_slice_outlives_the_first_second_of_a_new_page() -> None:
+def test_no_longer_life_outlives_the_first_second_of_a_new_page() -> None:
     assert [longer_us(window, life_us(window)) for window in (S, 10 * S, MINUTE, 60 * MINUTE)] == [
         LONGER,
         S - 10 * S // 120,

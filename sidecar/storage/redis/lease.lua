@@ -351,14 +351,12 @@ for i = 1, windows do
       local extra = min(max(0, c.ahead - rest), share)
       if c.calm then
         local more = min(max(0, c.ahead * (1 + floor(c.longer / c.life)) - rest), share)
-        if c.used + granted + more <= floor(c.limit / CALM) then extra, longer = more, c.longer end
+        if more > 0 and c.used + granted + more <= floor(c.limit / CALM) then extra, longer = more, c.longer end
       end
       if extra > 0 then
-        c.lent = now + 2 * (c.life + longer)
+        c.lent = max(c.lent, now + 2 * (c.life + longer))
         granted, rest = granted + extra, rest + extra
       end
-    elseif c.calm and c.used + granted <= floor(c.limit / CALM) then
-      longer = c.longer
     end
   end
   if granted > 0 then take(c, longer, granted) end
