@@ -300,6 +300,8 @@ def answered(page: Page, leases: Sequence[Lease], ask: Ask, answer: Answer, sent
         # By what was asked: the limit may be another one by now.
         ends = sent_ns + ((asked.life_us + standing.longer_us) * NS_PER_US or _EXACT_LIFE_NS)
         lease.granted(standing, answer.now_us + standing.longer_us, ask.units, ends, now)
+        if asked.limit != lease.ceiling or asked.window_us != lease.window_ns // NS_PER_US:
+            lease.closed_ns = now  # another limit refused, or the same one by another window
 
 
 def unanswered(leases: Sequence[Lease]) -> None:

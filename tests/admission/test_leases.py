@@ -81,6 +81,16 @@ def test_a_limit_that_changes_while_a_call_is_out_gets_what_was_asked_for(window
     assert desk.lease.left == 0
 
 
+@pytest.mark.parametrize(("limit", "window_ns"), [(LIMIT + 1, S), (LIMIT, S // 2), (LIMIT, S)])
+def test_what_another_limit_refused_while_it_was_changed_is_asked_again(limit: int, window_ns: int) -> None:
+    desk = Desk()
+    ask = ask_for(desk.page, [desk.lease], 1, 1, desk.now)
+    desk.lease.change(limit, window_ns, False, desk.now)
+    refused = Standing(0, 0, 900_000, 900_000, 900_000, 0)
+    answered(desk.page, [desk.lease], ask, Answer(desk.now // US, 1, 1, 0, (refused,)), desk.now, desk.now)
+    assert desk.lease.closed(desk.now, 1) == ((limit, window_ns) == (LIMIT, S))
+
+
 def test_only_who_saw_little_used_for_a_window_asks_for_long_slices() -> None:
     desk = Desk()
     seen = [desk.ask().calm]
