@@ -10,6 +10,7 @@
 encoded. Sentinels are asked without a login, with TLS as the master is.
 """
 
+import re
 from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
@@ -33,11 +34,14 @@ class RedisAddress:
     @classmethod
     def parse(cls, url: str) -> "RedisAddress":
         """ValueError, without the password, when it is none of the forms above."""
-        parts = urlsplit(url)
-        scheme, _, kind = parts.scheme.partition("+")
+        whole, _, rest = url.partition("://")
+        scheme, _, kind = whole.lower().partition("+")
         if scheme not in ("redis", "rediss") or kind not in _PORTS:
             raise ValueError("is no URL of Redis; write redis://, redis+cluster:// or redis+sentinel://")
-        login, _, places = parts.netloc.rpartition("@")
+        # By hand: of several hosts, urlsplit takes none for IPv6 in Pythons that check brackets (CVE-2024-11168).
+        netloc = re.split("[/?#]", rest, maxsplit=1)[0]
+        parts = urlsplit("//host" + rest[len(netloc) :])
+        login, _, places = netloc.rpartition("@")
         user, _, password = login.partition(":")
         hosts = tuple(_host(place, _PORTS[kind]) for place in places.split(","))
         path = [part for part in parts.path.split("/") if part]
@@ -75,7 +79,10 @@ class RedisAddress:
 
 
 def _host(place: str, port: int) -> tuple[str, int]:
-    parts = urlsplit(f"//{place}")
+    try:
+        parts = urlsplit(f"//{place}")
+    except ValueError:  # brackets that hold no address
+        raise ValueError("names no host") from None
     if not parts.hostname:
         raise ValueError("names no host")
     try:

@@ -143,6 +143,9 @@ async def test_ten_full_limits_in_one_call_stay_in_budget(server: Server) -> Non
         ("redis://a/x", "names no database"),
         ("redis://a:99999", "names no port"),
         ("redis://", "names no host"),
+        ("redis://[::1", "names no host"),
+        ("redis+cluster://a,[b]x", "names no host"),
+        ("redis:a", "is no URL of Redis"),
         ("redis+sentinel://a", "names no master"),
         ("redis+cluster://a/1", "longer path"),
         ("redis://a?ca=x", "unknown option"),
@@ -152,6 +155,12 @@ async def test_ten_full_limits_in_one_call_stay_in_budget(server: Server) -> Non
 def test_an_address_that_means_nothing_is_refused(url: str, fault: str) -> None:
     with pytest.raises(ValueError, match=fault):
         RedisAddress.parse(url)
+
+
+def test_ipv6_stands_in_any_place() -> None:
+    hosts = RedisAddress.parse("redis+cluster://:p%2Fw@a,[::1]:7000,[::2]").hosts
+    assert hosts == (("a", 6379), ("::1", 7000), ("::2", 6379))
+    assert RedisAddress.parse("REDIS://[::1]//3").database == 3
 
 
 def test_an_address_says_who_asks_and_by_which_certificates() -> None:
