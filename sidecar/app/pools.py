@@ -11,7 +11,7 @@ from sidecar.upstream import HealthChecks, UpstreamPool
 # A pool that has left is kept, so that its calls time out, for so long after its last connection: a call that began
 # before the reload may still wait for its turn. Beyond so many idle ones the oldest go first.
 _LINGER_NS = 300 * NS_PER_S
-_MAX_IDLE = 256
+_MAX_IDLE = 64  # 2 MiB
 
 
 class Pools:

@@ -1,6 +1,7 @@
 """One worker: a lane with a journal of its own, whose look-ups, limits and ledger are its parent's."""
 
 import asyncio
+import gc
 import logging
 import os
 from collections.abc import Callable, Mapping
@@ -146,6 +147,7 @@ class Worker(Front):
             swap, self._ready = self._ready, None
             if swap is not None:
                 swap()
+                gc.collect()  # for the same reason as in reloading: a worker that has little to do would keep it all
 
     async def _farewell(self) -> None:
         if not self._channel.ended:
