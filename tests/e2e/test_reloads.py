@@ -21,9 +21,8 @@ plans:
   open: {limits: [{name: wide, limit: LIMIT, window: 1s}]}
 tenants: {acme: {plan: open}}
 """
-MAX_GROWTH_BYTES = (
-    4 * 1024**2
-)  # from the 500th to the 1,000th reload; uncollected rules and pools would be 6 MiB in each process
+# From the 500th to the 1,000th reload; rules and pools that nobody collects would be 6 MiB in each process.
+MAX_GROWTH_BYTES = 4 * 1024**2
 
 
 class Load:

@@ -370,7 +370,7 @@ for i = 1, windows do
     local newest = c.last > 0 and pack_(CELL, c.last, c.units) or ''
     local state = pack_(HEAD, c.kept, c.open, c.lent, c.used) .. sub(c.body, c.from, c.upto) .. newest
     local ms = floor((c.kept + c.longer) / 1000) + 1000
-    expiry[ms] = expiry[ms] or string.format('%d', ms) -- as numbers they take Redis longer to write than to keep
+    expiry[ms] = expiry[ms] or string.format('%d', ms) -- a number would be written with 17 digits, for each counter
     call('SET', KEYS[i + 1], state, 'PX', expiry[ms])
   end
 end

@@ -11,7 +11,7 @@ import asyncio
 from collections.abc import Iterator
 from hashlib import sha1
 from importlib.resources import files
-from struct import iter_unpack, pack
+from struct import pack, unpack
 from typing import Any, Final, TypeAlias
 from urllib.parse import quote
 
@@ -139,7 +139,7 @@ def _numbers(ask: Ask) -> Iterator[int]:
 
 
 def _answer(reply: bytes, counters: int) -> Answer:
-    numbers = [int(number) for (number,) in iter_unpack("<d", reply)]
+    numbers = [int(number) for number in unpack(f"<{len(reply) // 8}d", reply)]
     now, epoch, seq, passed = numbers[:4]
     end = 4 + 6 * counters
     standings = tuple(Standing(*numbers[i : i + 6]) for i in range(4, end, 6))

@@ -1,6 +1,5 @@
 """What only a Redis has: expiries, logins, sentinels, its going away, and what a call costs it."""
 
-import os
 import secrets
 import time
 from collections.abc import Iterator
@@ -117,8 +116,8 @@ async def test_sentinels_name_the_master(server: Server) -> None:
     assert "sidecar:{acme}" in server.cli("-n", "3", "KEYS", "*")
 
 
-async def test_ten_full_limits_in_one_call_stay_in_budget(server: Server) -> None:
-    """What a call costs Redis is printed, with SIDECAR_SHOW_COSTS; asserted is only that it is one command."""
+async def test_ten_full_limits_are_one_call(server: Server) -> None:
+    """What it takes Redis is measured by ``python -m benchmarks shared``."""
     store = RedisLimitStore(RedisAddress.parse(server.url), budget_s=5)
     keys = [f"limit-{i}" for i in range(10)]
     end = time.monotonic() + 1.2
@@ -129,8 +128,6 @@ async def test_ten_full_limits_in_one_call_stay_in_budget(server: Server) -> Non
         await store.lease(call(*keys, limit=10**6, window=900_000))
     await store.close()
     stats = dict(line.split(":", 1) for line in server.cli("INFO", "commandstats").split() if ":" in line)
-    if os.environ.get("SIDECAR_SHOW_COSTS"):
-        print(stats["cmdstat_evalsha"])
     assert stats["cmdstat_evalsha"].startswith("calls=500,")
     assert "cmdstat_eval" not in stats
 
