@@ -1,11 +1,18 @@
 """What only a Redis has: expiries, logins, sentinels, its going away, and what a call costs it."""
 
+import random
 import secrets
+import struct
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack
+from importlib.resources import files
+from typing import cast
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from redis import Redis
 
 from sidecar.core.budgets import BudgetAsk
 from sidecar.core.errors import StoreDown
@@ -21,6 +28,12 @@ MINUTE = 60_000_000
 def server() -> Iterator[Server]:
     with running() as one:
         yield one
+
+
+@pytest.fixture(scope="module")
+def one_server() -> Iterator[Redis]:
+    with running() as one, Redis.from_url(one.url) as client:
+        yield client
 
 
 def call(*keys: str, limit: int = 10, window: int = MINUTE, seen: Answer | None = None, requests: int = 1) -> Ask:
@@ -42,6 +55,35 @@ async def test_every_key_has_an_expiry_from_its_first_moment(server: Server) -> 
     assert all(kept_ms - 5_000 < life < 3 * kept_ms for life in lives.values())
 
 
+@given(seed=st.integers(0, 2**32))
+@settings(deadline=None, max_examples=40)
+def test_a_counter_is_kept_until_its_last_unit_is_forgotten(one_server: Redis, seed: int) -> None:
+    """Most calls write its head alone, which leaves the expiry as it is. The script is told the time."""
+    pick, now, ends = random.Random(seed), 10**15, 0
+    script = files("sidecar.storage.redis").joinpath("lease.lua").read_text()
+    timed = script.replace("call('TIME')", "{ARGV[2], ARGV[3]}")
+    assert timed != script
+    one_server.flushdb()
+    for step in range(60):
+        now += pick.choice([0, 50, 5_000, 500_000, 5_000_000, 70_000_000])
+        window, life = pick.choice([(1_000_000, 8_333), (60_000_000, 500_000), (60_000_000, 0)])
+        returns = [(now - pick.choice([1, 900_000]), 2)] * pick.choice([0, 0, 1])
+        requests = pick.choice([0, 1, 1])
+        head = (1, requests, 0, 0, step + 1, 1)
+        ahead, calm = pick.choice([0, 9]), pick.choice([0, 1])
+        counter = (50, window, life, 0, ahead, 0, calm, len(returns))
+        numbers = [*head, *counter, *(number for part in returns for number in part)]
+        packed = struct.pack(f"<{len(numbers)}d", *numbers)
+        one_server.eval(timed, 2, "page", "counter", packed, now // 10**6, now % 10**6)
+        lives_ms = cast("int", one_server.pttl("counter"))
+        if lives_ms > 0:
+            ends = now + lives_ms * 1000
+            one_server.persist("counter")  # so that the next call shows whether it sets one
+        head_now = cast("bytes", one_server.getrange("counter", 0, 47)) or bytes(48)
+        kept, _, _, _, last, _ = struct.unpack("<6d", head_now)
+        assert last + kept <= ends
+
+
 async def test_a_budget_has_an_expiry_too_and_it_is_its_periods_end(server: Server) -> None:
     """Kong/kong#5763."""
     store = RedisLimitStore(RedisAddress.parse(server.url), budget_s=5)
@@ -56,7 +98,7 @@ async def test_a_budget_has_an_expiry_too_and_it_is_its_periods_end(server: Serv
 
 async def test_a_user_of_an_acl_may_do_no_more_than_it_needs(server: Server) -> None:
     """The rules of ``sidecar.storage.redis.store``."""
-    rules = "on >p@ss:w/rd ~sidecar:* -@all +evalsha +eval +get +mget +set +time +ping +hello +client +select"
+    rules = "on >p@ss:w/rd ~sidecar:* -@all +evalsha +eval +get +mget +set +setrange +time +ping +hello +client +select"
     server.cli("ACL", "SETUSER", "limits", "reset", *rules.split())
     server.cli("CONFIG", "SET", "requirepass", "other")
     store = RedisLimitStore(RedisAddress.parse(f"redis://limits:p%40ss%3Aw%2Frd@127.0.0.1:{server.port}/0"), budget_s=5)
