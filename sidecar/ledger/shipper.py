@@ -7,6 +7,7 @@ again, for ever, while the journal grows to its bound. The ledger ignores event 
 import asyncio
 import logging
 import random
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -54,7 +55,7 @@ class Shipper:
         self._keep = keep
         self._jitter = jitter
         self._position = Position()
-        self._batch: tuple[list[bytes], Position, int] | None = None  # taken, not yet in the ledger; and when
+        self._taken: deque[tuple[list[bytes], Position, int]] = deque()  # not yet in the ledger; and since when
         self._step = asyncio.Lock()
         self._wake = asyncio.Event()
         self._stopping = False
@@ -146,33 +147,47 @@ class Shipper:
         timer.cancel()
 
     async def _ship(self) -> int | None:
-        """One batch: how many records the ledger took, None when it failed. A batch that was taken from the journal is
-        kept until the ledger has it, whatever becomes of this call."""
+        """One batch: how many records the ledger took, None when it failed. While it takes them, the next batch is read
+        where there is one. What was taken from the journal is kept until the ledger has it, whatever becomes of this
+        call."""
         async with self._step:
-            records, position, at_ns = self._batch or await self._collect()
+            if not self._taken:
+                await self._collect()
+            records, position, _ = self._taken[0]
+            ahead = None
+            if len(self._taken) == 1 and self._journal.tail.more:
+                ahead = asyncio.create_task(self._collect())
             try:
                 if records:
                     await self._append(records, position)
+                self._on_shipped()
+                if ahead is not None:
+                    await ahead
             except Exception as error:  # a bug in a store must not end shipping: the journal would fill in silence
                 self._on_failure(error)
                 return None
-            self._batch = None
-            self._failed_in_row, self._failing_since_ns = 0, None
-            self._position = position
-            self._shipped += len(records)
-            self._journal.release(position, len(records), at_ns)
+            finally:
+                if ahead is not None:
+                    ahead.cancel()  # it takes no more, and the next call finds what it took
             return len(records)
 
-    async def _collect(self) -> tuple[list[bytes], Position, int]:
+    async def _collect(self) -> None:
         tail = self._journal.tail
         at_ns = self._clock.monotonic_ns()
         records, position = tail.take()
-        self._batch = batch = (records, position, at_ns)
-        while tail.more and len(batch[0]) < _BATCH:
+        self._taken.append((records, position, at_ns))
+        while tail.more and len(records) < _BATCH:
             await asyncio.sleep(0)  # the lane goes first: what is read at a time is small
-            records, position = tail.take()
-            self._batch = batch = (batch[0] + records, position, at_ns)
-        return batch
+            more, position = tail.take()
+            records += more
+            self._taken[-1] = (records, position, at_ns)
+
+    def _on_shipped(self) -> None:
+        records, position, at_ns = self._taken.popleft()
+        self._failed_in_row, self._failing_since_ns = 0, None
+        self._position = position
+        self._shipped += len(records)
+        self._journal.release(position, len(records), at_ns)
 
     async def _append(self, records: list[bytes], position: Position) -> None:
         new = await self._ledger.append(records, position)
