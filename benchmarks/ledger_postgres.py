@@ -26,7 +26,7 @@ from sidecar.storage.postgres import PostgresStore
 from sidecar.storage.postgres.batch import as_csv, as_rows
 from tests.storage.postgres.server import Process, Server
 
-BATCH = 5000
+BATCH = 8192
 MONTH_NS = 30 * 86_400_000_000_000
 _SETTINGS = {"shared_buffers": "256MB", "max_wal_size": "4GB"}
 _ids = EventIds()

@@ -21,10 +21,10 @@ from sidecar.ledger.segment import CORRUPT
 
 _log = logging.getLogger("sidecar.ledger")
 _EVERY_S = 0.2  # the longest a record waits for its batch
-_BATCH = 4096  # a batch takes no more from the journal once it has this many, so it has less than twice as many
+_BATCH = 8192  # a batch takes no more from the journal once it has this many, so it has less than twice as many
 _BACKOFF_S = (0.05, 5.0)
 _FORGET_EVERY_NS = 60 * NS_PER_S
-_FORGET_AT_MOST = 5000  # single events per transaction, more than a batch, so that deleting keeps up with shipping
+_FORGET_AT_MOST = 10_000  # single events per transaction, more than a batch, so that deleting keeps up with shipping
 
 
 @dataclass(frozen=True, slots=True)

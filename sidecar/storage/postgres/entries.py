@@ -4,6 +4,8 @@ import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from importlib.resources import files
 
+from asyncpg.exceptions import UniqueViolationError
+
 from sidecar.core.errors import StoreError
 from sidecar.core.latency import BUCKETS, bucket_upper_us
 from sidecar.core.ports import Position
@@ -17,7 +19,11 @@ _folder = files(__package__) / "queries"
 TEMPORARY = (_folder / "temporary_tables.sql").read_text("utf-8")
 _WELL_FORMED = (_folder / "staging_is_well_formed.sql").read_text("utf-8")
 _MISSING_DAYS = (_folder / "missing_days.sql").read_text("utf-8")
-_INSERT = (_folder / "insert_entries.sql").read_text("utf-8")
+# A row that may be known takes the server half as long again: it is written, looked for and then confirmed.
+_INSERT_NEW, _INSERT = (
+    (_folder / "insert_entries.sql").read_text("utf-8").format(known=known)
+    for known in ("", "ON CONFLICT (tenant, started_us, event_id) DO NOTHING")
+)
 _COUNT = (_folder / "count_grouped.sql").read_text("utf-8")
 _PROJECTIONS = [(_folder / "sum_meters.sql").read_text("utf-8")]
 _PROJECTIONS += [
@@ -129,8 +135,14 @@ async def _attempt(connection: Connection, copy: Callable[[], Awaitable[bool]]) 
 
 
 async def _load(connection: Connection) -> int:
-    """Staging to entries and sums."""
-    await connection.execute(_INSERT, _BUCKET_BOUNDS)
+    """Staging to entries and sums. A batch whose answer was lost comes again: only then is any of it known."""
+    await connection.execute("SAVEPOINT fresh")
+    try:
+        await connection.execute(_INSERT_NEW, _BUCKET_BOUNDS)
+    except UniqueViolationError:
+        await connection.execute("ROLLBACK TO SAVEPOINT fresh")
+        await connection.execute(_INSERT, _BUCKET_BOUNDS)
+    await connection.execute("RELEASE SAVEPOINT fresh")
     new = int(await connection.fetchval(_COUNT))
     if new:
         for statement in _PROJECTIONS:

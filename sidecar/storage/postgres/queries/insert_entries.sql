@@ -1,4 +1,5 @@
--- The staged records into entries; known ones are skipped, also within the batch. What was really new is grouped at once,
+-- The staged records into entries; {known}, filled in by entries.py, skips known ones, also within the batch, or is empty:
+-- then a known one is an error. What was really new is grouped at once,
 -- for all projections: calls of one key on one route within a minute differ little, and meters that count calls or
 -- weights are the same text, so thousands of entries become a few rows. $1: the first microsecond beyond each latency
 -- bucket but the last (core/latency.py).
@@ -18,7 +19,7 @@ WITH new AS (
         substr(outcome, 2, length(outcome) - 2),
         meters
     FROM pg_temp.staging
-    ON CONFLICT (tenant, started_us, event_id) DO NOTHING
+    {known}
     RETURNING
         tenant, started_us, plan, key_id, route, status, sandbox, meters, units, cost, bytes_in, bytes_out, total_us,
         upstream_us, outcome
