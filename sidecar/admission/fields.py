@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from sidecar.core.clock import NS_PER_S
-from sidecar.core.digits import PADDED, PLAIN, THOUSAND
+from sidecar.core.digits import HUNDRED, PADDED, PLAIN
 from sidecar.core.policy import Concurrency, Limit, Quota
 
 _PLAIN: Final = PLAIN
@@ -23,10 +23,10 @@ class Announcement:
     """Both field lines of one gate, each ended by CRLF; empty when there is no policy.
 
     Formatting seven numbers takes as long as deciding about them, and from one reply to the next most digits stay: only
-    numbers that changed are written anew, and their thousands only where these did.
+    numbers that changed are written anew, and their hundreds only where these did.
     """
 
-    __slots__ = ("_last", "_literals", "_pieces", "_texts", "_thousands")
+    __slots__ = ("_hundreds", "_last", "_literals", "_pieces", "_texts")
 
     def __init__(self, limits: Sequence[Limit], concurrency: Sequence[Concurrency], quotas: Sequence[Quota]) -> None:
         policy = [f"{_string(x.name)};q={_integer(x.limit)};w={-(-x.window_ns // NS_PER_S)}" for x in limits]
@@ -39,8 +39,8 @@ class Announcement:
         self._literals = text.encode("ascii").split(_NUMBER.encode())
         places = len(self._literals) - 1
         self._last = [0] * places
-        self._thousands = [0] * places
-        self._texts = [b""] * places  # of the thousands, empty where there are none
+        self._hundreds = [0] * places
+        self._texts = [b""] * places  # of the hundreds, empty where there are none
         self._pieces = [self._literals[0]] + [_PLAIN[0] + literal for literal in self._literals[1:]]
 
     def filled(self, values: list[int]) -> bytes:
@@ -51,12 +51,12 @@ class Announcement:
             value = values[i]
             if value != last[i]:
                 last[i] = value
-                thousands = value // THOUSAND
-                if thousands != self._thousands[i]:
-                    self._thousands[i] = thousands
-                    self._texts[i] = b"%d" % thousands if thousands else b""
-                rest = value % THOUSAND
-                digits = _PADDED[rest] if thousands else _PLAIN[rest]
+                hundreds = value // HUNDRED
+                if hundreds != self._hundreds[i]:
+                    self._hundreds[i] = hundreds
+                    self._texts[i] = b"%d" % hundreds if hundreds else b""
+                rest = value % HUNDRED
+                digits = _PADDED[rest] if hundreds else _PLAIN[rest]
                 self._pieces[i + 1] = b"%b%b%b" % (self._texts[i], digits, self._literals[i + 1])
         return b"".join(self._pieces)
 

@@ -39,7 +39,7 @@ import json
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from sidecar.core.digits import PADDED, PLAIN, THOUSAND
+from sidecar.core.digits import HUNDRED, PADDED, PLAIN
 
 OUTCOMES = ("ok", "client_gone", "upstream_failed", "indeterminate")
 ANOMALY = "?"  # behind a meter's name; no meter's name holds it
@@ -51,9 +51,11 @@ DONE: Final = b'["d",'
 # Texts of numbers: formatting eight of them takes as long as all else of a record.
 _PLAIN: Final = PLAIN
 _PADDED: Final = PADDED
-_NUMBERS: Final = [b",%d" % number for number in range(1000)]
-_latest: Final = [0]  # the millisecond of the last call, and its text
-_latest_text: Final = [b"0"]
+_NUMBERS: Final = [b",%d" % number for number in range(HUNDRED)]
+_SQUARE: Final = HUNDRED * HUNDRED
+_CUBE: Final = _SQUARE * HUNDRED
+_latest: Final = [0]  # the hundredth of a second of the last call, and its text
+_latest_text: Final = [b'",0']
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,12 +119,13 @@ def caller_fragment(principal: bytes, route: bytes) -> bytes:
 
 def call_head(event_id: bytes, started_us: int, caller: bytes, method: bytes) -> bytes:
     """Positions 1 to 8, which all records of a call have in common: its intent. ``caller`` is a ``caller_fragment``."""
-    if started_us < THOUSAND:
+    if started_us < _SQUARE:
         return b'"%b",%d%b%b' % (event_id, started_us, caller, method)
-    ms = started_us // THOUSAND
-    if _latest[0] != ms:
-        _latest[0], _latest_text[0] = ms, b"%d" % ms
-    return b'"%b",%b%b%b%b' % (event_id, _latest_text[0], _PADDED[started_us % THOUSAND], caller, method)
+    front, rest = started_us // _SQUARE, started_us % _SQUARE
+    if _latest[0] != front:
+        _latest[0], _latest_text[0] = front, b'",%d' % front
+    hundreds, ones = _PADDED[rest // HUNDRED], _PADDED[rest % HUNDRED]
+    return b'"%b%b%b%b%b%b' % (event_id, _latest_text[0], hundreds, ones, caller, method)
 
 
 class Outcome:
@@ -162,31 +165,37 @@ def record_of(
         outcome,
         _text(cost),
         _text(bytes_in),
-        _thousands(bytes_out),
+        _front(bytes_out),
         _rest(bytes_out),
-        _thousands(total_us),
+        _front(total_us),
         _rest(total_us),
-        _thousands(upstream_us),
+        _front(upstream_us),
         _rest(upstream_us),
-        _thousands(first_byte_us),
+        _front(first_byte_us),
         _rest(first_byte_us),
         meters,
     )
 
 
 def _text(number: int) -> bytes:
-    return _NUMBERS[number] if 0 <= number < 1000 else b",%d" % number
+    if 0 <= number < HUNDRED:
+        return _NUMBERS[number]
+    return b"%b%b" % (_front(number), _rest(number))
 
 
-def _thousands(number: int) -> bytes:
-    if 1000 <= number < 1_000_000:
-        return _NUMBERS[number // 1000]
-    return b",%d" % (number // 1000) if number >= 1000 else b"," if number >= 0 else b",%d" % number
+def _front(number: int) -> bytes:
+    """A comma and all but the last two digits."""
+    if HUNDRED <= number < _SQUARE:
+        return _NUMBERS[number // HUNDRED]
+    if _SQUARE <= number < _CUBE:
+        return b"%b%b" % (_NUMBERS[number // _SQUARE], _PADDED[number // HUNDRED % HUNDRED])
+    return b",%d" % (number // HUNDRED) if number >= HUNDRED else b"," if number >= 0 else b",%d" % number
 
 
 def _rest(number: int) -> bytes:
-    if number >= 1000:
-        return _PADDED[number % 1000]
+    """The last two digits."""
+    if number >= HUNDRED:
+        return _PADDED[number % HUNDRED]
     return _PLAIN[number] if number >= 0 else b""
 
 

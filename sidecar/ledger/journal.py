@@ -43,12 +43,23 @@ from sidecar.ledger.factory import SegmentFactory
 from sidecar.ledger.folder import enter
 from sidecar.ledger.open_calls import OpenCalls
 from sidecar.ledger.readings import JournalReadings
-from sidecar.ledger.segment import FRAME_BYTES, HEADER, MAX_PAYLOAD, SUFFIX, Segment, number_of, packer
+from sidecar.ledger.segment import (
+    FRAME_BYTES,
+    HEADER,
+    MAX_PAYLOAD,
+    SHORT,
+    SUFFIX,
+    Segment,
+    number_of,
+    packer,
+    packers,
+)
 from sidecar.ledger.sync import GroupSync
 from sidecar.ledger.tail import Tail
 
 _log = logging.getLogger("sidecar.ledger")
 _digest: Final = xxh3_64_digest
+_packers: Final = packers
 _RETRY_NS = NS_PER_S  # after a full disk, how long until the next attempt to reserve blocks
 _SPARES = 4  # segments that are used again are kept, about as many as are written between two releases
 _CARRY_SLICE = 500  # intents copied forward per call of release, about 0.4 ms
@@ -93,7 +104,6 @@ class Journal:
         self._spares: deque[Segment] = deque()
         self._free = -1  # nothing may begin before open
         self._calls = OpenCalls()
-        self._call = 0
         self._ended = self._released = self._refused = self._carried_count = 0
         self._shipped = Position()
         self._shipped_at_ns = clock.monotonic_ns()
@@ -123,9 +133,7 @@ class Journal:
             self._make_room(need, size)
         self._append(intent, size)
         self._free -= need
-        self._call = call = self._call + 1
-        self._calls.add(call, intent)
-        return call
+        return self._calls.add(intent)
 
     def end(self, call: int, done: bytes) -> None:
         """Writes the call's done record. Nothing is written on KeyError, the call is not open (it ended before), and
@@ -162,7 +170,10 @@ class Journal:
             segment = self._advance()
             start = segment.written
             stop = start + FRAME_BYTES + size
-        packer(size)(segment.map, start, _digest(payload), size, segment.mark, payload)
+        pack = _packers[size] if size <= SHORT else None
+        if pack is None:
+            pack = packer(size)
+        pack(segment.map, start, _digest(payload), size, segment.mark, payload)
         segment.written = stop
         if self._sync is not None and not self._sync.scheduled:
             self._sync.schedule()
@@ -180,7 +191,7 @@ class Journal:
             old.seal()
             self._free += old.written - HEADER.size - self._usable  # what of the slack was used, or left unused
         self._segment = segment = self._spares.popleft()
-        segment.first_call = self._call + 1
+        segment.first_call = self._calls.latest + 1
         self._segments.append(segment)
         return segment
 

@@ -81,9 +81,9 @@ def test_an_outcome_is_written_as_it_is_whatever_the_last_one_was(outcomes: list
 
 
 @pytest.mark.parametrize(
-    "number", [-1, -1000, 0, 9, 10, 999, 1000, 1001, 9_999, 999_999, 1_000_000, 1_000_001, 123_456_789]
+    "number", [-1, -1000, 0, 9, 10, 99, 100, 101, 999, 1000, 9_999, 10_000, 10_001, 999_999, 1_000_000, 123_456_789]
 )
-def test_numbers_around_a_thousand_and_a_million(number: int) -> None:
+def test_numbers_on_either_side_of_each_second_digit(number: int) -> None:
     head = call_head(b"e", number, caller_fragment(b'"t","k","p",0', b'"r"'), b'"GET"')
     row = json.loads(record_of(head, Outcome().text(200, b"ok", number), *(number,) * 6, b"{}"))
     assert (row[2], row[11:18]) == (number, [number] * 7)

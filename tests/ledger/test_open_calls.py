@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from sidecar.ledger.open_calls import OpenCalls
 
-SLOTS = len(OpenCalls()._calls)
+SLOTS = len(OpenCalls()._records)
 steps = st.lists(st.tuples(st.sampled_from("beprc"), st.integers(0, 10**6)), max_size=60)
 
 
@@ -21,8 +21,9 @@ def test_whatever_happens_it_knows_each_open_calls_newest_record_and_where_that_
     for what, drawn in steps:
         record = b"%d" % drawn
         if what == "b":
-            last += jump
-            calls.add(last, record)
+            for _ in range(jump - 1):
+                calls.remove(calls.add(b"short"))
+            last = calls.add(record)
             model[last], began[last] = (0, record), segment
         elif what == "r":
             segment += 1
@@ -52,9 +53,21 @@ def test_whatever_happens_it_knows_each_open_calls_newest_record_and_where_that_
 
 def test_a_call_that_ended_is_not_open_when_its_place_is_taken_by_another() -> None:
     calls = OpenCalls()
-    calls.add(5, b"old")
-    calls.remove(5)
-    calls.add(5 + SLOTS, b"new")
+    old = calls.add(b"old")
+    calls.remove(old)
+    for _ in range(SLOTS - 1):
+        calls.remove(calls.add(b"short"))
+    new = calls.add(b"new")
     with pytest.raises(KeyError):
-        calls.newest(5)
-    assert calls.newest(5 + SLOTS) == b"new"
+        calls.newest(old)
+    assert calls.newest(new) == b"new"
+
+
+@pytest.mark.parametrize("call", [-SLOTS, -1, 0, 2, SLOTS, SLOTS + 1])
+def test_a_call_that_never_began_is_not_open(call: int) -> None:
+    calls = OpenCalls()
+    calls.add(b"one")
+    for what in (calls.newest, calls.remove):
+        with pytest.raises(KeyError):
+            what(call)
+    assert calls.count == 1
