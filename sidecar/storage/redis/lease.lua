@@ -15,8 +15,9 @@
 -- returns  doubles: now, epoch, seq, passed, and for each counter: granted, left, retry, ask, reset, longer;
 --          for each budget: known, granted, left, settled, ask, check
 --
--- Every key gets its expiry in the SET that writes it, which is one that lasts while its newest cell is open. Numbers are
--- whole and below 2^53.
+-- Every key gets its expiry in the SET that writes it, which is one that lasts while its newest cell is open. Where the
+-- clock went back, time stands still here until it has caught up, which expiries are longer by. Numbers are whole and
+-- below 2^53.
 local SHARE, LEARN, CELLS, CALM, CALM_WINDOW = 4, 1000000, 60, 2, 4
 local HEAD, CELL, HEAD_BYTES, CELL_BYTES = '<dddddd', '<dd', 48, 16
 local B_SHARE, B_LEARN, B_NODE, B_CHECK, B_FIRST, B_AGAIN, B_NODES = 4, 1000000, 30000000, 60000000, 1000000, 1000000, 256
@@ -26,7 +27,8 @@ local floor, max, min = math.floor, math.max, math.min
 local sub, pack_, unpack_, call = string.sub, struct.pack, struct.unpack, redis.call
 
 local time = call('TIME')
-local now = time[1] * 1000000 + time[2]
+local clock = time[1] * 1000000 + time[2]
+local now = clock
 local page = call('GET', KEYS[1])
 local epoch, seq, learn, until_ = 0, 0, 0, now
 if page then
@@ -407,7 +409,7 @@ repeat
       if granted > 0 or whole and (packed[i] or used > 0) then
         states[i], expiries[i] = pack_(HEAD, kept, open, lent, used, last, there), false
         if whole then
-          local lasts = floor((kept + longer + kept / CELLS) / 1000) + 1000
+          local lasts = floor((kept + longer + kept / CELLS + now - clock) / 1000) + 1000
           if lasts ~= ms then ms, digits = lasts, string.format('%d', lasts) end
           state, from = states[i] .. sub(state, from) .. closed, HEAD_BYTES + 1
           states[i], expiries[i] = state, digits
