@@ -29,7 +29,8 @@ local sub, pack_, unpack_, call = string.sub, struct.pack, struct.unpack, redis.
 local time = call('TIME')
 local clock = time[1] * 1000000 + time[2]
 local now = clock
-local page = call('GET', KEYS[1])
+local packed = call('MGET', unpack(KEYS)) -- of the page and of each counter and budget after it
+local page = packed[1]
 local epoch, seq, learn, until_ = 0, 0, 0, now
 if page then
   page = cmsgpack.unpack(page)
@@ -55,7 +56,6 @@ if fresh then
 end
 local lost = behind or (seen_epoch ~= 0 and seen_epoch ~= epoch)
 seq = seq + 1
-local packed = #KEYS > 1 and call('MGET', unpack(KEYS, 2)) or {}
 
 -- What a counter's string says at `now`, of which `from` is where the first closed cell is that is not forgotten, and
 -- `first` its last unit; `changed` that more is forgotten, or the window another, than what is stored says. What is
@@ -276,7 +276,7 @@ local function spending(at)
   local function bound() -- how many of the requests
     local passed = requests
     for i, b in ipairs(budgets) do
-      told(b, packed[windows + i])
+      told(b, packed[windows + i + 1])
       if b.least > 0 then
         local free = b.fresh and room(b) + b.left or 0
         if free < b.least then
@@ -369,11 +369,11 @@ repeat
   local at, may_ahead = counters_at, passed == requests and now >= learn
   for i = 1, windows do
     local limit, window, life, left, ahead, own, calm, returns, after = unpack_('<dddddddd', given, at)
-    local kept, state = window + life, packed[i]
+    local kept, stored = window + life, packed[i + 1]
     local longer = life > 0 and max(0, min(floor(window / CALM_WINDOW), LEARN) - life) or 0
     if kept > longest then longest = kept end
     at = after + CELL_BYTES * returns
-    if not state then state = pack_(HEAD, kept, now, 0, 0, 0, 0) end
+    local state = stored or pack_(HEAD, kept, now, 0, 0, 0, 0)
     if lost then
       if own > 0 then state = taken(state, kept, longer, own) end
     else
@@ -399,14 +399,14 @@ repeat
           end
         end
       end
-      local whole, closed = changed or state ~= packed[i], '' -- must the cells be written, too?
+      local whole, closed = changed or state ~= stored, '' -- must the cells be written, too?
       if granted > 0 then
         local opened, before = open, last
         open, last, there, closed = take(open, last, there, kept, long, granted)
         used, whole = used + granted, whole or open ~= opened
         if closed ~= '' then first = first or before end
       end
-      if granted > 0 or whole and (packed[i] or used > 0) then
+      if granted > 0 or whole and (stored or used > 0) then
         states[i], expiries[i] = pack_(HEAD, kept, open, lent, used, last, there), false
         if whole then
           local lasts = floor((kept + longer + kept / CELLS + now - clock) / 1000) + 1000
@@ -432,11 +432,12 @@ for i = 1, windows do
   if expiries[i] then
     call('SET', KEYS[i + 1], states[i], 'PX', expiries[i])
   elseif states[i] then
-    call('SETRANGE', KEYS[i + 1], 0, states[i])
+    call('SETRANGE', KEYS[i + 1], '0', states[i])
   end
 end
 if grant then grant(passed, answer) end
 local remembered = 2 * (longest + floor(longest / 50) + LEARN)
 until_ = max(until_, now + remembered)
-call('SET', KEYS[1], cmsgpack.pack({now, epoch, seq, learn, until_}), 'PX', floor((until_ - now) / 1000) + 1)
+local page_ms = string.format('%d', floor((until_ - now) / 1000) + 1)
+call('SET', KEYS[1], cmsgpack.pack({now, epoch, seq, learn, until_}), 'PX', page_ms)
 return pack_('<dddd', now, epoch, seq, passed) .. table.concat(answer)

@@ -3,7 +3,7 @@
 A call whose answer did not come is not sent again: it may have been counted. Then its units are lost until the window
 has passed, which is tighter and never looser.
 
-A user of an ACL needs ``~sidecar:* -@all +evalsha +eval +get +mget +set +setrange +time +ping +hello +client
+A user of an ACL needs ``~sidecar:* -@all +evalsha +eval +mget +set +setrange +time +ping +hello +client
 +select``, in a cluster ``+cluster|slots +cluster|shards +cluster|nodes +readonly +asking`` too.
 """
 

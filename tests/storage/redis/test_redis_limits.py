@@ -104,7 +104,7 @@ async def test_a_budget_has_an_expiry_too_and_it_is_its_periods_end(server: Serv
 
 async def test_a_user_of_an_acl_may_do_no_more_than_it_needs(server: Server) -> None:
     """The rules of ``sidecar.storage.redis.store``."""
-    rules = "on >p@ss:w/rd ~sidecar:* -@all +evalsha +eval +get +mget +set +setrange +time +ping +hello +client +select"
+    rules = "on >p@ss:w/rd ~sidecar:* -@all +evalsha +eval +mget +set +setrange +time +ping +hello +client +select"
     server.cli("ACL", "SETUSER", "limits", "reset", *rules.split())
     server.cli("CONFIG", "SET", "requirepass", "other")
     store = RedisLimitStore(RedisAddress.parse(f"redis://limits:p%40ss%3Aw%2Frd@127.0.0.1:{server.port}/0"), budget_s=5)
