@@ -26,7 +26,6 @@ _METHODS: Final = {
     name: text_fragment(name.decode())
     for name in (b"GET", b"HEAD", b"POST", b"PUT", b"PATCH", b"DELETE", b"OPTIONS", b"TRACE")
 }
-_GET: Final = _METHODS[b"GET"]  # most are: a comparison costs less than the hash of a method that was just read
 _NOTHING: dict[str, int] = {}
 _COST: Final = "_cost"  # where what the upstream said about the cost was not understood; no meter's name
 _UNKNOWN: Final = b"indeterminate"
@@ -82,7 +81,7 @@ class Call:
 
     def _intent(self, passage: Passage) -> bytes:
         method = self.head.method
-        fragment = _GET if method == b"GET" else _METHODS.get(method) or text_fragment(method.decode("latin-1"))
+        fragment = _METHODS.get(method) or text_fragment(method.decode("latin-1"))
         self._head = call_head(self.event_id, self._wall_us, passage.caller, fragment)
         if passage.assumed is None:
             return self._head

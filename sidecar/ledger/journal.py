@@ -43,23 +43,12 @@ from sidecar.ledger.factory import SegmentFactory
 from sidecar.ledger.folder import enter
 from sidecar.ledger.open_calls import OpenCalls
 from sidecar.ledger.readings import JournalReadings
-from sidecar.ledger.segment import (
-    FRAME_BYTES,
-    HEADER,
-    MAX_PAYLOAD,
-    SHORT,
-    SUFFIX,
-    Segment,
-    number_of,
-    packer,
-    packers,
-)
+from sidecar.ledger.segment import FRAME_BYTES, HEADER, MAX_PAYLOAD, SUFFIX, Segment, number_of, packer
 from sidecar.ledger.sync import GroupSync
 from sidecar.ledger.tail import Tail
 
 _log = logging.getLogger("sidecar.ledger")
 _digest: Final = xxh3_64_digest
-_packers: Final = packers
 _RETRY_NS = NS_PER_S  # after a full disk, how long until the next attempt to reserve blocks
 _SPARES = 4  # segments that are used again are kept, about as many as are written between two releases
 _CARRY_SLICE = 500  # intents copied forward per call of release, about 0.4 ms
@@ -170,10 +159,7 @@ class Journal:
             segment = self._advance()
             start = segment.written
             stop = start + FRAME_BYTES + size
-        pack = _packers[size] if size <= SHORT else None
-        if pack is None:
-            pack = packer(size)
-        pack(segment.map, start, _digest(payload), size, segment.mark, payload)
+        packer(size)(segment.map, start, _digest(payload), size, segment.mark, payload)
         segment.written = stop
         if self._sync is not None and not self._sync.scheduled:
             self._sync.schedule()

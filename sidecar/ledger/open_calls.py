@@ -35,15 +35,12 @@ class OpenCalls:
 
     def newest(self, call: int) -> bytes:
         """KeyError: the call is not open."""
-        if 0 <= self.latest - call < _SLOTS:
-            held = self._records[call & _MASK]
-            if held is not None:
-                return held
-        return self._moved[call][1]
+        held = self._in_ring(call)
+        return self._moved[call][1] if held is None else held
 
     def remove(self, call: int) -> None:
         """KeyError: the call is not open."""
-        if self._in_ring(call):
+        if self._in_ring(call) is not None:
             self._records[call & _MASK] = None
         else:
             del self._moved[call]
@@ -51,14 +48,14 @@ class OpenCalls:
 
     def replace(self, call: int, record: bytes, number: int) -> None:
         """Of an open call; ``number``: the segment that ``record`` stands in. Its first record stays where it was."""
-        if self._in_ring(call):
+        if self._in_ring(call) is not None:
             self._records[call & _MASK] = record
         else:
             self._moved[call] = (number if self._moved[call][0] else 0, record)
 
     def carry(self, call: int, record: bytes, number: int) -> None:
         """Of an open call: its ``record`` was copied to segment ``number``, and nothing older of it is needed."""
-        if self._in_ring(call):
+        if self._in_ring(call) is not None:
             self._records[call & _MASK] = None
         self._moved[call] = (number, record)
 
@@ -67,10 +64,11 @@ class OpenCalls:
         after those. A look at every open call."""
         found = [(c, record) for c, (at, record) in self._moved.items() if (at <= number if at else c < boundary)]
         for call in range(max(1, self.latest - _MASK), self.latest + 1):
-            held = self._records[call & _MASK]
+            held = self._in_ring(call)
             if held is not None and call < boundary:
                 found.append((call, held))
         return found
 
-    def _in_ring(self, call: int) -> bool:
-        return 0 <= self.latest - call < _SLOTS and self._records[call & _MASK] is not None
+    def _in_ring(self, call: int) -> bytes | None:
+        """The record of an open call that stands in the ring."""
+        return self._records[call & _MASK] if 0 <= self.latest - call < _SLOTS else None

@@ -42,17 +42,17 @@ _END = bytes(FRAME_BYTES)
 _ZEROS = bytes(64 * 1024)
 _AT_ONCE = 256  # of them in one call, which gives the interpreter back once and not after each
 _MARK = 0xFFFF_FFFF
-SHORT: Final = 1024  # payloads up to this size have a packer that is kept: at most 0.2 MiB of them
-packers: Final[list[Packer | None]] = [None] * (SHORT + 1)
+_SHORT: Final = 1024  # payloads up to this size have a packer that is kept: at most 0.2 MiB of them
+_packers: Final[list[Packer | None]] = [None] * (_SHORT + 1)
 
 
 def packer(size: int) -> Packer:
     """Stores a whole frame at once: ``(map, offset, sum, size, mark, payload)`` for a payload of ``size`` bytes."""
-    found = packers[size] if size <= SHORT else None
+    found = _packers[size] if size <= _SHORT else None
     if found is None:
         found = struct.Struct(f"{FRAME.format}{size}s").pack_into
-        if size <= SHORT:
-            packers[size] = found
+        if size <= _SHORT:
+            _packers[size] = found
     return found
 
 

@@ -214,7 +214,7 @@ def watch(folder: Path, patch: pytest.MonkeyPatch) -> Disk:
     patch.setattr(os, "unlink", watched_unlink)
     patch.setattr(os, "replace", watched_replace)
     patch.setattr(os, "fsync", watched_fsync)
-    segment.packers[:] = [None] * len(segment.packers)  # made anew, so that the disk sees what they pack
+    segment._packers[:] = [None] * len(segment._packers)  # made anew, so that the disk sees what they pack
     patch.setattr(struct, "Struct", WatchedStruct)
     patch.setattr(mmap, "mmap", type("Map", (WatchedMap,), {"disk": disk}))
     patch.setattr(apsw, "Connection", type("Connection", (WatchedConnection,), {"disk": disk}))

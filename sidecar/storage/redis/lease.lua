@@ -26,6 +26,12 @@ local B_HEAD, B_REC, B_HEAD_BYTES, B_REC_BYTES = '<dddddd', '<dddddd', 48, 48
 local floor, max, min = math.floor, math.max, math.min
 local sub, pack_, unpack_, call = string.sub, struct.pack, struct.unpack, redis.call
 
+local last_ms, digits
+local function set(key, state, ms) -- as text: a number would be written with 17 digits, each time
+  if ms ~= last_ms then last_ms, digits = ms, string.format('%d', ms) end
+  call('SET', key, state, 'PX', digits)
+end
+
 local time = call('TIME')
 local clock = time[1] * 1000000 + time[2]
 local now = clock
@@ -343,7 +349,7 @@ local function spending(at)
         if b.out == b.held + granted then again = max(B_AGAIN, b.check - now) end
         if b.fresh then
           local state = pack_(B_HEAD, b.settled, b.out, b.learn, b.check, b.checker, b.first) .. b.nodes
-          call('SET', KEYS[windows + 1 + i], state, 'PX', floor(b.keep / 1000) + 1)
+          set(KEYS[windows + 1 + i], state, floor(b.keep / 1000) + 1)
         end
       end
       local known, left, settled = 0, 0, 0
@@ -363,7 +369,6 @@ end
 -- One walk over the counters where all let as many pass as was hoped; where one does not, a second one with what they
 -- do: what a first walk would have to keep for a second one costs more than it.
 local answer, states, expiries, longest, hoped = {}, nil, nil, nil, nil
-local ms, digits -- a number would be written with 17 of them, for each counter
 repeat
   hoped, states, expiries, longest = passed, {}, {}, 0
   local at, may_ahead = counters_at, passed == requests and now >= learn
@@ -409,10 +414,8 @@ repeat
       if granted > 0 or whole and (stored or used > 0) then
         states[i], expiries[i] = pack_(HEAD, kept, open, lent, used, last, there), false
         if whole then
-          local lasts = floor((kept + longer + kept / CELLS + now - clock) / 1000) + 1000
-          if lasts ~= ms then ms, digits = lasts, string.format('%d', lasts) end
           state, from = states[i] .. sub(state, from) .. closed, HEAD_BYTES + 1
-          states[i], expiries[i] = state, digits
+          states[i], expiries[i] = state, floor((kept + longer + kept / CELLS + now - clock) / 1000) + 1000
         end
       end
       local wait, free_now, short = 0, limit - used, rest < units and units - rest or 0
@@ -430,7 +433,7 @@ repeat
 until passed == hoped
 for i = 1, windows do
   if expiries[i] then
-    call('SET', KEYS[i + 1], states[i], 'PX', expiries[i])
+    set(KEYS[i + 1], states[i], expiries[i])
   elseif states[i] then
     call('SETRANGE', KEYS[i + 1], '0', states[i])
   end
@@ -438,6 +441,5 @@ end
 if grant then grant(passed, answer) end
 local remembered = 2 * (longest + floor(longest / 50) + LEARN)
 until_ = max(until_, now + remembered)
-local page_ms = string.format('%d', floor((until_ - now) / 1000) + 1)
-call('SET', KEYS[1], cmsgpack.pack({now, epoch, seq, learn, until_}), 'PX', page_ms)
+set(KEYS[1], cmsgpack.pack({now, epoch, seq, learn, until_}), floor((until_ - now) / 1000) + 1)
 return pack_('<dddd', now, epoch, seq, passed) .. table.concat(answer)
