@@ -1,7 +1,7 @@
 """The ledger's writing side: plain functions of a connection in a transaction. The statements stand in ``queries/``."""
 
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from importlib.resources import files
 
 from asyncpg.exceptions import UniqueViolationError
@@ -17,14 +17,16 @@ REJECTED_ROWS = 10_000
 _log = logging.getLogger("sidecar.storage")
 _folder = files(__package__) / "queries"
 TEMPORARY = (_folder / "temporary_tables.sql").read_text("utf-8")
-_WELL_FORMED = (_folder / "staging_is_well_formed.sql").read_text("utf-8")
 _MISSING_DAYS = (_folder / "missing_days.sql").read_text("utf-8")
+_INSERT = (_folder / "insert_entries.sql").read_text("utf-8")
 # A row that may be known takes the server half as long again: it is written, looked for and then confirmed.
-_INSERT_NEW, _INSERT = (
-    (_folder / "insert_entries.sql").read_text("utf-8").format(known=known)
-    for known in ("", "ON CONFLICT (tenant, started_us, event_id) DO NOTHING")
+_INSERT_NEW = _INSERT.format(known="")
+_INSERT_UNKNOWN = (
+    (_folder / "insert_unknown_entries.sql")
+    .read_text("utf-8")
+    .format(insert=_INSERT.format(known="ON CONFLICT (tenant, started_us, event_id) DO NOTHING"))
 )
-_COUNT = (_folder / "count_grouped.sql").read_text("utf-8")
+_GROUP = (_folder / "group_entries.sql").read_text("utf-8")
 _PROJECTIONS = [(_folder / "sum_meters.sql").read_text("utf-8")]
 _PROJECTIONS += [
     (_folder / f"add_{what}.sql").read_text("utf-8").format(period=period, time=time)
@@ -33,6 +35,10 @@ _PROJECTIONS += [
 ]
 # Last those whose rows other nodes and the billing side want too: they are held until the commit.
 _PROJECTIONS += [(_folder / f"{name}.sql").read_text("utf-8") for name in ("touch_keys", "mark_batch")]
+# What needs no answer in between goes in one message: for each answer this loop may have to wait for the interpreter.
+_ADD_NEW = f"SAVEPOINT fresh;\n{_INSERT_NEW};\nRELEASE SAVEPOINT fresh"
+_ADD_UNKNOWN = f"ROLLBACK TO SAVEPOINT fresh;\n{_INSERT_UNKNOWN};\nRELEASE SAVEPOINT fresh"
+_PROJECT = ";\n".join(_PROJECTIONS)
 _BUCKET_BOUNDS = [bucket_upper_us(index) for index in range(BUCKETS - 1)]
 _POSITION = "SELECT segment, byte FROM sidecar.journal_positions WHERE journal = $1"
 _MOVE = "UPDATE sidecar.journal_positions SET segment = $2, byte = $3, rejected = rejected + $4 WHERE journal = $1"
@@ -88,11 +94,9 @@ async def make_partitions(connection: Connection, days: list[int]) -> None:
 
 
 async def _store(connection: Connection, records: Sequence[bytes], refused: _Refused, any_day: bool) -> int:
-    parts = batch.as_csv(records)
-    if parts is not None:
-        new = await _attempt(connection, lambda: _copy_csv(connection, parts, any_day))
-        if isinstance(new, int):
-            return new
+    new = await _attempt(connection, lambda: _copy_csv(connection, records, any_day))
+    if isinstance(new, int):
+        return new
     good, bad = batch.as_rows(records)
     refused += bad
     return await _store_rows(connection, good, refused, any_day)
@@ -136,39 +140,28 @@ async def _attempt(connection: Connection, copy: Callable[[], Awaitable[bool]]) 
 
 async def _load(connection: Connection) -> int:
     """Staging to entries and sums. A batch whose answer was lost comes again: only then is any of it known."""
-    await connection.execute("SAVEPOINT fresh")
     try:
-        await connection.execute(_INSERT_NEW, _BUCKET_BOUNDS)
+        await connection.execute(_ADD_NEW)
     except UniqueViolationError:
-        await connection.execute("ROLLBACK TO SAVEPOINT fresh")
-        await connection.execute(_INSERT, _BUCKET_BOUNDS)
-    await connection.execute("RELEASE SAVEPOINT fresh")
-    new = int(await connection.fetchval(_COUNT))
+        await connection.execute(_ADD_UNKNOWN)
+    new = int(await connection.fetchval(_GROUP, _BUCKET_BOUNDS))
     if new:
-        for statement in _PROJECTIONS:
-            await connection.execute(statement)
+        await connection.execute(_PROJECT)
     return new
 
 
-async def _copy_csv(connection: Connection, parts: list[bytes], any_day: bool) -> bool:
-    await connection.copy_to_table(
-        "staging", schema_name="pg_temp", source=_each(parts), columns=batch.COLUMNS, format="csv", quote=batch.QUOTE
-    )
-    if not await connection.fetchval(_WELL_FORMED):
-        return False
-    await _check_days(connection, any_day)
-    return True
+async def _copy_csv(connection: Connection, records: Sequence[bytes], any_day: bool) -> bool:
+    source = batch.Csv(records)
+    await connection.copy_to_table("staging", schema_name="pg_temp", source=source, columns=batch.COLUMNS, format="csv")
+    if source.complete:
+        await _check_days(connection, any_day)
+    return source.complete
 
 
 async def _check_days(connection: Connection, any_day: bool) -> None:
     days = [] if any_day else await connection.fetchval(_MISSING_DAYS)
     if days:
         raise MissingPartitions(days)
-
-
-async def _each(parts: list[bytes]) -> AsyncIterator[bytes]:
-    for part in parts:
-        yield part
 
 
 async def _copy_rows(connection: Connection, rows: Sequence[batch.Row], any_day: bool) -> bool:

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from sidecar.core.ports import Position
 from sidecar.core.records import encode_record
 from sidecar.storage.postgres import PostgresStore
-from sidecar.storage.postgres.batch import as_csv, as_rows
+from sidecar.storage.postgres.batch import Csv, as_csv, as_rows
 from sidecar.storage.postgres.texts import shown, stored
 from tests.records import CALL, MINUTE
 from tests.storage.postgres.records import record, records
@@ -33,10 +33,19 @@ def test_a_lone_surrogate_is_no_text() -> None:
         stored("\ud800")
 
 
-def test_plain_batches_are_copied_as_they_stand() -> None:
-    parts = as_csv(records(3000))
-    assert parts is not None
-    assert sum(part.count(b"\n") for part in parts) == 3000
+async def test_plain_batches_are_copied_as_they_stand() -> None:
+    whole = records(3000)
+    batch = Csv(whole)
+    parts = [part async for part in batch]
+    assert batch.complete
+    assert len(parts) > 1
+    assert b"".join(parts) == as_csv(whole)
+
+
+async def test_parts_end_before_the_first_that_is_not_plain() -> None:
+    batch = Csv([*records(2000), b"\\", *records(2000)])
+    assert 0 < sum([part.count(b"\n") async for part in batch]) <= 2000
+    assert not batch.complete
 
 
 @pytest.mark.parametrize("text", [b"\\", b"\x01", b"\r", b"a\nb", b"", b'["d",{"a":{"b":1}},{"c":1}]', b'[",{"]'])
@@ -91,5 +100,5 @@ async def test_a_record_with_wrong_values_is_judged_alike_on_both_ways(
     good, _ = as_rows([odd])
     assert await store.append([*records(2), odd, *records(2)], Position(1, 16)) == 4 + len(good)
     found = await connection.fetch("SELECT tenant, units FROM sidecar.entries")
-    expected = [("acme", 5)] * 4 + [(fields[3][1:-1], fields[11]) for fields, _ in good]
+    expected = [("acme", 5)] * 4 + [(fields[2], fields[10]) for fields, _ in good]
     assert sorted(map(tuple, found)) == sorted(expected)

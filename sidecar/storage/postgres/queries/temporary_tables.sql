@@ -1,8 +1,7 @@
 -- Where a batch arrives and where it is grouped and summed: this connection's own, without row-level security (COPY is refused under
--- it), emptied by each commit. In staging every text still stands in the double quotes that JSON put around it.
+-- it), emptied by each commit.
 CREATE TEMP TABLE IF NOT EXISTS staging (
-    kind          text COLLATE "C" NOT NULL,
-    event_id      text COLLATE "C" NOT NULL,
+    event_id      uuid NOT NULL,
     started_us    bigint NOT NULL,
     tenant        text COLLATE "C" NOT NULL,
     key_id        text COLLATE "C" NOT NULL,
