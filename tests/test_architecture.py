@@ -30,6 +30,7 @@ MAX_FUNCTION_LINES = 60
 LONG: dict[str, str] = {}  # "room/module.py" or "room/module.py:function" to the reason why it is one piece
 PRINTS = frozenset({"cli"})
 PURE = frozenset({"http1"})
+COMPILER = frozenset({"librt", "mypy_extensions"})  # mypyc makes machine code of them; part of the language
 PURE_THIRD_PARTY = frozenset({"httptools"})  # a parser without I/O
 IMPURE_STDLIB = frozenset({"asyncio", "socket", "ssl", "threading", "subprocess", "selectors", "time", "select"})
 # Reads of the clock beside core.clock: "room/module.py" to the reason.
@@ -80,7 +81,7 @@ def import_faults(module: Module, root: Path) -> Iterator[str]:
         where = f"{module.path}:{line}"
         top = target.split(".")[0]
         if top != "sidecar":
-            if module.room == "core" and top not in sys.stdlib_module_names:
+            if module.room == "core" and top not in sys.stdlib_module_names | COMPILER:
                 yield f"{where}: core imports {target}; it has the standard library only"
             if module.room in PURE and (
                 top in IMPURE_STDLIB or (top not in sys.stdlib_module_names and top not in PURE_THIRD_PARTY)

@@ -9,24 +9,20 @@ is used comes back (up to W/60 early for a window); seconds are rounded up. Conc
 from collections.abc import Sequence
 from typing import Final
 
+from librt.strings import BytesWriter
+
 from sidecar.core.clock import NS_PER_S
-from sidecar.core.digits import HUNDRED, PADDED, PLAIN
+from sidecar.core.digits import put
 from sidecar.core.policy import Concurrency, Limit, Quota
 
-_PLAIN: Final = PLAIN
-_PADDED: Final = PADDED
 _NUMBER: Final = "\0"  # where one goes; no name holds it, see _string
 _MAX_INTEGER = 999_999_999_999_999  # RFC 9651, 3.3.1
 
 
 class Announcement:
-    """Both field lines of one gate, each ended by CRLF; empty when there is no policy.
+    """Both field lines of one gate, each ended by CRLF; empty when there is no policy."""
 
-    Formatting seven numbers takes as long as deciding about them, and from one reply to the next most digits stay: only
-    numbers that changed are written anew, and their hundreds only where these did.
-    """
-
-    __slots__ = ("_hundreds", "_last", "_literals", "_pieces", "_texts")
+    __slots__ = ("_begin", "_literals")
 
     def __init__(self, limits: Sequence[Limit], concurrency: Sequence[Concurrency], quotas: Sequence[Quota]) -> None:
         policy = [f"{_string(x.name)};q={_integer(x.limit)};w={-(-x.window_ns // NS_PER_S)}" for x in limits]
@@ -36,29 +32,17 @@ class Announcement:
         now += [f"{_string(x.name)};r={_NUMBER}" for x in concurrency]
         now += [f"{_string(x.name)};r={_NUMBER};t={_NUMBER}" for x in quotas]
         text = f"RateLimit-Policy: {', '.join(policy)}\r\nRateLimit: {', '.join(now)}\r\n" if policy else ""
-        self._literals = text.encode("ascii").split(_NUMBER.encode())
-        places = len(self._literals) - 1
-        self._last = [0] * places
-        self._hundreds = [0] * places
-        self._texts = [b""] * places  # of the hundreds, empty where there are none
-        self._pieces = [self._literals[0]] + [_PLAIN[0] + literal for literal in self._literals[1:]]
+        self._begin, *self._literals = text.encode("ascii").split(_NUMBER.encode())
 
     def filled(self, values: list[int]) -> bytes:
         """``values``, none below 0: each quota's ``w``; each limit's ``r`` and ``t``; each concurrency's ``r``; each
         quota's ``r`` and ``t``."""
-        last = self._last
-        for i in range(len(last)):
-            value = values[i]
-            if value != last[i]:
-                last[i] = value
-                hundreds = value // HUNDRED
-                if hundreds != self._hundreds[i]:
-                    self._hundreds[i] = hundreds
-                    self._texts[i] = b"%d" % hundreds if hundreds else b""
-                rest = value % HUNDRED
-                digits = _PADDED[rest] if hundreds else _PLAIN[rest]
-                self._pieces[i + 1] = b"%b%b%b" % (self._texts[i], digits, self._literals[i + 1])
-        return b"".join(self._pieces)
+        writer = BytesWriter()
+        writer.write(self._begin)
+        for i, literal in enumerate(self._literals):
+            put(writer, values[i])
+            writer.write(literal)
+        return writer.getvalue()
 
 
 def pairs(lines: bytes) -> tuple[tuple[str, str], ...]:

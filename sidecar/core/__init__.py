@@ -1,1 +1,2 @@
-"""The ground floor: values and arithmetic that every room shares. Standard library only, no I/O."""
+"""The ground floor: values and arithmetic that every room shares. No I/O, nothing but the standard library and the
+compiler's own."""
