@@ -26,11 +26,8 @@ def put(writer: BytesWriter, number: int) -> None:
 
 def put_next(writer: BytesWriter, number: int) -> None:
     """Writes a comma and the number."""
-    if _COMPILED and 0 <= number < _LONG:
-        writer.append(_COMMA)
-        work_out(writer, number)
-    else:
-        writer.write(b",%d" % number)
+    writer.append(_COMMA)
+    put(writer, number)
 
 
 def work_out(writer: BytesWriter, number: i64) -> None:
