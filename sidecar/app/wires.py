@@ -12,6 +12,7 @@ from typing import cast
 from sidecar.admission import Readings as AdmissionReadings
 from sidecar.app.readings import LaneReadings
 from sidecar.core import accounts, billing, budgets, credits, crossings, leases, origin, ports, purses, values
+from sidecar.core.batches import Batch
 from sidecar.core.money import Money
 from sidecar.core.policy import Quota, Snapshot
 from sidecar.ledger import JournalReadings, ShipperReadings
@@ -27,6 +28,12 @@ def _classes(module: ModuleType) -> list[type]:
 def _histogram(counts: list[int], sum_us: int) -> Histogram:
     made = Histogram()
     made.counts, made.sum_us = counts, sum_us
+    return made
+
+
+def _batch(blocks: list[tuple[bytes, int]]) -> Batch:
+    made = Batch()
+    made.extend(blocks)
     return made
 
 
@@ -59,6 +66,7 @@ WIRE = Wire(
         TargetReading,
     ],
     {
+        Batch: (lambda batch: (batch.blocks,), _batch),
         Histogram: (lambda histogram: (histogram.counts, histogram.sum_us), _histogram),
         Money: (lambda money: (money.amount.numerator, money.amount.denominator, money.currency), _money),
     },

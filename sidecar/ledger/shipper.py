@@ -11,6 +11,7 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from sidecar.core.batches import Batch
 from sidecar.core.clock import NS_PER_S, NS_PER_US, Clock
 from sidecar.core.errors import StoreError, StoreFull
 from sidecar.core.ports import JournalSink, Position
@@ -55,7 +56,7 @@ class Shipper:
         self._keep = keep
         self._jitter = jitter
         self._position = Position()
-        self._taken: deque[tuple[list[bytes], Position, int]] = deque()  # not yet in the ledger; and since when
+        self._taken: deque[tuple[Batch, Position, int]] = deque()  # not yet in the ledger; and since when
         self._step = asyncio.Lock()
         self._wake = asyncio.Event()
         self._stopping = False
@@ -179,7 +180,7 @@ class Shipper:
         while tail.more and len(records) < _BATCH:
             await asyncio.sleep(0)  # the lane goes first: what is read at a time is small
             more, position = tail.take()
-            records += more
+            records.extend(more.blocks)
             self._taken[-1] = (records, position, at_ns)
 
     def _on_shipped(self) -> None:
@@ -189,7 +190,7 @@ class Shipper:
         self._shipped += len(records)
         self._journal.release(position, len(records), at_ns)
 
-    async def _append(self, records: list[bytes], position: Position) -> None:
+    async def _append(self, records: Batch, position: Position) -> None:
         new = await self._ledger.append(records, position)
         self._new += new
         if new < len(records):

@@ -28,6 +28,11 @@ def payloads_on_disk(journal: Journal) -> list[bytes]:
     ]
 
 
+def taken(journal: Journal) -> tuple[list[bytes], Position]:
+    records, position = journal.tail.take()
+    return list(records), position
+
+
 def test_both_records_stand_in_the_file_when_the_call_returns(open_journal: Open, make_call: Make) -> None:
     journal = open_journal()
     journal.open()
@@ -36,7 +41,7 @@ def test_both_records_stand_in_the_file_when_the_call_returns(open_journal: Open
     assert payloads_on_disk(journal) == [intent]
     journal.end(call, done)
     assert payloads_on_disk(journal) == [intent, done]
-    assert journal.tail.take() == ([done], journal.position)
+    assert taken(journal) == ([done], journal.position)
 
 
 def test_nothing_begins_before_open(open_journal: Open, make_call: Make) -> None:
@@ -202,7 +207,8 @@ def test_room_is_accounted_to_the_byte(tmp_path_factory: pytest.TempPathFactory,
 def test_a_lagging_ledger_is_fed_from_the_files(
     open_journal: Open, make_call: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(tail_module, "CHUNK", 10)
+    monkeypatch.setattr(tail_module, "FULL", 2000)
+    monkeypatch.setattr(tail_module, "MAX_BLOCKS", 3)
     journal = open_journal()
     journal.open()
     expected = []
@@ -214,13 +220,13 @@ def test_a_lagging_ledger_is_fed_from_the_files(
     while True:
         records, position = journal.tail.take()
         assert position >= last
-        found, last = found + records, position
+        found, last = [*found, *records], position
         if not journal.tail.more and position == journal.position:
             break
     assert found == expected
     intent, done = make_call()
     journal.end(journal.begin(intent), done)
-    assert journal.tail.take() == ([done], journal.position)
+    assert taken(journal) == ([done], journal.position)
 
 
 def test_a_disk_that_gives_no_blocks_refuses_calls_and_lets_open_ones_end(
@@ -291,7 +297,8 @@ def test_numbers_never_come_again(open_journal: Open, make_call: Make) -> None:
 def test_a_file_damaged_under_our_feet_is_kept_aside_and_shipping_goes_on(
     open_journal: Open, make_call: Make, clock: ManualClock, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr(tail_module, "CHUNK", 1)
+    monkeypatch.setattr(tail_module, "FULL", 1)
+    monkeypatch.setattr(tail_module, "MAX_BLOCKS", 16)
     journal = open_journal()
     journal.open()
     done_records = []

@@ -92,7 +92,7 @@ async def test_a_call_that_ends_counts_once_and_as_its_end_says(open_journal: Op
     done = encode_call(*call, 200, b"ok", 1, 3, 10, 999, 500, 400, 30, b"{}")
     journal.end(token, done)
     assert await recovered(journal, tmp_path) == [decode_record(done)]
-    assert journal.tail.take()[0] == [done], "progress is not shipped"
+    assert list(journal.tail.take()[0]) == [done], "progress is not shipped"
     with pytest.raises(KeyError):
         journal.progress(token, mark(call, 100))
 

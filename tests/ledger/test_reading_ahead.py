@@ -56,8 +56,9 @@ async def test_a_journal_that_is_behind_arrives_in_order_through_failures_and_ca
     open_journal: Open, make_call: Make, clock: ManualClock, monkeypatch: pytest.MonkeyPatch, seed: int
 ) -> None:
     for module, name, value in (
-        (tail, "CHUNK", 8),
-        (tail, "MAX_CHUNKS", 2),
+        (tail, "FULL", 1500),
+        (tail, "MAX_BLOCKS", 2),
+        (tail, "_AT_ONCE", 1),
         (tail, "_SLICE", 7),
         (shipper, "_BATCH", 20),
     ):

@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 
 from sidecar.core.accounts import Account
+from sidecar.core.batches import Batch
 from sidecar.core.credits import Book, Grant, Share
 from sidecar.core.leases import Answer, Ask
 from sidecar.core.ports import Position
@@ -75,18 +76,18 @@ class LinkStore:
     async def append(self, records: Sequence[bytes], position: Position) -> int:
         """As of JournalSink. In pieces: the position moves with the last one, and what the ledger has already when that
         fails is ignored the next time."""
-        new, piece, size = 0, list[bytes](), 0
-        for record in records:
-            if size + len(record) > _PIECE and piece:
+        new, piece, size = 0, Batch(), 0
+        for text, count in Batch.of(records).blocks:
+            if size + len(text) > _PIECE and piece:
                 new += await self._append(piece, self._acknowledged)
-                piece, size = [], 0
-            piece.append(record)
-            size += len(record)
+                piece, size = Batch(), 0
+            piece.add(text, count)
+            size += len(text)
         new += await self._append(piece, position)
         self._acknowledged = position
         return new
 
-    async def _append(self, records: list[bytes], position: Position) -> int:
+    async def _append(self, records: Batch, position: Position) -> int:
         return int(await self._channel.call("append", records, position, timeout_s=None))
 
     async def rejected(self) -> int:

@@ -12,6 +12,7 @@ import re
 from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
+from sidecar.core.batches import Batch
 from sidecar.storage.postgres.texts import stored
 
 COLUMNS = (
@@ -19,9 +20,8 @@ COLUMNS = (
     *("units", "cost", "bytes_in", "bytes_out", "total_us", "upstream_us", "first_byte_us", "meters"),
 )
 _BEGIN = b'["d",'
-_BETWEEN = b'}]\n[""d"",'  # two records, when quotes are doubled
+_BETWEEN = b'}],\n[""d"",'  # two records of a block, when quotes are doubled
 _QUOTES = 16  # around the texts of a record; the names of its meters have more
-_CHUNK = 512  # records; the interpreter lock is held for about 0.1 ms at a time, and malloc need not ask the kernel
 _TEXTS = frozenset({2, 3, 4, 6, 7, 9})
 _BOUNDS = {1: 9223372036854775, 5: 1, 8: 999} | dict.fromkeys(range(10, 17), 2**48)
 _METER_BOUND = 2**48
@@ -30,26 +30,25 @@ Row = tuple[Any, ...]
 
 
 class Csv:
-    """The batch as CSV for staging, in parts, each made while the server reads the one before. ``complete`` when all
-    are made; they end before one that ``as_csv`` does not make."""
+    """The batch as CSV for staging, block by block, each made while the server reads the one before: the interpreter
+    lock is held for about 0.1 ms at a time, and malloc need not ask the kernel. ``complete`` when all are made; they
+    end before one that ``as_csv`` does not make."""
 
     def __init__(self, records: Sequence[bytes]) -> None:
         self.complete = False
-        self._records = records
+        self._blocks = Batch.of(records).blocks
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
-        for start in range(0, len(self._records), _CHUNK):
-            part = as_csv(self._records[start : start + _CHUNK])
+        for text, count in self._blocks:
+            part = as_csv(text, count)
             if part is None:
                 return
             yield part
         self.complete = True
 
 
-def as_csv(records: Sequence[bytes]) -> bytes | None:
-    """The records as CSV for staging; None when their bytes alone do not show that this is what it says."""
-    count = len(records)
-    text = b"\n".join(records)
+def as_csv(text: bytes, count: int) -> bytes | None:
+    """A block of a batch as CSV for staging; None when its bytes alone do not show that this is what it says."""
     if b"\\" in text or b"\r" in text or text.count(b"\n") != count - 1 or not text.startswith(_BEGIN):
         return None
     # What was replaced how often is seen by the length.

@@ -6,6 +6,7 @@ from importlib.resources import files
 
 import apsw
 
+from sidecar.core.batches import Batch
 from sidecar.core.ports import Position
 from sidecar.storage.sqlite.assigning import MARK_BATCH
 from sidecar.storage.sqlite.connection import transaction
@@ -65,7 +66,7 @@ def _store(connection: apsw.Connection, records: Sequence[bytes], at: Position) 
 
 def _insert(connection: apsw.Connection, records: Sequence[bytes]) -> int:
     before = connection.execute("SELECT coalesce(max(seq), 0) FROM entries").get
-    connection.execute(_INSERT, {"batch": b"[%b]" % b",".join(records)})
+    connection.execute(_INSERT, {"batch": b"[%b]" % b",".join(text for text, _ in Batch.of(records).blocks)})
     new = connection.changes()
     if new:
         connection.execute(_TEMPORARY)

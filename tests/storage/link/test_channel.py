@@ -12,14 +12,13 @@ from typing import Any
 
 import pytest
 
-from sidecar.app import wires
+from sidecar.app.wires import WIRE
 from sidecar.core.credits import Book, Share
 from sidecar.core.errors import NotFound, StoreDown, StoreError, StoreFull
 from sidecar.core.ports import Position
-from sidecar.storage.link import Channel, LinkServer, LinkStore, Wire, connect
+from sidecar.storage.link import Channel, LinkServer, LinkStore, connect
 from sidecar.storage.link.channel import MAX_CALLS, MAX_FRAME
 
-WIRE = Wire([Position])
 PATIENCE_S = 20
 
 
@@ -217,9 +216,9 @@ async def test_what_a_worker_settles_of_credits_crosses_whole(tmp_path: Path) ->
         settled.append((book, burned, until, shares))
         return True
 
-    server = LinkServer(tmp_path / "link", lambda pid: Channel(wires.WIRE, {"settle_credits": settle}))
+    server = LinkServer(tmp_path / "link", lambda pid: Channel(WIRE, {"settle_credits": settle}))
     await server.start()
-    channel = Channel(wires.WIRE, {})
+    channel = Channel(WIRE, {})
     await connect(tmp_path / "link", channel)
     told = Book("acme", 60, 3), {"pi_1": 7}, [Share("pi_1", 0, 60, 9, 2, 7, 5, "USD")]
     assert await LinkStore(channel).settle_credits(told[0], told[1], if_until=None, shares=told[2])
