@@ -10,7 +10,7 @@ import os
 from setuptools import setup
 
 _ROOMS = {
-    "core": "budgets clock digits ids leases money periods records spend tariff windows",
+    "core": "budgets clock digits ids leases money periods records spend tariff turns windows",
     "http1": "chunks frames paths reply request writing",
     "gateway": "access/log accounts call client cors credentials exchange fields forwarding guards handover intake "
     "lane paths refusals relay routes rules tunnel",

@@ -51,6 +51,7 @@ def open_journal(snapshot: Snapshot, clock: Clock, settings: JournalSettings | N
         settings or snapshot.settings.journal,
         clock,
         extra=done_extra(snapshot),
+        by_turns=True,
     )
 
 

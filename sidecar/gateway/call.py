@@ -76,6 +76,7 @@ class Call:
         journal = self._lane.journal
         if journal is not None:
             self._token = journal.begin(self._intent(passage))
+        self._lane.turn.await_keep()
         self.intended = True
         passage.load.in_flight += 1
 
@@ -136,6 +137,7 @@ class Call:
             except Exception:
                 _log.exception("call %s is not in the journal", self.event_id.decode())
                 recorded = False
+        self._lane.turn.await_keep()
         passage.load.in_flight -= 1
         passage.tally(self.status).add(units, cost, self.bytes_in, self.bytes_out, total_us, upstream_us)
         ticket.settle(values)

@@ -122,6 +122,7 @@ class ClientConnection(asyncio.Protocol):
     def eof_received(self) -> bool:
         # A half-closed client still reads: its requests are answered, then the connection ends.
         self._closing = self.half_closed = True
+        self._lane.turn.settle()  # False closes the transport
         if self._handover is not None:
             return bool(self._handover.eof_received())
         if self._receiving is not None:
@@ -304,8 +305,7 @@ class ClientConnection(asyncio.Protocol):
     # The lane's side
 
     def drain(self) -> None:
-        """The process ends: a busy connection closes after its reply; an idle one after a moment, or after the reply
-        to the request that was on its way just now."""
+        """The process ends: a busy connection closes after its reply, an idle one after a moment or a last reply."""
         if self.current is None and not self._queue and self._handover is None and not self._intake.begun:
             soon = self._lane.monotonic_ns() + LAST_NS
             self.deadline_ns = min(self.deadline_ns or soon, soon)
@@ -366,14 +366,14 @@ class ClientConnection(asyncio.Protocol):
         refusal = malformed_problem(error)
         event_id = lane.unread(self.peer.ip, refusal)
         head_request = self._intake.method == b"HEAD"
-        self.transport.write(
-            problem_reply(refusal, event_id=event_id, date=lane.date_line(), head_request=head_request, close=True)
-        )
+        answer = problem_reply(refusal, event_id=event_id, date=lane.date_line(), head_request=head_request, close=True)
+        lane.turn.write(self.transport, answer)
         self._end(unread=True)
 
     def _end(self, *, unread: bool) -> None:
         """Ends the connection; a client that may still send (``unread``: it surely does) is first read and forgotten
         for a moment: a reset would destroy what it has not read (RFC 9112, 9.6). TLS cannot close one half."""
+        self._lane.turn.settle()
         self._closing = True
         self._queue.clear()
         unread = unread or (not self.half_closed and self.transport.can_write_eof())

@@ -200,12 +200,12 @@ class Exchange(Relay):
             target.put_back(connection)
 
     def _send(self, connection: UpstreamConnection) -> None:
-        head, target, plan = self.head, self.target, self.plan
+        head, target, plan, lane = self.head, self.target, self.plan, self._lane
         assert target is not None and plan is not None
         try:
             self.intend()
         except JournalFull:
-            if not self._lane.switches.serve_unbilled:
+            if not lane.switches.serve_unbilled:
                 target.put_back(connection)
                 self.refuse(passing_problem("journal_full", "usage cannot be recorded at the moment; try again"))
                 return
@@ -213,15 +213,15 @@ class Exchange(Relay):
         self.phase = SENT
         self.connection = connection
         if head.expects and not self.upload_done and self._held is None:
-            self._client.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+            lane.turn.write(self._client.transport, b"HTTP/1.1 100 Continue\r\n\r\n")
         data = self._upstream_head(target)
         if self._held is not None:
             data += b"".join(self._held)
             self._held, self._held_size = None, 0
         if not self.upload_done:
             self._client.resume_body()  # before the sending, which may pause it again
-        now = self._sent_ns = self._lane.monotonic_ns()
-        connection.send(self, data, now, head_request=head.method == b"HEAD", upload_done=self.upload_done)
+        now = self._sent_ns = lane.monotonic_ns()
+        connection.send(self, data, now, lane.turn, head_request=head.method == b"HEAD", upload_done=self.upload_done)
         if plan.total_ns:
             self.until_ns = connection.until_ns = self.until_ns or self._sent_ns + plan.total_ns
         if head.websocket:
@@ -294,6 +294,7 @@ class Exchange(Relay):
 
     def _hand_over(self) -> None:
         self.phase = HANDED
+        self._lane.turn.settle()  # from here on aiohttp writes
         self._client.hand_over(self)
         for piece in self._held or ():
             self._client.handed(piece, done=False)

@@ -12,6 +12,7 @@ from sidecar.admission import Admission
 from sidecar.core.clock import NS_PER_S, Clock
 from sidecar.core.ids import EventIds
 from sidecar.core.problems import Problem
+from sidecar.core.turns import Turn
 from sidecar.core.values import Principal
 from sidecar.gateway.access.log import AccessLog, unread
 from sidecar.gateway.accounts import Account, Passage, anonymous_passage
@@ -63,6 +64,7 @@ class Lane:
         self.rules = rules
         self.admission = admission
         self.journal: Journal | None = journal  # None: nothing is recorded, so that a benchmark can tell what it costs
+        self.turn = Turn(journal.flush)  # who records a call awaits it, and whoever writes to a connection writes to it
         self.tallies = tallies
         self.own_paths = own_paths
         self.switches = use
@@ -125,6 +127,7 @@ class Lane:
     def sweep(self) -> None:
         """Ends what is overdue. Called every SWEEP_S."""
         now = self.monotonic_ns()
+        self.turn.settle()  # who is overdue depends on what has been written
         for connection in list(self.connections):
             if 0 < connection.deadline_ns <= now:
                 connection.expire()

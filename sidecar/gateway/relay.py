@@ -71,7 +71,7 @@ class Relay(Call):
     def interim(self, status: int, lines: bytes) -> None:
         """103 and its like are passed on (RFC 9110, 15.2)."""
         if self.head.version == b"1.1" and not self.gone:
-            self._client.transport.write(head_bytes(status, lines))
+            self._lane.turn.write(self._client.transport, head_bytes(status, lines))
 
     def reply(self, head: ReplyHead, body: list[bytes], done: bool, trailers: bytes) -> None:
         """The reply's head, and what came with it of the body."""
@@ -96,7 +96,7 @@ class Relay(Call):
         lines = self._reply_lines(head)
         if not done:
             pieces = map(chunk, body) if self._chunk_reply else body
-            self._client.transport.write(b"".join((lines, *pieces)))
+            self._lane.turn.write(self._client.transport, b"".join((lines, *pieces)))
         elif self._chunk_reply:
             self._finish(b"".join((lines, *map(chunk, body), b"0\r\n", trailers, b"\r\n")))
         else:
@@ -113,7 +113,7 @@ class Relay(Call):
             return
         data = body[0] if len(body) == 1 and not self._chunk_reply else b"".join(self._framed(body))
         if not done:
-            self._client.transport.write(data)
+            self._lane.turn.write(self._client.transport, data)
         else:
             self._finish(data + b"0\r\n" + trailers + b"\r\n" if self._chunk_reply else data)
 
@@ -140,7 +140,7 @@ class Relay(Call):
     def tunnel_over(self) -> bool:
         """Records the call at the tunnel's end, whoever ended it; False when the journal failed."""
         self.phase = OVER
-        return self.record(b"ok")
+        return self.record(b"ok") and self._lane.turn.settle()
 
     def failed(self, error: UpstreamError, *, replayable: bool) -> None:
         """The upstream's side ended without a whole reply."""
@@ -296,7 +296,7 @@ class Relay(Call):
     def _say(self, answer: bytes) -> None:
         """The whole reply, made here."""
         self.phase = OVER
-        self._client.transport.write(answer)
+        self._lane.turn.write(self._client.transport, answer)
         if self.upload_done or self.close:
             self._client.finished(self, close=self.close)
         else:
@@ -341,7 +341,7 @@ class Relay(Call):
             self.phase = SYNCING
             self._lane.spawn(self._finish_synced(last))
         else:
-            self._client.transport.write(last)
+            self._lane.turn.write(self._client.transport, last)
             self._client.finished(self, close=self.close)
 
     async def _finish_synced(self, last: bytes) -> None:
@@ -352,7 +352,7 @@ class Relay(Call):
         if not kept:
             self._client.transport.abort()
         else:
-            self._client.transport.write(last)
+            self._lane.turn.write(self._client.transport, last)
             self._client.finished(self, close=self.close)
 
     async def synced(self) -> bool:

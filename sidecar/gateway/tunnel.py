@@ -122,6 +122,7 @@ class Tunnel:
     def begin(self, head: bytes, early: bytes) -> None:
         """Takes both transports. ``head``: of the 101; ``early``: what of the upstream's bytes came with it."""
         near, far = self._near, self._far
+        self._lane.turn.settle()
         self._lane.tunnels.add(self)
         sent = self._client.begin_tunnel()
         near.transport.set_protocol(near)

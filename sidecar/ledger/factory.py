@@ -1,10 +1,14 @@
 """Where a journal's segments come from: new files, or old ones used again."""
 
+import errno
 from pathlib import Path
 
 from sidecar.core.policy import Concurrency, Limit, Quota, Snapshot
 from sidecar.core.records import shadow_mark
+from sidecar.ledger.ballast import Ballast
 from sidecar.ledger.segment import EMPTYING, Segment
+
+NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
 
 
 class SegmentFactory:
@@ -27,6 +31,15 @@ class SegmentFactory:
     def create(self, number: int) -> Segment:
         """A new file. OSError."""
         return Segment.create(self._folder, number, self._size, named=self._named)
+
+    def create_at_once(self, ballast: Ballast | None) -> Segment:
+        """The next one, a new file, for which ``ballast`` goes where the disk is full. OSError."""
+        try:
+            return self.create(self.take_number())
+        except OSError as error:
+            if ballast is None or error.errno not in NO_ROOM or not ballast.drop():
+                raise
+        return self.create(self.take_number())
 
     def again(self, old: Segment, number: int) -> Segment:
         """``old``, all of which is in the ledger, emptied; or a new file where that fails. OSError."""

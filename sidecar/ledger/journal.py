@@ -2,7 +2,8 @@
 
 A call is two records: ``begin`` writes its intent before the first byte goes upstream, ``end`` its done record before
 the last byte goes to the client. Both are plain calls on the event loop. A record is in a page of a shared mapping when
-the call returns, so it survives kill -9; fsync, where it is wanted, runs in a thread (``sync.GroupSync``).
+the call returns, so it survives kill -9; fsync, where it is wanted, runs in a thread (``sync.GroupSync``). A journal
+that writes ``by_turns`` gathers them until ``flush``, before which nothing may be sent for them.
 
 **Room.** ``begin`` refuses (JournalFull) unless the done records of all open calls still fit, so that ``end`` never has
 to. With S the segment size, F the largest frame and ``extra`` the number of bytes by which a done record may be longer
@@ -23,7 +24,6 @@ the newest such record stands for the intent from then on, here and in a recover
 """
 
 import asyncio
-import errno
 import logging
 import os
 from collections import deque
@@ -34,15 +34,16 @@ from typing import Final
 
 from xxhash import xxh3_64_digest
 
+from sidecar.core.batches import BETWEEN
 from sidecar.core.clock import NS_PER_S, Clock
 from sidecar.core.errors import JournalFull
 from sidecar.core.policy import JournalSettings
 from sidecar.core.ports import Position
 from sidecar.ledger.ballast import Ballast
-from sidecar.ledger.factory import SegmentFactory
+from sidecar.ledger.factory import NO_ROOM, SegmentFactory
 from sidecar.ledger.folder import enter
 from sidecar.ledger.open_calls import OpenCalls
-from sidecar.ledger.readings import JournalReadings
+from sidecar.ledger.readings import JournalReadings, unshipped_bytes
 from sidecar.ledger.segment import FRAME_BYTES, HEADER, MAX_PAYLOAD, SUFFIX, Segment, number_of, packer
 from sidecar.ledger.sync import GroupSync
 from sidecar.ledger.tail import Tail
@@ -53,7 +54,6 @@ _RETRY_NS = NS_PER_S  # after a full disk, how long until the next attempt to re
 _SPARES = 4  # segments that are used again are kept, about as many as are written between two releases
 _CARRY_SLICE = 500  # intents copied forward per call of release, about 0.4 ms
 _NEVER = 1 << 62
-_NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
 
 
 class Journal:
@@ -67,10 +67,12 @@ class Journal:
         *,
         extra: int = 1024,
         fsync: Callable[[int], None] = os.fdatasync,
+        by_turns: bool = False,
     ) -> None:
         """Takes the folder's lock. StoreLocked: another process has it. StoreError: the folder cannot be used.
 
         ``extra``: bytes by which a done record may be longer than its intent; ``fsync`` gets a file descriptor.
+        ``by_turns``: what ``begin`` and ``end`` write waits for ``flush``, before which nothing may be sent for it.
         """
         self._folder = folder
         self._clock = clock
@@ -87,11 +89,14 @@ class Journal:
         self._files = ThreadPoolExecutor(1, thread_name_prefix="sidecar-journal")
         self._ballast = Ballast(folder, min(settings.ballast_bytes, settings.max_bytes // 4), self._files)
         self._preparing: deque[Future[Segment]] = deque()  # spares to be, by their numbers
-        self._retry_ns = 0
+        self._retry_ns = self._waiting_bytes = 0
         self._segments: deque[Segment] = deque()  # oldest first, the one that is written is the last
         self._segment: Segment  # that one; set by open
         self._spares: deque[Segment] = deque()
         self._free = -1  # nothing may begin before open
+        self._by_turns = by_turns
+        self._waiting: list[bytes] = []  # records, at most as many bytes as a frame takes
+        self._done: list[bytes] = []  # those of them that are done
         self._calls = OpenCalls()
         self._ended = self._released = self._refused = self._carried_count = 0
         self._shipped = Position()
@@ -106,8 +111,7 @@ class Journal:
         """Starts writing in a new segment numbered above ``after`` and above every leftover, once. JournalFull."""
         if self._segments:
             return
-        last = number_of(self.leftovers[-1]) if self.leftovers else 0
-        self._factory.number = max(after, last) + 1
+        self._factory.number = max(after, number_of(self.leftovers[-1]) if self.leftovers else 0) + 1
         self._free = 0
         self._grow(self._max_bytes)
         self._advance()
@@ -120,7 +124,7 @@ class Journal:
         need = FRAME_BYTES + size + self._owed + size
         if self._free - need < self._low:
             self._make_room(need, size)
-        self._append(intent, size)
+        self._write(intent, size)
         self._free -= need
         return self._calls.add(intent)
 
@@ -129,11 +133,14 @@ class Journal:
         ValueError, the record has no byte or more than ``max_payload``."""
         held = len(self._calls.newest(call))
         size = len(done)
-        self._append(done, size)
+        self._write(done, size)
         self._calls.remove(call)
         self._free += self._owed + held - FRAME_BYTES - size
         self._ended += 1
-        self.tail.add(done, self._segment)
+        if self._by_turns:
+            self._done.append(done)
+        else:
+            self.tail.add(done, 1, self._segment)
 
     def progress(self, call: int, record: bytes) -> bool:
         """Writes how far an open call is: what it counts as, should its end never be written. False when there is no
@@ -145,10 +152,35 @@ class Journal:
         while self._free < need:
             if not self._try_grow(self._max_bytes - self._size):
                 return False
+        self.flush()
         self._append(record, size)
         self._free -= need
         self._calls.replace(call, record, self._segment.number)
         return True
+
+    def _write(self, record: bytes, size: int) -> None:
+        if not self._by_turns:
+            self._append(record, size)
+            return
+        self._check_size(size)
+        if self._waiting_bytes + size > self.max_payload:
+            self.flush()
+        self._waiting.append(record)
+        self._waiting_bytes += size + len(BETWEEN)
+
+    def flush(self) -> None:
+        """Writes what waits since the last flush as one frame. Whatever is raised, all of it waits on."""
+        waiting, done = self._waiting, self._done
+        if not waiting:
+            return
+        payload = BETWEEN.join(waiting)
+        self._append(payload, len(payload))
+        self._free += (len(waiting) - 1) * (FRAME_BYTES - len(BETWEEN))  # a frame of its own was taken off for each
+        waiting.clear()
+        self._waiting_bytes = 0
+        if done:
+            self.tail.add(BETWEEN.join(done), len(done), self._segment)
+            done.clear()
 
     def _append(self, payload: bytes, size: int) -> None:
         segment = self._segment
@@ -229,23 +261,15 @@ class Journal:
             if self._preparing:
                 spare = self._preparing.popleft().result()
             elif self._bytes() + self._size <= bound:
-                spare = self._create_at_once(vital=bound >= self._max_bytes)
+                spare = self._factory.create_at_once(self._ballast if bound >= self._max_bytes else None)
             else:
                 raise JournalFull(f"the journal in {self._folder} has reached its bound of {self._max_bytes} bytes")
         except OSError as error:
             self._retry_ns = self._clock.monotonic_ns() + _RETRY_NS
-            reason = "its disk is full" if error.errno in _NO_ROOM else error.strerror
+            reason = "its disk is full" if error.errno in NO_ROOM else error.strerror
             raise JournalFull(f"the journal in {self._folder} cannot grow: {reason}") from error
         self._spares.append(spare)
         self._free += self._usable
-
-    def _create_at_once(self, *, vital: bool) -> Segment:
-        try:
-            return self._factory.create(self._factory.take_number())
-        except OSError as error:
-            if not vital or error.errno not in _NO_ROOM or not self._ballast.drop():
-                raise
-        return self._factory.create(self._factory.take_number())
 
     def _bytes(self) -> int:
         return (len(self._segments) + len(self._spares) + len(self._preparing)) * self._size
@@ -307,6 +331,7 @@ class Journal:
     def synced(self) -> asyncio.Future[None]:
         """Done once everything written before this call is on the disk; with durability ``process``, at once. Ends in
         JournalFull when the disk has refused for seconds."""
+        self.flush()
         if self._sync is None:
             future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
             future.set_result(None)
@@ -322,30 +347,24 @@ class Journal:
 
         They are read from the mapping at once, while its pages still hold them. Whether there was room to do it.
         """
-        start, end = failed.durable, failed.written
+        size = failed.written - failed.durable
         if not self._spares and not self._try_grow(self._max_bytes):
             return False
-        if failed is self._segment or self._segment.written + end - start > self._size:
+        if failed is self._segment or self._segment.written + size > self._size:
             self._advance()
-        segment = self._segment
-        segment.map[segment.written : segment.written + end - start] = failed.copied(start, end, segment.number)
-        segment.written += end - start
-        self._free -= end - start
-        failed.durable = end
+        self._segment.take_over(failed)
+        self._free -= size
         return True
 
     def readings(self) -> JournalReadings:
         """How full it is and how far the ledger lags."""
-        unshipped = sum(s.written - HEADER.size for s in self._segments if s.number >= self._shipped.segment)
-        if self._segments and self._segments[0].number <= self._shipped.segment:
-            unshipped -= self._shipped.offset - HEADER.size
         records = max(self._ended - self._released, 0)  # what a failed fsync made us write twice is released twice
         return JournalReadings(
             bytes_used=self._bytes(),
             max_bytes=self._max_bytes,
             segments=len(self._segments),
             open_calls=self._calls.count,
-            unshipped_bytes=max(unshipped, 0),
+            unshipped_bytes=unshipped_bytes(self._segments, self._shipped),
             unshipped_records=records,
             oldest_unshipped_ns=self._clock.monotonic_ns() - self._shipped_at_ns if records else 0,
             fsync_failures=self._sync.failures if self._sync is not None else 0,
@@ -363,6 +382,7 @@ class Journal:
         """Lets go of files and lock. Nothing is deleted but when all is shipped and no call is open. May block."""
         if self._lock < 0:
             return
+        self.flush()
         if self._sync is not None:
             self._sync.close()
         self._files.shutdown()

@@ -1,8 +1,10 @@
 """What the journal and the shipper say about themselves: immutable, taken in constant time, off the hot path."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from sidecar.core.ports import Position
+from sidecar.ledger.segment import HEADER, Segment
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,3 +47,9 @@ class ShipperReadings:
     torn_bytes: int
     corrupt_segments: int
     forgotten: int
+
+
+def unshipped_bytes(segments: Iterable[Segment], shipped: Position) -> int:
+    """Bytes of frames behind ``shipped``; ``segments`` in order."""
+    ends = ((HEADER.size if s.number > shipped.segment else shipped.offset, s) for s in segments)
+    return sum(max(0, s.written - start) for start, s in ends if s.number >= shipped.segment)

@@ -17,15 +17,17 @@ from sidecar.ledger.segment import (
     FRAME_BYTES,
     HEADER,
     MAGIC,
+    READ,
     is_sealed,
     number_of,
     read_frames,
+    records_in,
     remains,
     torn_extent,
 )
 
 _log = logging.getLogger("sidecar.ledger")
-_BATCH = 8192  # frames read at a time, and so the most records in one transaction
+_BATCH = 1024  # frames read at a time, and so the most records in one transaction
 
 
 @dataclass(slots=True)
@@ -59,7 +61,7 @@ async def _ship_segment(
 ) -> None:
     number = number_of(path)
     offset = HEADER.size
-    if data[: HEADER.size] != HEADER.pack(MAGIC, number):
+    if data[: HEADER.size] not in [HEADER.pack(magic, number) for magic in READ]:
         _keep(path, "it does not start as a segment does", found)
         return
     while True:
@@ -80,12 +82,13 @@ def _pair(payloads: list[bytes], number: int, offset: int, position: Position, f
     records = []
     partly = number == position.segment
     for payload in payloads:
-        if is_done(payload):
-            open_calls.pop(event_id_of(payload), None)
-            if not partly or offset >= position.offset:
-                records.append(payload)
-        else:
-            open_calls[event_id_of(payload)] = payload
+        for record in records_in(payload):
+            if is_done(record):
+                open_calls.pop(event_id_of(record), None)
+                if not partly or offset >= position.offset:
+                    records.append(record)
+            else:
+                open_calls[event_id_of(record)] = record
         offset += FRAME_BYTES + len(payload)
     return records if number >= position.segment else []
 
@@ -111,7 +114,7 @@ def _keep(path: Path, why: str, found: Recovered) -> None:
 def _has_frames(path: Path) -> bool:
     """Whether anything was ever written behind the header; a segment can be prepared and never used, or half made."""
     with path.open("rb") as file:
-        if file.read(len(MAGIC)).strip(b"\0") not in (b"", MAGIC):
+        if file.read(len(MAGIC)).strip(b"\0") not in (b"", *READ):
             return True
         file.seek(HEADER.size)
         return any(chunk.strip(b"\0") for chunk in iter(lambda: file.read(1 << 20), b""))

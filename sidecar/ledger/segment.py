@@ -2,9 +2,10 @@
 
 ::
 
-    file     "sidecar3" | u64 number | frame | frame | ... | seal | zeros
+    file     "sidecar4" | u64 number | frame | frame | ... | seal | zeros
     frame    sum     | u32 size | u32 number | payload    sum = XXH3-64(payload), 8 bytes; size at least 1
     seal     sum     | u32 0xFFFFFFFF | u32 number        written when the journal goes on in the next segment
+    payload  a record, or several that were written at once, joined by a comma and a line feed
     end      16 zero bytes, or fewer than 16 bytes left
 
 Numbers are little-endian, sums in their canonical, big-endian form. A file that is wholly in the ledger may be used
@@ -27,9 +28,12 @@ from typing import Any, Final
 
 from xxhash import xxh3_64_digest
 
+from sidecar.core.batches import BETWEEN
+
 _log = logging.getLogger("sidecar.ledger")
 Packer = Callable[..., Any]
-MAGIC = b"sidecar3"
+MAGIC = b"sidecar4"
+READ = (MAGIC, b"sidecar3")  # the former one had a record in each frame, and is else the same
 HEADER = struct.Struct("<8sQ")
 FRAME = struct.Struct("<8sII")
 FRAME_BYTES: Final = 16  # as a number, which compiled code has in place
@@ -111,6 +115,13 @@ class Segment:
         payloads = read_frames(self.map, self.number, start, end, end - start).payloads
         return b"".join(FRAME.pack(xxh3_64_digest(p), len(p), number & _MARK) + p for p in payloads)
 
+    def take_over(self, failed: "Segment") -> None:
+        """The frames of ``failed`` that are not known to be durable, once more here, where there is room for them."""
+        start, end = failed.durable, failed.written
+        self.map[self.written : self.written + end - start] = failed.copied(start, end, self.number)
+        self.written += end - start
+        failed.durable = end
+
     def seal(self) -> None:
         """Marks that the journal goes on elsewhere, so that a lost page cannot pass for the end."""
         if self.size - self.written >= FRAME_BYTES:
@@ -162,6 +173,11 @@ def read_frames(data: mmap.mmap, number: int, offset: int, end: int, at_most: in
         payloads.append(payload)
         offset = stop
     return Frames(payloads, offset)
+
+
+def records_in(payload: bytes) -> list[bytes]:
+    """The records of a frame; no record holds a line's end."""
+    return payload.split(BETWEEN)
 
 
 def is_sealed(data: mmap.mmap, number: int, offset: int) -> bool:

@@ -93,6 +93,7 @@ class Shipper:
 
     async def flush(self) -> None:
         """Returns once everything journalled before this call is in the ledger, however long the ledger fails."""
+        self._journal.flush()
         target = self._journal.position
         while self._position < target:
             if await self._ship() is None:

@@ -12,6 +12,7 @@ import httptools
 
 from sidecar.core.clock import NS_PER_MS, Clock
 from sidecar.core.errors import UpstreamError
+from sidecar.core.turns import Turn
 from sidecar.http1 import ReplyHead, ReplyMemory, trailer_lines
 from sidecar.upstream.replies import ReplyReader, why
 
@@ -73,6 +74,7 @@ class UpstreamConnection(asyncio.Protocol):
         "_private",
         "_reader",
         "_sink",
+        "_turn",
         "_upload_done",
         "address",
         "closed",
@@ -114,6 +116,7 @@ class UpstreamConnection(asyncio.Protocol):
             self._interim, max_head_bytes=max_head_bytes, max_headers=max_headers, private=private
         )
         self._sink: ReplySink | None = None
+        self._turn: Turn | None = None
         self._head: ReplyHead | None = None
         self._head_given = self._head_request = self._got_bytes = False
         self._upload_done = True
@@ -123,23 +126,28 @@ class UpstreamConnection(asyncio.Protocol):
 
     # The exchange's side
 
-    def send(self, sink: ReplySink, head: bytes, now_ns: int, *, head_request: bool, upload_done: bool) -> None:
-        """Sends a request head (and what of its body is in ``head``); replies go to ``sink``. ``now_ns``: monotonic."""
+    def send(
+        self, sink: ReplySink, head: bytes, now_ns: int, turn: Turn, *, head_request: bool, upload_done: bool
+    ) -> None:
+        """Sends a request head (and what of its body is in ``head``) when the ``turn`` lets it go; replies go to
+        ``sink``. ``now_ns``: monotonic."""
         self._sink = sink
+        self._turn = turn
         self._head_request = head_request
         self._upload_done = upload_done
         self._head = None
         self._head_given = self._got_bytes = self.upgrading = False
         self.deadline_ns = now_ns + self._first_byte_ns
         self.until_ns = 0
-        self.transport.write(head)
+        turn.write(self.transport, head)
 
     def send_body(self, data: bytes, *, done: bool) -> None:
         """Sends more of the request's body, already framed. ``done``: this was the last of it."""
-        if self.closed or self._sink is None:
+        turn = self._turn
+        if self.closed or self._sink is None or turn is None:
             return
         if data:
-            self.transport.write(data)
+            turn.write(self.transport, data)
         if done:
             self._upload_done = True
         # While the request still goes out, the wait for the reply's first byte has not begun.

@@ -57,6 +57,7 @@ class LateJournal(Journal):
 
     def _end(self, call: int, done: bytes) -> None:
         super().end(super().begin(self._held[call]) if call < 0 else call, done)
+        self.flush()
 
 
 class VeryLateJournal(LateJournal):

@@ -4,6 +4,8 @@ import asyncio
 
 import pytest
 
+from sidecar.core.records import event_id_of, is_done
+from sidecar.ledger.segment import HEADER, read_frames, records_in
 from sidecar.upstream import UpstreamPool
 from tests.gateway.cruel import OK, CruelUpstream, Wire, until
 from tests.gateway.rig import Options, Rig
@@ -29,6 +31,60 @@ async def test_a_refused_body_that_breaks_off_ends_the_connection(rig: Rig) -> N
     client.half_close()
     assert (await client.message()).status == 401
     await client.closes()
+
+
+async def test_a_client_that_ends_in_the_turn_of_its_reply_still_gets_it(rig: Rig, upstream: CruelUpstream) -> None:
+    """What is held back to the turn's end is sent before the connection is left to be closed."""
+    go: list[bool] = []
+
+    async def script(wire: Wire) -> None:
+        await upstream.take(wire)
+        await until(lambda: bool(go))
+
+    upstream.runs(script)
+    client = await rig.client()
+    client.ask()
+    await until(lambda: rig.journal.readings().open_calls == 1 and len(upstream.requests) == 1)
+    connection = next(iter(rig.lane.connections))
+    assert connection.current.connection is not None
+    connection.current.connection.data_received(OK)
+    if not connection.eof_received():
+        connection.transport.close()  # as the loop does
+    assert (await client.message()).status == 200
+    await client.closes()
+    go.append(True)
+
+
+async def test_nothing_leaves_before_the_journal_has_it(rig: Rig, upstream: CruelUpstream) -> None:
+    """At either end: what came with the request's first byte, and with the reply's last, is on the disk."""
+    seen: list[list[bytes]] = []
+
+    def on_disk() -> list[bytes]:
+        return [
+            record
+            for segment in rig.journal._segments
+            for payload in read_frames(segment.map, segment.number, HEADER.size, segment.size, 1 << 30).payloads
+            for record in records_in(payload)
+        ]
+
+    async def script(wire: Wire) -> None:
+        while True:
+            request = await upstream.take(wire)
+            seen.append([event_id_of(r) for r in on_disk() if not is_done(r)])
+            assert request.one("X-Request-ID") in seen[-1]
+            wire.send(OK)
+
+    for _ in range(8):
+        upstream.runs(script)
+    clients = [await rig.client() for _ in range(8)]
+    for _ in range(3):
+        for client in clients:
+            client.ask()
+        for client in clients:
+            reply = await client.message()
+            assert reply.status == 200
+            assert reply.one("X-Request-ID") in [event_id_of(r) for r in on_disk() if is_done(r)]
+    assert len(seen) == 24
 
 
 async def test_a_half_closed_upload_waits_for_its_turn(rig: Rig, upstream: CruelUpstream) -> None:
@@ -121,8 +177,7 @@ async def test_the_last_piece_pauses_nobody_else(rig: Rig, upstream: CruelUpstre
     connection._stalled = False  # as with a buffer that is just under its bound
     connection.transport._protocol_paused = False
     client.ask()
-    await until(lambda: bool(rig.pool.targets[0].idle))
-    assert connection.stalled
+    await until(lambda: bool(rig.pool.targets[0].idle) and connection.stalled)
     assert rig.pool.targets[0].idle[0][0].transport.is_reading()
 
 
@@ -175,7 +230,7 @@ async def test_a_held_body_that_fills_the_upstream_pauses_the_client(rig: Rig, u
         await until(lambda: rig.journal.readings().open_calls == 1)
     connection = next(iter(rig.lane.connections))
     assert held
-    assert connection._paused
+    await until(lambda: connection._paused)
 
 
 @pytest.mark.parametrize("options", [BREAKER])

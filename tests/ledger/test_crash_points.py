@@ -47,23 +47,28 @@ class Crash:
 
 @dataclass
 class Work:
-    """Calls on a journal, a shipper and a store in ``folder``. ``patient``: goes on where something fails."""
+    """Calls on a journal, a shipper and a store in ``folder``. ``patient``: goes on where something fails;
+    ``by_turns``: three calls end in each turn."""
 
     folder: Path
     durability: str = "process"
     fsync: Callable[[int], None] = os.fdatasync
     segment_bytes: int = 4096
     patient: bool = False
+    by_turns: bool = False
     begun: set[str] = field(default_factory=set)
     acknowledged: set[str] = field(default_factory=set)
     clock: ManualClock = field(default_factory=ManualClock)
     ids: EventIds = field(default_factory=EventIds)
+    ended: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self.store = SqliteStore.open(self.folder / "sidecar.db")
         settings = JournalSettings(**_SETTINGS | {"durability": self.durability, "segment_bytes": self.segment_bytes})
         try:
-            self.journal = Journal(self.folder / "journal", settings, self.clock, fsync=self.fsync)
+            self.journal = Journal(
+                self.folder / "journal", settings, self.clock, fsync=self.fsync, by_turns=self.by_turns
+            )
         except BaseException:
             self.store.close()
             raise
@@ -105,13 +110,20 @@ class Work:
             self.journal.progress(call[0], record)
 
     async def end(self, call: "tuple[int, tuple[bytes, ...], int] | None") -> None:
-        """Its reply may go out: it is acknowledged."""
+        """Its reply may go out, at the turn's end: it is acknowledged."""
         if call is None:
             return
         self.journal.end(call[0], encode_call(*call[1], 200, b"ok", 2, 7, 1, 2, 30, 20, 10, b'{"requests":1}'))
         if self.durability == "sync":
             await self.journal.synced()
-        self.acknowledged.add(call[1][0].decode())
+        self.ended.append(call[1][0].decode())
+        if len(self.ended) == 3 or not self.by_turns:
+            self.journal.flush()
+            self._acknowledge()
+
+    def _acknowledge(self) -> None:
+        self.acknowledged.update(self.ended)
+        self.ended.clear()
 
     async def ship(self) -> None:
         """As often as it takes, or once."""
@@ -121,6 +133,7 @@ class Work:
                     await self.shipper.flush()
         else:
             await self.shipper.flush()
+            self._acknowledge()
 
     def close(self) -> None:
         """Ends everything."""
@@ -234,11 +247,12 @@ async def crashes_of(place: Path, work_of: Callable[[Path, Disk], Work], calls: 
     return copies.crashes
 
 
-async def test_kill_at_every_operation(place: Path) -> None:
+@pytest.mark.parametrize("by_turns", [False, True], ids=["each record at once", "by turns"])
+async def test_kill_at_every_operation(place: Path, by_turns: bool) -> None:
     """First start, calls, new segments, carries, shipping, deletions and a clean end; then every copy is started."""
-    crashes = await crashes_of(place, lambda folder, disk: Work(folder), calls=30)
+    crashes = await crashes_of(place, lambda folder, disk: Work(folder, by_turns=by_turns), calls=30)
     assert len({crash.image.get("sidecar.db-wal") for crash in crashes}) > 10
-    assert len(crashes) > 150 and len(crashes[-1].acknowledged) == 30
+    assert len(crashes) > 120 and len(crashes[-1].acknowledged) == 30
     for number, crash in enumerate(crashes):
         lay_out(crash.image, place / str(number))
         await check(crash, place / str(number))

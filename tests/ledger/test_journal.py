@@ -14,7 +14,7 @@ from sidecar.core.policy import JournalSettings
 from sidecar.core.ports import Position
 from sidecar.ledger import Journal
 from sidecar.ledger import tail as tail_module
-from sidecar.ledger.segment import HEADER, SUFFIX, number_of, read_frames
+from sidecar.ledger.segment import HEADER, SUFFIX, number_of, read_frames, records_in
 
 Make = Callable[..., tuple[bytes, bytes]]
 Open = Callable[..., Journal]
@@ -177,12 +177,15 @@ def test_long_calls_do_not_hold_segments_back(
 
 
 @settings(deadline=None, max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(steps=st.lists(st.tuples(st.sampled_from("bes"), st.integers(1, 900)), max_size=200))
-def test_room_is_accounted_to_the_byte(tmp_path_factory: pytest.TempPathFactory, steps: list[tuple[str, int]]) -> None:
-    """free = usable of all segments - frames - what open calls are owed, after any order of begin, end and shipping."""
+@given(steps=st.lists(st.tuples(st.sampled_from("besf"), st.integers(1, 900)), max_size=200), by_turns=st.booleans())
+def test_room_is_accounted_to_the_byte(
+    tmp_path_factory: pytest.TempPathFactory, steps: list[tuple[str, int]], by_turns: bool
+) -> None:
+    """free = usable of all segments - frames - what open calls are owed, after any order of begin, end, flush and
+    shipping; a record that waits is counted as a frame of its own."""
     clock = ManualClock()
     limits = JournalSettings(segment_bytes=16 * 1024, max_bytes=96 * 1024)
-    journal = Journal(tmp_path_factory.mktemp("journal"), limits, clock)
+    journal = Journal(tmp_path_factory.mktemp("journal"), limits, clock, by_turns=by_turns)
     journal.open()
     open_calls: list[tuple[int, int]] = []
     for what, size in steps:
@@ -194,13 +197,76 @@ def test_room_is_accounted_to_the_byte(tmp_path_factory: pytest.TempPathFactory,
         elif what == "e" and open_calls:
             call, _ = open_calls.pop(size % len(open_calls))
             journal.end(call, b"d" * size)
+        elif what == "f":
+            journal.flush()
         else:
             records, position = journal.tail.take()
             journal.release(position, len(records), clock.monotonic_ns())
         owed = sum(intent + 1024 + 16 for _, intent in open_calls)
         used = journal.position.offset - HEADER.size
-        assert journal._free == journal._usable * (1 + len(journal._spares)) - used - owed
+        waiting = sum(16 + len(record) for record in journal._waiting)
+        assert journal._free == journal._usable * (1 + len(journal._spares)) - used - waiting - owed
         assert journal.readings().bytes_used <= 96 * 1024
+    journal.close()
+
+
+@settings(deadline=None, max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(steps=st.lists(st.tuples(st.sampled_from("beftp"), st.integers(0, 500)), max_size=200))
+def test_what_waits_for_a_flush_is_written_whole_and_in_order(
+    tmp_path_factory: pytest.TempPathFactory, steps: list[tuple[str, int]]
+) -> None:
+    """By turns: on disk stands what was written up to the last flush, or more; and the tail gives no more than that."""
+    settings = JournalSettings(segment_bytes=16 * 1024, max_bytes=1024**2)
+    journal = Journal(tmp_path_factory.mktemp("journal"), settings, ManualClock(), by_turns=True)
+    journal.open()
+    written: list[bytes] = []
+    flushed, done, found = 0, list[bytes](), list[bytes]()
+    open_calls: list[tuple[int, int]] = []
+    for number, (what, size) in enumerate(steps):
+        if what == "b":
+            written.append(b'"%d",%b' % (number, b"i" * size))
+            open_calls.append((journal.begin(written[-1]), size))
+        elif what == "e" and open_calls:
+            call, _ = open_calls.pop(size % len(open_calls))
+            written.append(b'["d",%d,%b]' % (number, b"d" * size))
+            done.append(written[-1])
+            journal.end(call, written[-1])
+        elif what == "p" and open_calls:
+            written.append(b'["p",%d,%b]' % (number, b"p" * size))
+            assert journal.progress(open_calls[size % len(open_calls)][0], written[-1])
+            flushed = len(written)
+        elif what == "f":
+            journal.flush()
+            flushed = len(written)
+        elif what == "t":
+            records, position = journal.tail.take()
+            assert position == journal.position
+            found += records
+        on_disk = [record for payload in payloads_on_disk(journal) for record in records_in(payload)]
+        assert on_disk == written[: len(on_disk)]
+        assert flushed <= len(on_disk) <= len(written)
+        assert found == done[: len(found)]
+        assert set(found) <= set(on_disk)
+    journal.flush()
+    assert [*found, *journal.tail.take()[0]] == done
+    journal.close()
+
+
+@pytest.mark.parametrize("record", [b"", b"x" * 3000])
+def test_a_record_that_fits_no_frame_is_refused_at_once_by_turns_too(tmp_path: Path, record: bytes) -> None:
+    settings = JournalSettings(segment_bytes=16 * 1024, max_bytes=1024**2)
+    journal = Journal(tmp_path / "journal", settings, ManualClock(), by_turns=True)
+    journal.open()
+    call = journal.begin(b"intent")
+    with pytest.raises(ValueError, match="record of"):
+        journal.begin(record)
+    with pytest.raises(ValueError, match="record of"):
+        journal.end(call, record)
+    journal.end(call, b'["d"]')
+    with pytest.raises(KeyError):
+        journal.end(call, b'["d"]')
+    journal.flush()
+    assert payloads_on_disk(journal) == [b'intent,\n["d"]']
     journal.close()
 
 

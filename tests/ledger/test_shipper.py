@@ -186,6 +186,27 @@ async def test_after_a_kill_the_rest_is_shipped_and_open_calls_are_indeterminate
         kept = {path: content for path, content in kept.items() if path.exists()}
 
 
+async def test_what_a_killed_process_of_the_former_revision_left_is_shipped(
+    open_journal: Open, make_call: Make, store: SqliteStore, clock: ManualClock, tmp_path: Path
+) -> None:
+    """Its segments are "sidecar3", with a record in each frame."""
+    journal = open_journal()
+    journal.open()
+    serve(journal, make_call, 200)
+    journal.begin(make_call()[0])
+    segments = sorted((tmp_path / "journal").glob("*.segment"))
+    journal.close()
+    for path in segments:
+        with path.open("r+b") as file:
+            assert file.read(8) == b"sidecar4"
+            file.seek(0)
+            file.write(b"sidecar3")
+    shipper = shipper_of(open_journal(), store, clock)
+    await shipper.recover()
+    assert await requests(store, clock) == (201, 1)
+    assert shipper.readings().corrupt_segments == 0
+
+
 async def test_recovery_that_fails_can_be_repeated(
     open_journal: Open, make_call: Make, store: SqliteStore, clock: ManualClock
 ) -> None:

@@ -1,0 +1,60 @@
+"""Sending at the end of a turn of the event loop, behind what has to be kept first."""
+
+import asyncio
+import logging
+from collections import deque
+from collections.abc import Callable
+from typing import Any
+
+_log = logging.getLogger(__name__)
+
+
+class Turn:
+    """Holds back what is to be written until ``keep`` was called, once for all that one turn of the loop brings.
+
+    ``await_keep`` says that there is something to keep. From then on to the end of the turn nothing that is given to
+    ``write`` leaves, and so the order on each transport stays. Whatever else is done to a transport than writing and
+    aborting (closing, asking what it still has to send) comes after ``settle``.
+    """
+
+    __slots__ = ("_held", "_keep", "_leaving", "waiting")
+
+    def __init__(self, keep: Callable[[], None]) -> None:
+        self._keep = keep
+        self._held: list[tuple[Any, bytes]] = []
+        self._leaving: deque[tuple[Any, bytes]] = deque()  # kept; a write may call back, and bring the next to settle
+        self.waiting = False
+
+    def await_keep(self) -> None:
+        """Something has to be kept before anything more is sent. Needs a running event loop."""
+        if not self.waiting:
+            self.waiting = True
+            asyncio.get_running_loop().call_soon(self.settle)
+
+    def write(self, transport: asyncio.Transport, data: bytes) -> None:
+        """Writes now, or when it may."""
+        if self.waiting:
+            self._held.append((transport, data))
+        else:
+            transport.write(data)
+
+    def settle(self) -> bool:
+        """Keeps and sends what waits. False when keeping failed: the connections that were to get something are aborted
+        then."""
+        if not self.waiting:
+            return True
+        held, self._held = self._held, []
+        self.waiting = False
+        try:
+            self._keep()
+        except Exception:
+            _log.exception("%d connections end: what is not written down is not sent", len(held))
+            for transport, _ in held:
+                transport.abort()
+            return False
+        self._leaving.extend(held)
+        while self._leaving:
+            transport, data = self._leaving.popleft()
+            if not transport.is_closing():
+                transport.write(data)
+        return True

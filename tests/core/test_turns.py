@@ -1,0 +1,129 @@
+"""Nothing is sent before what has to be kept is kept, and nothing overtakes."""
+
+import asyncio
+from typing import Any, cast
+
+import pytest
+
+from sidecar.core.turns import Turn
+
+
+class Socket:
+    """Keeps what is written, beside what else happens."""
+
+    def __init__(self, name: str, events: list[str]) -> None:
+        self.name = name
+        self.events = events
+        self.closing = False
+
+    def write(self, data: bytes) -> None:
+        self.events.append(f"{self.name} {data.decode()}")
+
+    def abort(self) -> None:
+        self.closing = True
+        self.events.append(f"{self.name} aborted")
+
+    def is_closing(self) -> bool:
+        return self.closing
+
+
+def two(events: list[str]) -> tuple[Any, Any]:
+    return cast(Any, Socket("a", events)), cast(Any, Socket("b", events))
+
+
+def test_without_anything_to_keep_it_writes_at_once() -> None:
+    events: list[str] = []
+    a, b = two(events)
+    turn = Turn(lambda: events.append("kept"))
+    turn.write(a, b"1")
+    turn.write(b, b"2")
+    assert turn.settle()
+    assert events == ["a 1", "b 2"]
+
+
+async def test_what_is_written_leaves_in_order_at_the_end_of_the_turn_behind_what_is_kept() -> None:
+    events: list[str] = []
+    a, b = two(events)
+    turn = Turn(lambda: events.append("kept"))
+    turn.write(a, b"0")
+    turn.await_keep()
+    turn.write(a, b"1")
+    turn.await_keep()
+    turn.write(b, b"2")
+    turn.write(a, b"3")
+    assert events == ["a 0"]
+    await asyncio.sleep(0)
+    assert events == ["a 0", "kept", "a 1", "b 2", "a 3"]
+    turn.write(b, b"4")
+    assert events[-1] == "b 4"
+    await asyncio.sleep(0)
+    assert events.count("kept") == 1
+
+
+async def test_settled_early_it_keeps_once_and_the_next_turn_keeps_again() -> None:
+    events: list[str] = []
+    a, _ = two(events)
+    turn = Turn(lambda: events.append("kept"))
+    turn.await_keep()
+    turn.write(a, b"1")
+    assert turn.settle()
+    turn.await_keep()
+    turn.write(a, b"2")
+    assert events == ["kept", "a 1"]
+    for _ in range(3):
+        await asyncio.sleep(0)
+    assert events == ["kept", "a 1", "kept", "a 2"]
+
+
+async def test_a_connection_that_closed_meanwhile_gets_nothing() -> None:
+    events: list[str] = []
+    a, b = two(events)
+    turn = Turn(lambda: None)
+    turn.await_keep()
+    turn.write(a, b"1")
+    turn.write(b, b"2")
+    a.closing = True
+    assert turn.settle()
+    assert events == ["b 2"]
+
+
+async def test_where_it_cannot_be_kept_nothing_is_sent_and_the_connections_end(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    events: list[str] = []
+    a, b = two(events)
+
+    def keep() -> None:
+        raise OSError("the disk is gone")
+
+    turn = Turn(keep)
+    turn.await_keep()
+    turn.write(a, b"1")
+    turn.write(b, b"2")
+    assert not turn.settle()
+    assert events == ["a aborted", "b aborted"]
+    assert "2 connections end" in caplog.text
+    assert turn.settle()
+
+
+async def test_what_is_written_and_settled_while_it_sends_overtakes_nothing() -> None:
+    events: list[str] = []
+    a, b = two(events)
+    turn = Turn(lambda: events.append("kept"))
+    write = b.write
+
+    def answering(data: bytes) -> None:
+        write(data)
+        if data == b"1":
+            turn.await_keep()
+            turn.write(a, b"answer")
+
+            turn.settle()
+
+    b.write = answering
+    turn.await_keep()
+    turn.write(b, b"1")
+    turn.write(b, b"2")
+    for _ in range(3):
+        await asyncio.sleep(0)
+    assert events == ["kept", "b 1", "kept", "b 2", "a answer"]
