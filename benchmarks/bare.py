@@ -3,7 +3,8 @@
     python benchmarks/bare.py none|free run ...
 
 ``none`` journals nothing, and makes no record to journal; ``free`` journals, and ships to a ledger that takes
-everything and does nothing, as one on a core of its own would seem. Everything else is the sidecar's own.
+everything and does nothing, as one on a core of its own would seem. Everything else is the sidecar's own: without a
+journal too, writes wait for the end of the event loop's turn.
 """
 
 import sys

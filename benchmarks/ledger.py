@@ -45,20 +45,22 @@ def settings(durability: str) -> JournalSettings:
     return JournalSettings(durability=durability, max_bytes=4 * 1024**3)
 
 
-async def measure_pairs(folder: Path, calls: list[tuple[bytes, bytes]], durability: str) -> None:
-    journal = Journal(folder / f"pairs-{durability}", settings(durability), SystemClock())
+async def measure_pairs(folder: Path, calls: list[tuple[bytes, bytes]], durability: str, turn: int = 1) -> None:
+    """``turn``: calls whose records are written at once."""
+    journal = Journal(folder / f"pairs-{durability}-{turn}", settings(durability), SystemClock(), by_turns=turn > 1)
     journal.open()
     slices = []
     part = calls[:1000]  # the same over and over: in service a record is written from the cache that it was made in
     for _ in range(len(calls) // len(part)):
         began = time.perf_counter()
-        for intent, done in part:
-            journal.end(journal.begin(intent), done)
+        for at in range(0, len(part), turn):
+            for intent, done in part[at : at + turn]:
+                journal.end(journal.begin(intent), done)
+            journal.flush()
         slices.append((time.perf_counter() - began) / len(part) * 1e6)
         await asyncio.sleep(0)
-    print(
-        f"begin+end, {durability:7}: median {statistics.median(slices):.2f} us, mean {statistics.mean(slices):.2f} us"
-    )
+    what = f"begin+end, {durability:7}, {turn:2} in a frame"
+    print(f"{what}: median {statistics.median(slices):.2f} us, mean {statistics.mean(slices):.2f} us")
     journal.close()
 
 
@@ -159,7 +161,8 @@ async def main(folder: Path, events: int) -> None:
     calls = pairs(events)
     await measure_raw_writes(folder, calls)
     for durability in ("process", "group"):
-        await measure_pairs(folder, calls, durability)
+        for turn in (1, 20):
+            await measure_pairs(folder, calls, durability, turn)
     await measure_steady(folder, calls[:100_000])
     await measure_shipping(folder, calls)
     await measure_recovery(folder, calls)

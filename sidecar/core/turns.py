@@ -17,23 +17,23 @@ class Turn:
     aborting (closing, asking what it still has to send) comes after ``settle``.
     """
 
-    __slots__ = ("_held", "_keep", "_leaving", "waiting")
+    __slots__ = ("_held", "_keep", "_leaving", "_waiting")
 
     def __init__(self, keep: Callable[[], None]) -> None:
         self._keep = keep
         self._held: list[tuple[Any, bytes]] = []
         self._leaving: deque[tuple[Any, bytes]] = deque()  # kept; a write may call back, and bring the next to settle
-        self.waiting = False
+        self._waiting = False
 
     def await_keep(self) -> None:
         """Something has to be kept before anything more is sent. Needs a running event loop."""
-        if not self.waiting:
-            self.waiting = True
+        if not self._waiting:
+            self._waiting = True
             asyncio.get_running_loop().call_soon(self.settle)
 
     def write(self, transport: asyncio.Transport, data: bytes) -> None:
         """Writes now, or when it may."""
-        if self.waiting:
+        if self._waiting:
             self._held.append((transport, data))
         else:
             transport.write(data)
@@ -41,10 +41,10 @@ class Turn:
     def settle(self) -> bool:
         """Keeps and sends what waits. False when keeping failed: the connections that were to get something are aborted
         then."""
-        if not self.waiting:
+        if not self._waiting:
             return True
         held, self._held = self._held, []
-        self.waiting = False
+        self._waiting = False
         try:
             self._keep()
         except Exception:

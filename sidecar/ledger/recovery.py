@@ -17,7 +17,7 @@ from sidecar.ledger.segment import (
     FRAME_BYTES,
     HEADER,
     MAGIC,
-    READ,
+    READABLE,
     is_sealed,
     number_of,
     read_frames,
@@ -27,7 +27,7 @@ from sidecar.ledger.segment import (
 )
 
 _log = logging.getLogger("sidecar.ledger")
-_BATCH = 1024  # frames read at a time, and so the most records in one transaction
+_BATCH = 1024  # frames read at a time; their records, some 30 in each that was written under load, are one transaction
 
 
 @dataclass(slots=True)
@@ -61,7 +61,7 @@ async def _ship_segment(
 ) -> None:
     number = number_of(path)
     offset = HEADER.size
-    if data[: HEADER.size] not in [HEADER.pack(magic, number) for magic in READ]:
+    if data[: HEADER.size] not in [HEADER.pack(magic, number) for magic in READABLE]:
         _keep(path, "it does not start as a segment does", found)
         return
     while True:
@@ -114,7 +114,7 @@ def _keep(path: Path, why: str, found: Recovered) -> None:
 def _has_frames(path: Path) -> bool:
     """Whether anything was ever written behind the header; a segment can be prepared and never used, or half made."""
     with path.open("rb") as file:
-        if file.read(len(MAGIC)).strip(b"\0") not in (b"", *READ):
+        if file.read(len(MAGIC)).strip(b"\0") not in (b"", *READABLE):
             return True
         file.seek(HEADER.size)
         return any(chunk.strip(b"\0") for chunk in iter(lambda: file.read(1 << 20), b""))

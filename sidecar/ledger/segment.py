@@ -33,7 +33,7 @@ from sidecar.core.batches import BETWEEN
 _log = logging.getLogger("sidecar.ledger")
 Packer = Callable[..., Any]
 MAGIC = b"sidecar4"
-READ = (MAGIC, b"sidecar3")  # the former one had a record in each frame, and is else the same
+READABLE = (MAGIC, b"sidecar3")  # the former one had a record in each frame, and is else the same
 HEADER = struct.Struct("<8sQ")
 FRAME = struct.Struct("<8sII")
 FRAME_BYTES: Final = 16  # as a number, which compiled code has in place
