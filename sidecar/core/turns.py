@@ -4,8 +4,10 @@ import asyncio
 import logging
 from collections import deque
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Final
 
+_LOOK: Final = 8  # turns that are waited for before it is judged what waiting brings
+_LONELY: Final = 1024  # what comes after turns that brought less than two things each, and is kept at once
 _log = logging.getLogger(__name__)
 
 
@@ -15,21 +17,38 @@ class Turn:
     ``await_keep`` says that there is something to keep. From then on to the end of the turn nothing that is given to
     ``write`` leaves, and so the order on each transport stays. Whatever else is done to a transport than writing and
     aborting (closing, asking what it still has to send) comes after ``settle``.
+    Where turns bring less than two things each, waiting for their end gains nothing and takes time: then it is kept at
+    once, and now and again a few turns are waited for to see whether that has changed.
     """
 
-    __slots__ = ("_held", "_keep", "_leaving", "_waiting")
+    __slots__ = ("_at_once", "_count", "_held", "_keep", "_leaving", "_turns", "_waiting")
 
     def __init__(self, keep: Callable[[], None]) -> None:
         self._keep = keep
         self._held: list[tuple[Any, bytes]] = []
         self._leaving: deque[tuple[Any, bytes]] = deque()  # kept; a write may call back, and bring the next to settle
         self._waiting = False
+        self._turns = self._count = 0  # since the last look: turns, and what they brought
+        self._at_once = 0  # of what comes next
 
     def await_keep(self) -> None:
         """Something has to be kept before anything more is sent. Needs a running event loop."""
-        if not self._waiting:
+        if self._waiting:
+            self._count += 1
+        elif self._at_once == 0 or not self._kept():
             self._waiting = True
+            self._turns += 1
+            self._count += 1
             asyncio.get_running_loop().call_soon(self.settle)
+
+    def _kept(self) -> bool:
+        """Keeps at once; False when that failed: then settling fails again, or not, with what is written meanwhile."""
+        self._at_once -= 1
+        try:
+            self._keep()
+        except Exception:
+            return False
+        return True
 
     def write(self, transport: asyncio.Transport, data: bytes) -> None:
         """Writes now, or when it may."""
@@ -45,6 +64,9 @@ class Turn:
             return True
         held, self._held = self._held, []
         self._waiting = False
+        if self._turns >= _LOOK:
+            self._at_once = _LONELY if self._count < 2 * self._turns else 0
+            self._turns = self._count = 0
         try:
             self._keep()
         except Exception:

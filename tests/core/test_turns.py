@@ -87,6 +87,56 @@ async def test_a_connection_that_closed_meanwhile_gets_nothing() -> None:
     assert events == ["b 2"]
 
 
+async def test_turns_that_bring_one_thing_each_are_not_waited_for_until_more_comes_again() -> None:
+    events: list[str] = []
+    a, _ = two(events)
+    turn = Turn(lambda: events.append("kept"))
+
+    async def turns(count: int, things: int) -> int:
+        """In how many of them the first thing was sent at once."""
+        early = 0
+        for _ in range(count):
+            events.clear()
+            for _ in range(things):
+                turn.await_keep()
+                turn.write(a, b"1")
+                assert events[:1] in ([], ["kept"])
+                early += events == ["kept", "a 1"]
+            await asyncio.sleep(0)
+            assert events.count("a 1") == things
+        return early
+
+    assert await turns(8, 1) == 0
+    assert await turns(1024, 1) == 1024
+    assert await turns(8, 1) == 0
+    assert await turns(512, 2) == 512  # both of each were kept at once
+    assert await turns(100, 2) == 0
+    assert await turns(100, 20) == 0
+
+
+async def test_what_cannot_be_kept_at_once_is_tried_again_at_the_turns_end() -> None:
+    events: list[str] = []
+    a, b = two(events)
+    faults = [False] * 8 + [True, True, False]
+
+    def keep() -> None:
+        if faults.pop(0):
+            raise OSError("the disk is gone")
+
+    turn = Turn(keep)
+    for _ in range(8):
+        turn.await_keep()
+        await asyncio.sleep(0)
+    turn.await_keep()
+    turn.write(a, b"1")
+    await asyncio.sleep(0)
+    assert events == ["a aborted"]
+    turn.await_keep()
+    turn.write(b, b"2")
+    assert events == ["a aborted", "b 2"]
+    assert not faults
+
+
 async def test_where_it_cannot_be_kept_nothing_is_sent_and_the_connections_end(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
