@@ -31,12 +31,6 @@ def _histogram(counts: list[int], sum_us: int) -> Histogram:
     return made
 
 
-def _batch(blocks: list[tuple[bytes, int]]) -> Batch:
-    made = Batch()
-    made.extend(blocks)
-    return made
-
-
 def _money(numerator: int, denominator: int, currency: str) -> Money:
     return Money(Fraction(numerator, denominator), currency)
 
@@ -66,7 +60,7 @@ WIRE = Wire(
         TargetReading,
     ],
     {
-        Batch: (lambda batch: (batch.blocks,), _batch),
+        Batch: (lambda batch: (batch.blocks,), Batch),
         Histogram: (lambda histogram: (histogram.counts, histogram.sum_us), _histogram),
         Money: (lambda money: (money.amount.numerator, money.amount.denominator, money.currency), _money),
     },

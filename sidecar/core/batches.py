@@ -15,9 +15,10 @@ class Batch(Sequence[bytes]):
 
     __slots__ = ("_count", "blocks")
 
-    def __init__(self) -> None:
+    def __init__(self, blocks: Iterable[tuple[bytes, int]] = ()) -> None:
         self.blocks: list[tuple[bytes, int]] = []
         self._count = 0
+        self.extend(blocks)
 
     @classmethod
     def of(cls, records: Sequence[bytes]) -> "Batch":

@@ -317,7 +317,7 @@ class Exchange(Relay):
             return
         framed = chunk(data) if self._chunked else data
         if self.connection is not None:
-            self.connection.send_body(framed, done=False)
+            self.connection.send_body(framed, self._lane.turn, done=False)
             return
         if self._held is None:
             self._held = []
@@ -337,7 +337,7 @@ class Exchange(Relay):
         elif self.phase != SYNCING:
             end = b"0\r\n\r\n" if self._chunked else b""
             if self.connection is not None:
-                self.connection.send_body(end, done=True)
+                self.connection.send_body(end, self._lane.turn, done=True)
             elif end:
                 self._held = [*(self._held or ()), end]
 

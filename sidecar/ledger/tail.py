@@ -67,15 +67,12 @@ class Tail:
 
     def take(self) -> tuple[Batch, Position]:
         """The next done records and the position after them; there may be none although there are ``more``."""
-        batch = Batch()
         if self._blocks:
-            position = Position()
-            for _ in range(min(_AT_ONCE, len(self._blocks))):
-                text, count, position = self._blocks.popleft()
-                batch.add(text, count)
-            return batch, position
+            taken = [self._blocks.popleft() for _ in range(min(_AT_ONCE, len(self._blocks)))]
+            return Batch((text, count) for text, count, _ in taken), taken[-1][2]
         if self._behind:
             return self._read()
+        batch = Batch()
         if self._count:
             batch.add(self._text.getvalue(), int(self._count))
             self._clear()

@@ -74,7 +74,6 @@ class UpstreamConnection(asyncio.Protocol):
         "_private",
         "_reader",
         "_sink",
-        "_turn",
         "_upload_done",
         "address",
         "closed",
@@ -116,7 +115,6 @@ class UpstreamConnection(asyncio.Protocol):
             self._interim, max_head_bytes=max_head_bytes, max_headers=max_headers, private=private
         )
         self._sink: ReplySink | None = None
-        self._turn: Turn | None = None
         self._head: ReplyHead | None = None
         self._head_given = self._head_request = self._got_bytes = False
         self._upload_done = True
@@ -132,7 +130,6 @@ class UpstreamConnection(asyncio.Protocol):
         """Sends a request head (and what of its body is in ``head``) when the ``turn`` lets it go; replies go to
         ``sink``. ``now_ns``: monotonic."""
         self._sink = sink
-        self._turn = turn
         self._head_request = head_request
         self._upload_done = upload_done
         self._head = None
@@ -141,10 +138,9 @@ class UpstreamConnection(asyncio.Protocol):
         self.until_ns = 0
         turn.write(self.transport, head)
 
-    def send_body(self, data: bytes, *, done: bool) -> None:
-        """Sends more of the request's body, already framed. ``done``: this was the last of it."""
-        turn = self._turn
-        if self.closed or self._sink is None or turn is None:
+    def send_body(self, data: bytes, turn: Turn, *, done: bool) -> None:
+        """Sends more of the request's body, already framed. ``turn`` as in ``send``; ``done``: this was the last."""
+        if self.closed or self._sink is None:
             return
         if data:
             turn.write(self.transport, data)

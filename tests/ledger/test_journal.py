@@ -14,18 +14,11 @@ from sidecar.core.policy import JournalSettings
 from sidecar.core.ports import Position
 from sidecar.ledger import Journal
 from sidecar.ledger import tail as tail_module
-from sidecar.ledger.segment import HEADER, SUFFIX, number_of, read_frames, records_in
+from sidecar.ledger.segment import HEADER, SUFFIX, number_of
+from tests.journals import payloads_on_disk, records_on_disk
 
 Make = Callable[..., tuple[bytes, bytes]]
 Open = Callable[..., Journal]
-
-
-def payloads_on_disk(journal: Journal) -> list[bytes]:
-    return [
-        payload
-        for segment in journal._segments
-        for payload in read_frames(segment.map, segment.number, HEADER.size, segment.size, 1 << 30).payloads
-    ]
 
 
 def taken(journal: Journal) -> tuple[list[bytes], Position]:
@@ -242,7 +235,7 @@ def test_what_waits_for_a_flush_is_written_whole_and_in_order(
             records, position = journal.tail.take()
             assert position == journal.position
             found += records
-        on_disk = [record for payload in payloads_on_disk(journal) for record in records_in(payload)]
+        on_disk = records_on_disk(journal)
         assert on_disk == written[: len(on_disk)]
         assert flushed <= len(on_disk) <= len(written)
         assert found == done[: len(found)]
