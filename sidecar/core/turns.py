@@ -21,39 +21,47 @@ class Turn:
     once, and now and again a few turns are waited for to see whether that has changed.
     """
 
-    __slots__ = ("_at_once", "_count", "_held", "_keep", "_leaving", "_turns", "_waiting")
+    __slots__ = ("_at_once", "_count", "_held", "_keep", "_leaving", "_owing", "_turns", "_waiting")
 
     def __init__(self, keep: Callable[[], None]) -> None:
         self._keep = keep
         self._held: list[tuple[Any, bytes]] = []
         self._leaving: deque[tuple[Any, bytes]] = deque()  # kept; a write may call back, and bring the next to settle
-        self._waiting = False
+        self._waiting = self._owing = False  # owing: it could not be kept, and nothing is sent before it is
         self._turns = self._count = 0  # since the last look: turns, and what they brought
         self._at_once = 0  # of what comes next
 
     def await_keep(self) -> None:
         """Something has to be kept before anything more is sent. Needs a running event loop."""
-        if self._waiting:
-            self._count += 1
-        elif self._at_once == 0 or not self._kept():
+        if not self._waiting:
+            if self._at_once > 0:
+                self._at_once -= 1
+                if self._kept():
+                    return
             self._waiting = True
             self._turns += 1
-            self._count += 1
             asyncio.get_running_loop().call_soon(self.settle)
+        self._count += 1
 
     def _kept(self) -> bool:
-        """Keeps at once; False when that failed: then settling fails again, or not, with what is written meanwhile."""
-        self._at_once -= 1
+        """Keeps what there is; False when that failed."""
         try:
             self._keep()
         except Exception:
+            _log.exception("what is to be sent next cannot be written down before it")
+            self._owing = True
             return False
+        self._owing = False
         return True
 
     def write(self, transport: asyncio.Transport, data: bytes) -> None:
         """Writes now, or when it may."""
+        if self._owing:
+            self.await_keep()
         if self._waiting:
             self._held.append((transport, data))
+        elif self._leaving:
+            self._leaving.append((transport, data))
         else:
             transport.write(data)
 
@@ -67,10 +75,8 @@ class Turn:
         if self._turns >= _LOOK:
             self._at_once = _LONELY if self._count < 2 * self._turns else 0
             self._turns = self._count = 0
-        try:
-            self._keep()
-        except Exception:
-            _log.exception("%d connections end: what is not written down is not sent", len(held))
+        if not self._kept():
+            _log.error("%d connections end: what is not written down is not sent", len(held))
             for transport, _ in held:
                 transport.abort()
             return False
@@ -78,5 +84,12 @@ class Turn:
         while self._leaving:
             transport, data = self._leaving.popleft()
             if not transport.is_closing():
-                transport.write(data)
+                self._send(transport, data)
         return True
+
+    def _send(self, transport: asyncio.Transport, data: bytes) -> None:
+        try:
+            transport.write(data)
+        except Exception:  # one connection must not hold back what leaves behind it
+            _log.exception("a connection ends: it took nothing")
+            transport.abort()

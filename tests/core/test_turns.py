@@ -137,6 +137,70 @@ async def test_what_cannot_be_kept_at_once_is_tried_again_at_the_turns_end() -> 
     assert not faults
 
 
+async def test_a_connection_that_takes_nothing_holds_back_no_other(caplog: pytest.LogCaptureFixture) -> None:
+    events: list[str] = []
+    a, b = two(events)
+
+    def broken(data: bytes) -> None:
+        raise RuntimeError("closed below us")
+
+    a.write = broken
+    turn = Turn(lambda: events.append("kept"))
+    turn.await_keep()
+    turn.write(a, b"1")
+    turn.write(b, b"2")
+    assert turn.settle()
+    turn.write(b, b"3")
+    assert events == ["kept", "a aborted", "b 2", "b 3"]
+    assert "it took nothing" in caplog.text
+
+
+async def test_after_a_failure_nothing_is_sent_until_what_waits_is_kept() -> None:
+    """What was not written down is still owed to the journal, whoever sends next: a retry has nothing new to keep."""
+    events: list[str] = []
+    a, b = two(events)
+    faults = [True, True, False]
+
+    def keep() -> None:
+        if faults.pop(0):
+            raise OSError("the disk is full")
+        events.append("kept")
+
+    turn = Turn(keep)
+    turn.await_keep()
+    turn.write(a, b"1")
+    assert not turn.settle()
+    turn.write(b, b"2")
+    assert not turn.settle()
+    assert events == ["a aborted", "b aborted"]
+    a.closing = b.closing = False
+    turn.write(a, b"3")
+    for _ in range(3):
+        await asyncio.sleep(0)
+    assert events[2:] == ["kept", "a 3"]
+    turn.write(b, b"4")
+    assert events[-1] == "b 4"
+
+
+async def test_what_is_written_while_it_sends_goes_behind_what_leaves() -> None:
+    events: list[str] = []
+    a, b = two(events)
+    turn = Turn(lambda: events.append("kept"))
+    write = a.write
+
+    def answering(data: bytes) -> None:
+        write(data)
+        if data == b"1":
+            turn.write(b, b"3")
+
+    a.write = answering
+    turn.await_keep()
+    turn.write(a, b"1")
+    turn.write(b, b"2")
+    turn.settle()
+    assert events == ["kept", "a 1", "b 2", "b 3"]
+
+
 async def test_where_it_cannot_be_kept_nothing_is_sent_and_the_connections_end(
     caplog: pytest.LogCaptureFixture,
 ) -> None:

@@ -5,11 +5,12 @@ import asyncio
 import pytest
 
 from sidecar.core.records import event_id_of, is_done
-from sidecar.ledger.segment import HEADER, read_frames, records_in
+from sidecar.core.turns import Turn
 from sidecar.upstream import UpstreamPool
 from tests.gateway.cruel import OK, CruelUpstream, Wire, until
 from tests.gateway.rig import Options, Rig
-from tests.gateway.test_probes import BREAKER, left_alone
+from tests.gateway.test_probes import BREAKER, hung, left_alone
+from tests.journals import records_on_disk
 
 R = b"HTTP/1.1 200 OK\r\n"
 REFUSED = b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 10\r\n\r\nabc"
@@ -35,16 +36,7 @@ async def test_a_refused_body_that_breaks_off_ends_the_connection(rig: Rig) -> N
 
 async def test_a_client_that_ends_in_the_turn_of_its_reply_still_gets_it(rig: Rig, upstream: CruelUpstream) -> None:
     """What is held back to the turn's end is sent before the connection is left to be closed."""
-    go: list[bool] = []
-
-    async def script(wire: Wire) -> None:
-        await upstream.take(wire)
-        await until(lambda: bool(go))
-
-    upstream.runs(script)
-    client = await rig.client()
-    client.ask()
-    await until(lambda: rig.journal.readings().open_calls == 1 and len(upstream.requests) == 1)
+    client, _ = await hung(rig, upstream)
     connection = next(iter(rig.lane.connections))
     assert connection.current.connection is not None
     connection.current.connection.data_received(OK)
@@ -52,25 +44,16 @@ async def test_a_client_that_ends_in_the_turn_of_its_reply_still_gets_it(rig: Ri
         connection.transport.close()  # as the loop does
     assert (await client.message()).status == 200
     await client.closes()
-    go.append(True)
 
 
 async def test_nothing_leaves_before_the_journal_has_it(rig: Rig, upstream: CruelUpstream) -> None:
     """At either end: what came with the request's first byte, and with the reply's last, is on the disk."""
     seen: list[list[bytes]] = []
 
-    def on_disk() -> list[bytes]:
-        return [
-            record
-            for segment in rig.journal._segments
-            for payload in read_frames(segment.map, segment.number, HEADER.size, segment.size, 1 << 30).payloads
-            for record in records_in(payload)
-        ]
-
     async def script(wire: Wire) -> None:
         while True:
             request = await upstream.take(wire)
-            seen.append([event_id_of(r) for r in on_disk() if not is_done(r)])
+            seen.append([event_id_of(r) for r in records_on_disk(rig.journal) if not is_done(r)])
             assert request.one("X-Request-ID") in seen[-1]
             wire.send(OK)
 
@@ -83,8 +66,45 @@ async def test_nothing_leaves_before_the_journal_has_it(rig: Rig, upstream: Crue
         for client in clients:
             reply = await client.message()
             assert reply.status == 200
-            assert reply.one("X-Request-ID") in [event_id_of(r) for r in on_disk() if is_done(r)]
+            assert reply.one("X-Request-ID") in [event_id_of(r) for r in records_on_disk(rig.journal) if is_done(r)]
     assert len(seen) == 24
+
+
+@pytest.mark.parametrize("kept_alive", [False, True], ids=["new connection", "kept-alive connection"])
+async def test_an_intent_that_is_not_written_down_is_not_sent(
+    rig: Rig, upstream: CruelUpstream, kept_alive: bool
+) -> None:
+    """A kept-alive connection that ends unread makes the call be sent again, but not past the journal."""
+    if kept_alive:
+        await rig.call()
+    before = len(upstream.requests)
+
+    def fails() -> None:
+        raise OSError("the disk is full")
+
+    rig.lane.turn = Turn(fails)
+    client = await rig.client()
+    client.ask()
+    assert await client.rest() == b""
+    assert len(upstream.requests) == before
+
+
+async def test_a_reply_that_is_not_written_down_is_not_sent(rig: Rig, upstream: CruelUpstream) -> None:
+    failing: list[bool] = []
+
+    def keep() -> None:
+        if failing:
+            raise OSError("the disk is full")
+        rig.journal.flush()
+
+    rig.lane.turn = Turn(keep)
+    client, wire = await hung(rig, upstream)
+    failing.append(True)
+    wire.send(OK)
+    assert await client.rest() == b""
+    failing.clear()
+    await rig.pool_is_idle()
+    assert (await rig.call()).status == 200
 
 
 async def test_a_half_closed_upload_waits_for_its_turn(rig: Rig, upstream: CruelUpstream) -> None:
