@@ -28,30 +28,27 @@ import logging
 import os
 from collections import deque
 from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Final
 
 from xxhash import xxh3_64_digest
 
 from sidecar.core.batches import BETWEEN
-from sidecar.core.clock import NS_PER_S, Clock
+from sidecar.core.clock import Clock
 from sidecar.core.errors import JournalFull
 from sidecar.core.policy import JournalSettings
 from sidecar.core.ports import Position
-from sidecar.ledger.ballast import Ballast
-from sidecar.ledger.factory import NO_ROOM, SegmentFactory
 from sidecar.ledger.folder import enter
 from sidecar.ledger.open_calls import OpenCalls
 from sidecar.ledger.readings import JournalReadings, unshipped_bytes
 from sidecar.ledger.segment import FRAME_BYTES, HEADER, MAX_PAYLOAD, SUFFIX, Segment, number_of, packer
+from sidecar.ledger.spares import Spares
 from sidecar.ledger.sync import GroupSync
 from sidecar.ledger.tail import Tail
 
 _log = logging.getLogger("sidecar.ledger")
 _digest: Final = xxh3_64_digest
-_RETRY_NS = NS_PER_S  # after a full disk, how long until the next attempt to reserve blocks
-_SPARES = 4  # segments that are used again are kept, about as many as are written between two releases
 _CARRY_SLICE = 500  # intents copied forward per call of release, about 0.4 ms
 _NEVER = 1 << 62
 
@@ -76,7 +73,6 @@ class Journal:
         """
         self._folder = folder
         self._clock = clock
-        self._max_bytes = settings.max_bytes
         # Four segments at least: the one written, the one prepared, the one being shipped, the one kept for carrying.
         self._size = max(min(settings.segment_bytes, settings.max_bytes // 4), 4096)
         self.max_payload = min(MAX_PAYLOAD, self._size // 8)
@@ -85,17 +81,14 @@ class Journal:
         self._owed = FRAME_BYTES + extra
         self._lock, self.identity = enter(folder)
         self.leftovers = tuple(sorted(folder.glob("[0-9]" * 16 + SUFFIX)))
-        self._factory = SegmentFactory(folder, self._size, named=settings.durability != "process")
         self._files = ThreadPoolExecutor(1, thread_name_prefix="sidecar-journal")
-        self._ballast = Ballast(folder, min(settings.ballast_bytes, settings.max_bytes // 4), self._files)
-        self._preparing: deque[Future[Segment]] = deque()  # spares to be, by their numbers
-        self._retry_ns = self._waiting_bytes = 0
         self._segments: deque[Segment] = deque()  # oldest first, the one that is written is the last
         self._segment: Segment  # that one; set by open
-        self._spares: deque[Segment] = deque()
+        self._spares = Spares(folder, self._size, settings, self._segments, clock, self._files)
         self._free = -1  # nothing may begin before open
         self._by_turns = by_turns
         self._waiting: list[bytes] = []  # records, at most as many bytes as a frame takes
+        self._waiting_bytes = 0
         self._done: list[bytes] = []  # those of them that are done
         self._calls = OpenCalls()
         self._ended = self._released = self._refused = self._carried_count = 0
@@ -111,11 +104,11 @@ class Journal:
         """Starts writing in a new segment numbered above ``after`` and above every leftover, once. JournalFull."""
         if self._segments:
             return
-        self._factory.number = max(after, number_of(self.leftovers[-1]) if self.leftovers else 0) + 1
+        self._spares.number_from(max(after, number_of(self.leftovers[-1]) if self.leftovers else 0) + 1)
         self._free = 0
-        self._grow(self._max_bytes)
+        self._grow(self._spares.limit)
         self._advance()
-        self._ballast.make()
+        self._spares.ballast.make()
 
     def begin(self, intent: bytes) -> int:
         """Writes an intent; returns the call, to be given to ``end`` exactly once. Nothing is written on JournalFull
@@ -150,7 +143,7 @@ class Journal:
         self._check_size(size)
         need = FRAME_BYTES + 2 * size - len(old)  # the frame, and by how much more the end may take
         while self._free < need:
-            if not self._try_grow(self._max_bytes - self._size):
+            if not self._try_grow(self._spares.for_calls):
                 return False
         self.flush()
         self._append(record, size)
@@ -202,13 +195,13 @@ class Journal:
 
     def _advance(self) -> Segment:
         """Goes on in the next segment, which is there but for records longer than was owed to them."""
-        if not self._spares:
+        if not len(self._spares):
             self._grow(1 << 63)
         if self._segments:
             old = self._segment
             old.seal()
             self._free += old.written - HEADER.size - self._usable  # what of the slack was used, or left unused
-        self._segment = segment = self._spares.popleft()
+        self._segment = segment = self._spares.take()
         segment.first_call = self._calls.latest + 1
         self._segments.append(segment)
         return segment
@@ -221,58 +214,25 @@ class Journal:
         if self._low == _NEVER:
             self._refused += 1
             raise JournalFull(f"the disk of {self._folder} does not keep what is written; see the log")
-        bound = self._max_bytes - self._size
+        bound = self._spares.for_calls
         if self._free >= need:
-            if self._preparing:
-                if self._preparing[0].done():
-                    self._try_grow(bound)
-            elif self._may_grow(bound):
-                self._preparing.append(self._files.submit(self._factory.create, self._factory.take_number()))
+            if self._spares.prepare():
+                self._try_grow(bound)
             return
         while self._free < need:
             if not self._try_grow(bound):
                 self._refused += 1
                 raise JournalFull(f"the journal in {self._folder} has reached its bound or its disk is full")
 
-    def _may_grow(self, bound: int) -> bool:
-        now_ns = self._clock.monotonic_ns()
-        if now_ns < self._retry_ns:
-            return False
-        if bound < self._max_bytes and not self._ballast.there:
-            self._ballast.restore()  # what room there is becomes ballast first
-            if not self._ballast.there:
-                self._retry_ns = now_ns + _RETRY_NS
-                return False
-        return self._bytes() + self._size <= bound
-
     def _try_grow(self, bound: int) -> bool:
-        if not self._preparing and not self._may_grow(bound):
-            return False
-        try:
-            self._grow(bound)
-        except JournalFull as error:
-            _log.error("%s", error)
-            return False
-        return True
+        made = self._spares.try_make(bound)
+        if made:
+            self._free += self._usable
+        return made
 
     def _grow(self, bound: int) -> None:
-        """One more spare: the one being prepared, else a new one. JournalFull when the disk or ``bound`` says no."""
-        try:
-            if self._preparing:
-                spare = self._preparing.popleft().result()
-            elif self._bytes() + self._size <= bound:
-                spare = self._factory.create_at_once(self._ballast if bound >= self._max_bytes else None)
-            else:
-                raise JournalFull(f"the journal in {self._folder} has reached its bound of {self._max_bytes} bytes")
-        except OSError as error:
-            self._retry_ns = self._clock.monotonic_ns() + _RETRY_NS
-            reason = "its disk is full" if error.errno in NO_ROOM else error.strerror
-            raise JournalFull(f"the journal in {self._folder} cannot grow: {reason}") from error
-        self._spares.append(spare)
+        self._spares.make(bound)
         self._free += self._usable
-
-    def _bytes(self) -> int:
-        return (len(self._segments) + len(self._spares) + len(self._preparing)) * self._size
 
     @property
     def position(self) -> Position:
@@ -288,24 +248,16 @@ class Journal:
         self._released += records
         self._shipped = position
         self._shipped_at_ns = at_ns
-        self._ballast.restore(shipped=True)
+        self._spares.ballast.restore(shipped=True)
         while self._segments[0].number < position.segment and self._carry(self._segments[0], self._segments[1]):
-            self._retire(self._segments.popleft())
+            self._spares.retire(self._segments.popleft())
             # its usable bytes were all counted as used when the journal turned the page: nothing to give back
-
-    def _retire(self, old: Segment) -> None:
-        """Makes ``old`` a spare where one is wanted and nothing has to outlast a power cut; else deletes it."""
-        wanted = len(self._spares) + len(self._preparing) < _SPARES and self._sync is None and self._ballast.there
-        if wanted and self._bytes() + self._size <= self._max_bytes - self._size:
-            self._preparing.append(self._files.submit(self._factory.again, old, self._factory.take_number()))
-        else:
-            self._files.submit(old.delete)
 
     def _carry(self, old: Segment, following: Segment) -> bool:
         """Copies the intents of calls that are open in ``old`` forward; whether none is left there."""
         left = _CARRY_SLICE
         for call, intent in self._calls.standing_in(old.number, following.first_call):
-            if left == 0 or (self._free < FRAME_BYTES + len(intent) and not self._try_grow(self._max_bytes)):
+            if left == 0 or (self._free < FRAME_BYTES + len(intent) and not self._try_grow(self._spares.limit)):
                 return False
             self._append(intent, len(intent))
             self._free -= FRAME_BYTES + len(intent)
@@ -318,7 +270,7 @@ class Journal:
         """Owes each call ``extra`` from now on, where that is more than before; False: there is no room for that."""
         more, calls = max(0, FRAME_BYTES + extra - self._owed), self._calls.count
         while self._free < more * calls:
-            if not self._try_grow(self._max_bytes - self._size):
+            if not self._try_grow(self._spares.for_calls):
                 return False
         self._free -= more * calls
         self._owed += more
@@ -326,7 +278,7 @@ class Journal:
 
     def make_room(self) -> bool:
         """The ledger's disk is full: lets the ballast go; False when it is gone already."""
-        return self._ballast.lend()
+        return self._spares.ballast.lend()
 
     def synced(self) -> asyncio.Future[None]:
         """Done once everything written before this call is on the disk; with durability ``process``, at once. Ends in
@@ -348,7 +300,7 @@ class Journal:
         They are read from the mapping at once, while its pages still hold them. Whether there was room to do it.
         """
         size = failed.written - failed.durable
-        if not self._spares and not self._try_grow(self._max_bytes):
+        if not len(self._spares) and not self._try_grow(self._spares.limit):
             return False
         if failed is self._segment or self._segment.written + size > self._size:
             self._advance()
@@ -360,8 +312,8 @@ class Journal:
         """How full it is and how far the ledger lags."""
         records = max(self._ended - self._released, 0)  # what a failed fsync made us write twice is released twice
         return JournalReadings(
-            bytes_used=self._bytes(),
-            max_bytes=self._max_bytes,
+            bytes_used=self._spares.bytes,
+            max_bytes=self._spares.limit,
             segments=len(self._segments),
             open_calls=self._calls.count,
             unshipped_bytes=unshipped_bytes(self._segments, self._shipped),
@@ -386,14 +338,10 @@ class Journal:
         if self._sync is not None:
             self._sync.close()
         self._files.shutdown()
-        self._spares.extend(future.result() for future in self._preparing if future.exception() is None)
-        self._preparing.clear()
         clean = bool(self._segments) and self._shipped == self.position and not self._calls.count
-        for segment in self._spares:
-            segment.delete()
+        self._spares.close()
         for segment in self._segments:
             segment.delete() if clean else segment.close()
-        self._spares.clear()
         self._segments.clear()
         self._free = -1
         os.close(self._lock)

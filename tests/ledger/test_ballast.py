@@ -147,7 +147,7 @@ def test_a_start_on_a_full_disk_uses_the_ballast(
     again.open()
     assert not (tmp_path / "journal" / "ballast").exists()
     again.forget_leftovers()
-    again._ballast.make()
+    again._spares.ballast.make()
     assert (tmp_path / "journal" / "ballast").exists()
     again.close()
 
