@@ -17,7 +17,7 @@ _ROOMS = {
     "upstream": "balancing breaker budget connection pool replies target",
     "admission": "buckets budgets compile fields gate leases places purses quotas refusals scopes shadow shared "
     "spending",
-    "ledger": "factory journal open_calls segment shipper spares tail",
+    "ledger": "entry factory journal open_calls segment shipper spares tail",
     "metering": "coding cost events extracts histogram meters tally values watch",
     "identity": "cache certificates finder resolver",
 }

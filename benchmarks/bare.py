@@ -1,12 +1,15 @@
 """The sidecar with less of its ledger than it has, for ``python -m benchmarks journal``: what each part costs.
 
-    python benchmarks/bare.py none|free run ...
+    python benchmarks/bare.py none|free|switched run ...
 
 ``none`` journals nothing, and makes no record to journal; ``free`` journals, and ships to a ledger that takes
-everything and does nothing, as one on a core of its own would seem. Everything else is the sidecar's own: without a
-journal too, writes wait for the end of the event loop's turn.
+everything and does nothing, as one on a core of its own would seem; ``switched`` is ``free``, and with each SIGUSR1,
+which has to come while no call is under way, it becomes ``none`` or ``free`` again. Everything else is the sidecar's
+own: without a journal too, writes wait for the end of the event loop's turn.
 """
 
+import asyncio
+import signal
 import sys
 from collections.abc import Sequence
 
@@ -40,6 +43,11 @@ class Bare(App):
         self._shipper._ledger = FreeLedger()
         if sys.argv[1] == "none":
             self._lane.journal = None
+        if sys.argv[1] == "switched":
+            asyncio.get_running_loop().add_signal_handler(signal.SIGUSR1, self._switch)
+
+    def _switch(self) -> None:
+        self._lane.journal = self._journal if self._lane.journal is None else None
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """Measures the journal, the shipper with SQLite, and the recovery, in the folder given (default: a temporary one).
 
-    python benchmarks/ledger.py [folder] [events]
+    python -m benchmarks.ledger [folder] [events]
 
 Prints microseconds per call pair, events per second, the time on the event loop's thread per event, and the longest
 that the event loop was held while events were shipped. Nothing is compared with a peer here; ``make bench`` does that.
@@ -21,6 +21,7 @@ from sidecar.core.policy import JournalSettings
 from sidecar.core.records import encode_call, encode_intent, principal_fragment, text_fragment
 from sidecar.ledger import Journal, Retention, Shipper
 from sidecar.storage import SqliteStore
+from tests.journals import Text, begin, end
 
 MONTH_NS = 30 * 86_400_000_000_000
 _ids = EventIds()
@@ -47,15 +48,17 @@ def settings(durability: str) -> JournalSettings:
 
 async def measure_pairs(folder: Path, calls: list[tuple[bytes, bytes]], durability: str, turn: int = 1) -> None:
     """``turn``: calls whose records are written at once."""
-    journal = Journal(folder / f"pairs-{durability}-{turn}", settings(durability), SystemClock(), by_turns=turn > 1)
+    journal = Journal(folder / f"pairs-{durability}-{turn}", settings(durability), SystemClock())
     journal.open()
     slices = []
     part = calls[:1000]  # the same over and over: in service a record is written from the cache that it was made in
     for _ in range(len(calls) // len(part)):
+        entries = [Text(*call) for call in part]
         began = time.perf_counter()
         for at in range(0, len(part), turn):
-            for intent, done in part[at : at + turn]:
-                journal.end(journal.begin(intent), done)
+            for entry in entries[at : at + turn]:
+                journal.begin(entry, len(entry.intent))
+                journal.end(entry)
             journal.flush()
         slices.append((time.perf_counter() - began) / len(part) * 1e6)
         await asyncio.sleep(0)
@@ -88,7 +91,7 @@ async def measure_steady(folder: Path, calls: list[tuple[bytes, bytes]]) -> None
     for number, (intent, done) in enumerate(calls):
         if number % 20 == 0:
             busy -= time.thread_time()
-        journal.end(journal.begin(intent), done)
+        end(journal, begin(journal, intent), done)
         if number % 20 == 19:
             busy += time.thread_time()
             await asyncio.sleep(0.0005)  # 20 calls every 0.5 ms: at most 40,000 a second
@@ -112,7 +115,7 @@ async def measure_shipping(folder: Path, calls: list[tuple[bytes, bytes]]) -> No
     shipper = Shipper(journal, store, SystemClock(), keep=Retention(MONTH_NS, 13 * MONTH_NS, 120 * MONTH_NS))
     await shipper.recover()
     for intent, done in calls:
-        journal.end(journal.begin(intent), done)
+        end(journal, begin(journal, intent), done)
     held: list[float] = []
     watching = asyncio.create_task(watch(held))
     cpu, began = time.thread_time(), time.perf_counter()
@@ -144,7 +147,7 @@ async def measure_recovery(folder: Path, calls: list[tuple[bytes, bytes]]) -> No
     journal = Journal(folder / "recover" / "journal", settings("process"), SystemClock())
     journal.open()
     for intent, done in calls:
-        journal.end(journal.begin(intent), done)
+        end(journal, begin(journal, intent), done)
     journal.close()
     store = SqliteStore.open(folder / "recover" / "sidecar.db")
     journal = Journal(folder / "recover" / "journal", settings("process"), SystemClock())

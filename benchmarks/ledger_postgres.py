@@ -23,6 +23,7 @@ from sidecar.core.records import encode_call, encode_intent, principal_fragment,
 from sidecar.ledger import Journal, Retention, Shipper
 from sidecar.storage.postgres import PostgresStore
 from sidecar.storage.postgres.batch import Csv, as_rows
+from tests.journals import begin, end
 from tests.storage.postgres.server import Process, Server
 
 BATCH = 8192
@@ -64,7 +65,7 @@ async def measure_shipping(store: PostgresStore, folder: Path, count: int) -> No
     await shipper.recover()
     for done in calls(count, 20):
         intent = encode_intent(done[6:42], 1, b'"t","k","p",0', b'"r"', b'"GET"')
-        journal.end(journal.begin(intent), done)
+        end(journal, begin(journal, intent), done)
     held: list[float] = []
     watching = asyncio.create_task(_watch(held))
     cpu, began = time.thread_time(), time.perf_counter()

@@ -1,7 +1,42 @@
-"""What stands in a journal's files."""
+"""Calls whose records are given as text, and what stands in a journal's files."""
 
-from sidecar.ledger import Journal
+from librt.strings import BytesWriter
+
+from sidecar.ledger import Entry, Journal
 from sidecar.ledger.segment import HEADER, read_frames, records_in
+
+
+class Text(Entry):
+    """A call with these records. ``lost``: its done record could not be written."""
+
+    def __init__(self, intent: bytes, done: bytes = b"") -> None:
+        self.intent = intent
+        self.done = done
+        self.lost = False
+
+    def put_intent(self, writer: BytesWriter) -> None:
+        writer.write(self.intent)
+
+    def put_done(self, writer: BytesWriter) -> None:
+        writer.write(self.done)
+
+    def unwritten(self) -> None:
+        self.lost = True
+
+
+def begin(journal: Journal, intent: bytes) -> Text:
+    """A call begins, and its intent is written."""
+    call = Text(intent)
+    journal.begin(call, len(intent))
+    journal.flush()
+    return call
+
+
+def end(journal: Journal, call: Text, done: bytes) -> None:
+    """It ends, and its done record is written."""
+    call.done = done
+    journal.end(call)
+    journal.flush()
 
 
 def payloads_on_disk(journal: Journal) -> list[bytes]:

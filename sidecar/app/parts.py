@@ -46,13 +46,8 @@ def journal_folder(snapshot: Snapshot, number: int) -> Path:
 
 def open_journal(snapshot: Snapshot, clock: Clock, settings: JournalSettings | None = None, number: int = 0) -> Journal:
     """Journal ``number``: 0 is that of a process without workers. ``settings`` None: those of the snapshot."""
-    return Journal(
-        journal_folder(snapshot, number),
-        settings or snapshot.settings.journal,
-        clock,
-        extra=done_extra(snapshot),
-        by_turns=True,
-    )
+    settings = settings or snapshot.settings.journal
+    return Journal(journal_folder(snapshot, number), settings, clock, extra=done_extra(snapshot))
 
 
 def shipper_of(settings: Settings, journal: Journal, sink: JournalSink, clock: Clock) -> Shipper:

@@ -50,6 +50,7 @@ BLIND_MARK: Final = b',"_blind?":1'
 INTENT: Final = b'["i",'
 PROGRESS: Final = b'["p",'
 DONE: Final = b'["d",'
+HEAD_BYTES: Final = 39 + 20  # of what put_head writes beside caller and method, at most: quoted id, comma, time
 _QUOTE: Final = 34
 _COMMA: Final = 44
 _END: Final = 93
@@ -114,16 +115,15 @@ def caller_fragment(principal: bytes, route: bytes) -> bytes:
     return b",%b,%b," % (principal, route)
 
 
-def call_head(event_id: bytes, started_us: int, caller: bytes, method: bytes) -> bytes:
-    """Positions 1 to 8, which all records of a call have in common: its intent. ``caller`` is a ``caller_fragment``."""
-    writer = BytesWriter()
+def put_head(writer: BytesWriter, event_id: bytes, started_us: int, caller: bytes, method: bytes) -> None:
+    """Writes positions 1 to 8, which all records of a call have in common: its intent. ``caller`` is a
+    ``caller_fragment``."""
     writer.append(_QUOTE)
     writer.write(event_id)
     writer.append(_QUOTE)
     put_next(writer, started_us)
     writer.write(caller)
     writer.write(method)
-    return writer.getvalue()
 
 
 class Outcome:
@@ -144,8 +144,8 @@ class Outcome:
         return self._text
 
 
-def record_of(
-    head: bytes,
+def put_values(
+    writer: BytesWriter,
     outcome: bytes,
     cost: int,
     bytes_in: int,
@@ -154,12 +154,8 @@ def record_of(
     upstream_us: int,
     first_byte_us: int,
     meters: bytes,
-    kind: bytes = DONE,
-) -> bytes:
-    """As ``encode_call``, from the call's head and the text of its ``Outcome``."""
-    writer = BytesWriter()
-    writer.write(kind)
-    writer.write(head)
+) -> None:
+    """Writes the rest of a record behind its kind and its head. ``outcome``: the text of an ``Outcome``."""
     writer.write(outcome)
     put_next(writer, cost)
     put_next(writer, bytes_in)
@@ -170,12 +166,13 @@ def record_of(
     writer.append(_COMMA)
     writer.write(meters)
     writer.append(_END)
-    return writer.getvalue()
 
 
 def encode_intent(event_id: bytes, started_us: int, principal: bytes, route: bytes, method: bytes) -> bytes:
     """An intent record; the last three arguments are fragments."""
-    return call_head(event_id, started_us, caller_fragment(principal, route), method)
+    writer = BytesWriter()
+    put_head(writer, event_id, started_us, caller_fragment(principal, route), method)
+    return writer.getvalue()
 
 
 def encode_call(
@@ -200,8 +197,11 @@ def encode_call(
 
     ``outcome`` is one of OUTCOMES; principal, route, method and meters are fragments.
     """
-    return record_of(
-        call_head(event_id, started_us, caller_fragment(principal, route), method),
+    writer = BytesWriter()
+    writer.write(kind)
+    put_head(writer, event_id, started_us, caller_fragment(principal, route), method)
+    put_values(
+        writer,
         Outcome().text(status, outcome, units),
         cost,
         bytes_in,
@@ -210,8 +210,8 @@ def encode_call(
         upstream_us,
         first_byte_us,
         meters,
-        kind,
     )
+    return writer.getvalue()
 
 
 def encode_record(record: UsageRecord) -> bytes:

@@ -68,7 +68,7 @@ class Turn:
     def settle(self) -> bool:
         """Keeps and sends what waits. False when keeping failed: the connections that were to get something are aborted
         then."""
-        if not self._waiting:
+        if not (self._waiting or self._owing):
             return True
         held, self._held = self._held, []
         self._waiting = False
@@ -76,7 +76,8 @@ class Turn:
             self._at_once = _LONELY if self._count < 2 * self._turns else 0
             self._turns = self._count = 0
         if not self._kept():
-            _log.error("%d connections end: what is not written down is not sent", len(held))
+            if held:
+                _log.error("%d connections end: what is not written down is not sent", len(held))
             for transport, _ in held:
                 transport.abort()
             return False

@@ -1,22 +1,25 @@
 """The accounting of one call: its id and its times, the intent, the usage record, and what was held for it."""
 
-import logging
 from typing import TYPE_CHECKING, Final
+
+from librt.strings import BytesWriter
 
 from sidecar.admission import Ticket
 from sidecar.core.records import (
     DONE,
+    HEAD_BYTES,
     INTENT,
     PROGRESS,
-    call_head,
     marked,
     meters_fragment,
-    record_of,
+    put_head,
+    put_values,
     text_fragment,
 )
 from sidecar.gateway.accounts import Passage
 from sidecar.gateway.rules import Rules
 from sidecar.http1 import RequestHead
+from sidecar.ledger import Entry
 from sidecar.metering import Reported, Watch
 
 if TYPE_CHECKING:
@@ -29,16 +32,16 @@ _METHODS: Final = {
 _NOTHING: dict[str, int] = {}
 _COST: Final = "_cost"  # where what the upstream said about the cost was not understood; no meter's name
 _UNKNOWN: Final = b"indeterminate"
-_log = logging.getLogger(__name__)
 
 
-class Call:
+class Call(Entry):
     """One call. Times are monotonic nanoseconds; ``bytes_in`` and ``bytes_out`` count body bytes, or all bytes of a
     tunnel, ``messages`` its WebSocket messages. ``code``: of the problem document it is answered with.
 
-    ``intend`` comes before the first byte upstream, ``record`` before the last byte to the client, once; ``give_back``
-    is for a call that never went upstream. ``watch`` looks at the reply for the meters; ``reported`` is what the
-    upstream said about the cost.
+    ``intend`` comes before the first byte upstream, ``record`` before the last byte to the client, once. What they
+    leave here is written at the end of the turn, before any of these bytes is sent. ``give_back`` is for a call that
+    never went upstream. ``watch`` looks at the reply for the meters; ``reported`` is what the upstream said about the
+    cost.
     """
 
     # No slots here and below: the class holds the defaults that most calls keep, so that few attributes are written.
@@ -54,9 +57,17 @@ class Call:
     reported: Reported | None = None
     first_ns: int = 0
     _marked_ns: int = 0
-    _token: int = 0  # the journal's; calls count from 1
-    _head: bytes = b""
     _sent_ns: int = 0
+    _caller: bytes = b""
+    _method: bytes = b""
+    _assumed: bytes = b""  # the intent of a call that is billed where its end is never known
+    _outcome: bytes = b""  # and what else its done record says
+    _cost: int = 0
+    _took: int = 0
+    _gave: int = 0
+    _total_us: int = 0
+    _upstream_us: int = 0
+    _meters: bytes = b""
 
     def __init__(self, lane: "Lane", rules: Rules, head: RequestHead) -> None:
         wall_ns = lane.wall_ns()
@@ -68,27 +79,33 @@ class Call:
         self.event_id = lane.ids.next(wall_ns)
 
     def intend(self) -> None:
-        """Journals the intent, once. JournalFull: nothing was written, and nothing may be forwarded."""
+        """Journals the intent, once. JournalFull: nothing is written, and nothing may be forwarded."""
         passage = self.passage
         assert passage is not None
         if self.intended:
             return
         journal = self._lane.journal
         if journal is not None:
-            self._token = journal.begin(self._intent(passage))
+            method = self.head.method
+            self._caller = passage.caller
+            self._method = _METHODS.get(method) or text_fragment(method.decode("latin-1"))
+            if passage.assumed is None:
+                journal.begin(self, HEAD_BYTES + len(self._caller) + len(self._method))
+            else:
+                assert self.ticket is not None
+                cost = self._rules.costs.cost(0, 0, 0)
+                self._assumed = self._text(passage, INTENT, self.ticket.units, cost, 0, 0, passage.assumed)
+                journal.begin(self, len(self._assumed))
         self._lane.turn.await_keep()
         self.intended = True
         passage.load.in_flight += 1
 
-    def _intent(self, passage: Passage) -> bytes:
-        method = self.head.method
-        fragment = _METHODS.get(method) or text_fragment(method.decode("latin-1"))
-        self._head = call_head(self.event_id, self._wall_us, passage.caller, fragment)
-        if passage.assumed is None:
-            return self._head
-        assert self.ticket is not None
-        cost = self._rules.costs.cost(0, 0, 0)
-        return self._encoded(passage, INTENT, _UNKNOWN, self.ticket.units, cost, 0, 0, passage.assumed)
+    def put_intent(self, writer: BytesWriter) -> None:
+        """As ``Entry`` says."""
+        if self._assumed:
+            writer.write(self._assumed)
+        else:
+            put_head(writer, self.event_id, self._wall_us, self._caller, self._method)
 
     def intend_unbilled(self) -> None:
         """The journal is full and the policy says to serve without a record."""
@@ -109,19 +126,16 @@ class Call:
             lines += b"X-Compute-Cost: %d.%06d %b\r\n" % (*divmod(micros, 1_000_000), costs.currency.encode())
         return lines
 
-    def record(self, outcome: bytes, *, charge: bool = True) -> bool:
-        """Journals the usage record, counts it, and settles what was held. ``charge`` False: no units, no meters.
-
-        False when the journal failed: then the client must not get the end of the reply.
-        """
+    def record(self, outcome: bytes, *, charge: bool = True) -> None:
+        """Journals the usage record, counts it, and settles what was held. ``charge`` False: no units, no meters."""
         passage, ticket = self.passage, self.ticket
         if passage is None or ticket is None or not self.intended:
-            return True
+            return
         self.passage = None
         now, sent = self._lane.monotonic_ns(), self._sent_ns
         total_us = (now - self._started_ns) // 1_000
         upstream_us = (now - sent) // 1_000
-        units, recorded = ticket.units, True
+        units = ticket.units
         if charge:
             values, meters = self._charged(passage, units, upstream_us)
         else:
@@ -130,13 +144,11 @@ class Call:
             meters = marked(meters, ticket.marks)
         cost = self._rules.costs.cost(upstream_us, self.bytes_in, self.bytes_out, self.reported)
         journal = self._lane.journal
-        if self._token and journal is not None:
-            try:
-                done = self._encoded(passage, DONE, outcome, units, cost, total_us, upstream_us, meters)
-                journal.end(self._token, done)
-            except Exception:
-                _log.exception("call %s is not in the journal", self.event_id.decode())
-                recorded = False
+        if self.number and journal is not None:
+            self._outcome, self._cost = passage.outcome.text(self.status, outcome, units), cost
+            self._took, self._gave = self.bytes_in, self.bytes_out
+            self._total_us, self._upstream_us, self._meters = total_us, upstream_us, meters
+            journal.end(self)
         self._lane.turn.await_keep()
         passage.load.in_flight -= 1
         passage.tally(self.status).add(units, cost, self.bytes_in, self.bytes_out, total_us, upstream_us)
@@ -149,7 +161,22 @@ class Call:
                 self._lane.tallies.anomaly(_COST, reason)
         if self._lane.access is not None:
             self.note(outcome, total_us, upstream_us)
-        return recorded
+
+    def put_done(self, writer: BytesWriter) -> None:
+        """As ``Entry`` says."""
+        writer.write(DONE)
+        put_head(writer, self.event_id, self._wall_us, self._caller, self._method)
+        put_values(
+            writer,
+            self._outcome,
+            self._cost,
+            self._took,
+            self._gave,
+            self._total_us,
+            self._upstream_us,
+            self._first_us,
+            self._meters,
+        )
 
     def note(self, outcome: bytes, total_us: int, upstream_us: int) -> None:
         """Tells the access log, where there is one, how the call ended."""
@@ -163,15 +190,14 @@ class Call:
         passage, ticket, journal = self.passage, self.ticket, self._lane.journal
         if self.status == 0 or self.first_ns > due_ns or self._marked_ns > due_ns:
             return
-        if passage is None or ticket is None or journal is None or not self._token:
+        if passage is None or ticket is None or journal is None or self.number <= 0:
             return
         now = self._marked_ns = self._lane.monotonic_ns()
         upstream_us = (now - self._sent_ns) // 1_000
         _, meters = self._charged(passage, ticket.units, upstream_us)
         cost = self._rules.costs.cost(upstream_us, self.bytes_in, self.bytes_out, self.reported)
         total_us = (now - self._started_ns) // 1_000
-        record = self._encoded(passage, PROGRESS, _UNKNOWN, ticket.units, cost, total_us, upstream_us, meters)
-        journal.progress(self._token, record)
+        journal.progress(self, self._text(passage, PROGRESS, ticket.units, cost, total_us, upstream_us, meters))
 
     @property
     def _bodiless(self) -> bool:
@@ -189,29 +215,21 @@ class Call:
             values = passage.meters.charge(200, units, took, gave, upstream_us)[0] | values
         return values, meters_fragment(values) if self._bodiless else meters
 
-    def _encoded(
-        self,
-        passage: Passage,
-        kind: bytes,
-        outcome: bytes,
-        units: int,
-        cost: int,
-        total_us: int,
-        upstream_us: int,
-        meters: bytes,
+    @property
+    def _first_us(self) -> int:
+        return (self.first_ns - self._sent_ns) // 1_000 if self.first_ns else 0
+
+    def _text(
+        self, passage: Passage, kind: bytes, units: int, cost: int, total_us: int, upstream_us: int, meters: bytes
     ) -> bytes:
-        return record_of(
-            self._head,
-            passage.outcome.text(self.status, outcome, units),
-            cost,
-            self.bytes_in,
-            self.bytes_out,
-            total_us,
-            upstream_us,
-            (self.first_ns - self._sent_ns) // 1_000 if self.first_ns else 0,
-            meters,
-            kind,
-        )
+        """A record of what the call counts as, should its end never be written."""
+        writer = BytesWriter()
+        writer.write(kind)
+        put_head(writer, self.event_id, self._wall_us, self._caller, self._method)
+        outcome = passage.outcome.text(self.status, _UNKNOWN, units)
+        took, gave = self.bytes_in, self.bytes_out
+        put_values(writer, outcome, cost, took, gave, total_us, upstream_us, self._first_us, meters)
+        return writer.getvalue()
 
     def give_back(self) -> None:
         """Returns what is held for a call that was not forwarded."""

@@ -140,7 +140,8 @@ class Relay(Call):
     def tunnel_over(self) -> bool:
         """Records the call at the tunnel's end, whoever ended it; False when the journal failed."""
         self.phase = OVER
-        return self.record(b"ok") and self._lane.turn.settle()
+        self.record(b"ok")
+        return self._lane.turn.settle() and self.number == 0
 
     def failed(self, error: UpstreamError, *, replayable: bool) -> None:
         """The upstream's side ended without a whole reply."""
@@ -333,11 +334,9 @@ class Relay(Call):
 
     def _finish(self, last: bytes) -> None:
         self.connection = None  # it may belong to somebody else: a full buffer must not pause it
-        recorded = self.record(b"ok")
+        self.record(b"ok")
         self.phase = OVER
-        if not recorded:
-            self._client.transport.abort()  # nothing is served that is not written down
-        elif self._lane.switches.sync:
+        if self._lane.switches.sync:
             self.phase = SYNCING
             self._lane.spawn(self._finish_synced(last))
         else:
@@ -364,7 +363,12 @@ class Relay(Call):
         except JournalFull as error:
             _log.error("call %s ends without its reply: %s", self.event_id.decode(), error)
             return False
-        return True
+        return self.number == 0
+
+    def unwritten(self) -> None:
+        """Nothing is served that is not written down."""
+        _log.error("call %s is not in the journal, and ends without its reply", self.event_id.decode())
+        self._client.transport.abort()
 
     def _watch(self, head: ReplyHead) -> None:
         assert self.passage is not None

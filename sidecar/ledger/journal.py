@@ -1,9 +1,10 @@
 """The journal: what was served, on disk before the client has all of it, in about a microsecond per call.
 
-A call is two records: ``begin`` writes its intent before the first byte goes upstream, ``end`` its done record before
+A call is two records: ``begin`` takes its intent before the first byte goes upstream, ``end`` its done record before
 the last byte goes to the client. Both are plain calls on the event loop. A record is in a page of a shared mapping when
-the call returns, so it survives kill -9; fsync, where it is wanted, runs in a thread (``sync.GroupSync``). A journal
-that writes ``by_turns`` gathers them until ``flush``, before which nothing may be sent for them.
+``flush`` returns, so it survives kill -9; fsync, where it is wanted, runs in a thread (``sync.GroupSync``). Until then
+the calls wait, and nothing may be sent for them: their records are written together, because code and memory that they
+share are at hand after the first. Written as each call came by, they had to be fetched anew each time.
 
 **Room.** ``begin`` refuses (JournalFull) unless the done records of all open calls still fit, so that ``end`` never has
 to. With S the segment size, F the largest frame and ``extra`` the number of bytes by which a done record may be longer
@@ -30,25 +31,24 @@ from collections import deque
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Final
 
-from xxhash import xxh3_64_digest
+from librt.strings import BytesWriter
 
 from sidecar.core.batches import BETWEEN
 from sidecar.core.clock import Clock
 from sidecar.core.errors import JournalFull
 from sidecar.core.policy import JournalSettings
 from sidecar.core.ports import Position
+from sidecar.ledger.entry import Entry, newest
 from sidecar.ledger.folder import enter
 from sidecar.ledger.open_calls import OpenCalls
 from sidecar.ledger.readings import JournalReadings, unshipped_bytes
-from sidecar.ledger.segment import FRAME_BYTES, HEADER, MAX_PAYLOAD, SUFFIX, Segment, number_of, packer
+from sidecar.ledger.segment import FRAME_BYTES, HEADER, MAX_PAYLOAD, SUFFIX, Segment, frame_of, number_of
 from sidecar.ledger.spares import Spares
 from sidecar.ledger.sync import GroupSync
 from sidecar.ledger.tail import Tail
 
 _log = logging.getLogger("sidecar.ledger")
-_digest: Final = xxh3_64_digest
 _CARRY_SLICE = 500  # intents copied forward per call of release, about 0.4 ms
 _NEVER = 1 << 62
 
@@ -64,12 +64,10 @@ class Journal:
         *,
         extra: int = 1024,
         fsync: Callable[[int], None] = os.fdatasync,
-        by_turns: bool = False,
     ) -> None:
         """Takes the folder's lock. StoreLocked: another process has it. StoreError: the folder cannot be used.
 
         ``extra``: bytes by which a done record may be longer than its intent; ``fsync`` gets a file descriptor.
-        ``by_turns``: what ``begin`` and ``end`` write waits for ``flush``, before which nothing may be sent for it.
         """
         self._folder = folder
         self._clock = clock
@@ -86,12 +84,14 @@ class Journal:
         self._segment: Segment  # that one; set by open
         self._spares = Spares(folder, self._size, settings, self._segments, clock, self._files)
         self._free = -1  # nothing may begin before open
-        self._by_turns = by_turns
-        self._waiting: list[bytes] = []  # records, at most as many bytes as a frame takes
-        self._waiting_bytes = 0
-        self._done: list[bytes] = []  # those of them that are done
+        self._begun: list[Entry] = []  # and nothing of theirs written yet
+        self._ended: list[Entry] = []
+        self._intents = BytesWriter()  # the next frame's text, with BETWEEN after each; memory that is used again
+        self._done = BytesWriter()  # with BETWEEN between them
+        self._done_count = 0
+        self._spared = 0  # what was kept free for that text, each record of it as a frame of its own
         self._calls = OpenCalls()
-        self._ended = self._released = self._refused = self._carried_count = 0
+        self._recorded = self._released = self._refused = self._carried_count = 0
         self._shipped = Position()
         self._shipped_at_ns = clock.monotonic_ns()
         self.tail = Tail(self._segments)
@@ -110,70 +110,117 @@ class Journal:
         self._advance()
         self._spares.ballast.make()
 
-    def begin(self, intent: bytes) -> int:
-        """Writes an intent; returns the call, to be given to ``end`` exactly once. Nothing is written on JournalFull
-        and on ValueError, the record has no byte or more than ``max_payload``."""
-        size = len(intent)
+    def begin(self, call: Entry, size: int) -> None:
+        """Takes a call whose intent has up to ``size`` bytes, to be given to ``end`` exactly once. JournalFull, and
+        ValueError where that is no byte or more than ``max_payload``: the call is not taken."""
         need = FRAME_BYTES + size + self._owed + size
-        if self._free - need < self._low:
+        if self._free - need < self._low or not 0 < size <= self.max_payload:
             self._make_room(need, size)
-        self._write(intent, size)
         self._free -= need
-        return self._calls.add(intent)
+        call.reserved = size
+        call.number = self._calls.add(call)
+        self._begun.append(call)
 
-    def end(self, call: int, done: bytes) -> None:
-        """Writes the call's done record. Nothing is written on KeyError, the call is not open (it ended before), and
-        ValueError, the record has no byte or more than ``max_payload``."""
-        held = len(self._calls.newest(call))
-        size = len(done)
-        self._write(done, size)
-        self._calls.remove(call)
-        self._free += self._owed + held - FRAME_BYTES - size
-        self._ended += 1
-        if self._by_turns:
-            self._done.append(done)
-        else:
-            self.tail.add(done, 1, self._segment)
+    def end(self, call: Entry) -> None:
+        """The call is done. KeyError: it is not open, it ended before."""
+        if call.number <= 0:
+            raise KeyError(call.number)
+        call.number = -call.number
+        self._ended.append(call)
 
-    def progress(self, call: int, record: bytes) -> bool:
+    def progress(self, call: Entry, record: bytes) -> bool:
         """Writes how far an open call is: what it counts as, should its end never be written. False when there is no
-        room for it now. Nothing is written on KeyError and ValueError, as in ``end``."""
-        old = self._calls.newest(call)
+        room for it now. Nothing is written on KeyError, as in ``end``, and ValueError, as in ``begin``."""
+        if call.number <= 0:
+            raise KeyError(call.number)
         size = len(record)
         self._check_size(size)
-        need = FRAME_BYTES + 2 * size - len(old)  # the frame, and by how much more the end may take
-        while self._free < need:
-            if not self._try_grow(self._spares.for_calls):
-                return False
+        need = FRAME_BYTES + 2 * size - call.reserved  # the frame, and by how much more the end may take
+        if not self._has_room(need):
+            return False
         self.flush()
         self._append(record, size)
         self._free -= need
-        self._calls.replace(call, record, self._segment.number)
+        call.newest, call.reserved = record, size
+        self._calls.progressed(call.number, self._segment.number)
         return True
 
-    def _write(self, record: bytes, size: int) -> None:
-        if not self._by_turns:
-            self._append(record, size)
-            return
-        self._check_size(size)
-        if self._waiting_bytes + size > self.max_payload:
-            self.flush()
-        self._waiting.append(record)
-        self._waiting_bytes += size + len(BETWEEN)
-
     def flush(self) -> None:
-        """Writes what waits since the last flush as one frame. Whatever is raised, all of it waits on."""
-        waiting, done = self._waiting, self._done
-        if not waiting:
-            return
-        payload = BETWEEN.join(waiting)
-        self._append(payload, len(payload))
-        self._free += (len(waiting) - 1) * (FRAME_BYTES - len(BETWEEN))  # a frame of its own was taken off for each
-        waiting.clear()
-        self._waiting_bytes = 0
+        """Writes what began and ended since the last one, in one frame where it fits. Raised what may: it waits on."""
+        if self._begun:
+            self._put_intents()
+        if self._ended:
+            self._put_done()
+        self._write()
+
+    def _put_intents(self) -> None:
+        text, count = self._intents, 0
+        try:
+            for call in self._begun:
+                start = len(text)
+                call.put_intent(text)
+                text.write(BETWEEN)
+                if len(text) > self.max_payload:
+                    self._cut(text, start)
+                self._spared += FRAME_BYTES + call.reserved
+                count += 1
+        finally:
+            del self._begun[:count]
+
+    def _put_done(self) -> None:
+        text, count = self._done, 0
+        try:
+            for call in self._ended:
+                start = len(text)
+                if start:
+                    text.write(BETWEEN)
+                try:
+                    call.put_done(text)
+                    if len(text) > self.max_payload:
+                        self._cut(text, start)
+                except JournalFull:
+                    raise
+                except Exception:  # a fault of ours in one record: the others are written
+                    _log.exception("a record cannot be written")
+                    text.truncate(start)
+                    call.number = -call.number
+                    call.unwritten()
+                else:
+                    self._calls.remove(-call.number)
+                    call.number = 0
+                    self._done_count += 1
+                    self._recorded += 1
+                    self._spared += self._owed + call.reserved
+                count += 1
+        finally:
+            del self._ended[:count]
+
+    def _cut(self, text: BytesWriter, start: int) -> None:
+        """``text`` got too long for a frame by what begins at ``start``: all that stands before it is written, and it
+        stays. ValueError when it fits no frame, and JournalFull: then it does not."""
+        last = text.getvalue()[start:].removeprefix(BETWEEN)
+        text.truncate(start)
+        self._check_size(len(last.removesuffix(BETWEEN)))
+        self._write()
+        text.write(last)
+
+    def _write(self) -> None:
+        intents, done = self._intents.getvalue(), self._done.getvalue()
+        if intents and (not done or len(intents) + len(done) > self.max_payload):
+            self._frame(intents[: -len(BETWEEN)])
+            intents = b""
         if done:
-            self.tail.add(BETWEEN.join(done), len(done), self._segment)
-            done.clear()
+            self._frame(intents + done)
+            self.tail.add(done, self._done_count, self._segment)
+        self._free += self._spared
+        self._spared = self._done_count = 0
+        self._intents.truncate(0)
+        self._done.truncate(0)
+
+    def _frame(self, payload: bytes) -> None:
+        size = len(payload)
+        self._append(payload, size)
+        self._free -= FRAME_BYTES + size
 
     def _append(self, payload: bytes, size: int) -> None:
         segment = self._segment
@@ -184,7 +231,7 @@ class Journal:
             segment = self._advance()
             start = segment.written
             stop = start + FRAME_BYTES + size
-        packer(size)(segment.map, start, _digest(payload), size, segment.mark, payload)
+        segment.map[start:stop] = frame_of(payload, segment.mark)
         segment.written = stop
         if self._sync is not None and not self._sync.scheduled:
             self._sync.schedule()
@@ -214,15 +261,18 @@ class Journal:
         if self._low == _NEVER:
             self._refused += 1
             raise JournalFull(f"the disk of {self._folder} does not keep what is written; see the log")
-        bound = self._spares.for_calls
         if self._free >= need:
             if self._spares.prepare():
-                self._try_grow(bound)
-            return
+                self._try_grow(self._spares.for_calls)
+        elif not self._has_room(need):
+            self._refused += 1
+            raise JournalFull(f"the journal in {self._folder} has reached its bound or its disk is full")
+
+    def _has_room(self, need: int) -> bool:
         while self._free < need:
-            if not self._try_grow(bound):
-                self._refused += 1
-                raise JournalFull(f"the journal in {self._folder} has reached its bound or its disk is full")
+            if not self._try_grow(self._spares.for_calls):
+                return False
+        return True
 
     def _try_grow(self, bound: int) -> bool:
         made = self._spares.try_make(bound)
@@ -256,12 +306,12 @@ class Journal:
     def _carry(self, old: Segment, following: Segment) -> bool:
         """Copies the intents of calls that are open in ``old`` forward; whether none is left there."""
         left = _CARRY_SLICE
-        for call, intent in self._calls.standing_in(old.number, following.first_call):
-            if left == 0 or (self._free < FRAME_BYTES + len(intent) and not self._try_grow(self._spares.limit)):
+        for number, call in self._calls.standing_in(old.number, following.first_call):
+            record = newest(call)
+            if left == 0 or (self._free < FRAME_BYTES + len(record) and not self._try_grow(self._spares.limit)):
                 return False
-            self._append(intent, len(intent))
-            self._free -= FRAME_BYTES + len(intent)
-            self._calls.carry(call, intent, self._segment.number)
+            self._frame(record)
+            self._calls.carry(number, call, self._segment.number)
             self._carried_count += 1
             left -= 1
         return True
@@ -269,9 +319,8 @@ class Journal:
     def widen(self, extra: int) -> bool:
         """Owes each call ``extra`` from now on, where that is more than before; False: there is no room for that."""
         more, calls = max(0, FRAME_BYTES + extra - self._owed), self._calls.count
-        while self._free < more * calls:
-            if not self._try_grow(self._spares.for_calls):
-                return False
+        if not self._has_room(more * calls):
+            return False
         self._free -= more * calls
         self._owed += more
         return True
@@ -310,7 +359,7 @@ class Journal:
 
     def readings(self) -> JournalReadings:
         """How full it is and how far the ledger lags."""
-        records = max(self._ended - self._released, 0)  # what a failed fsync made us write twice is released twice
+        records = max(self._recorded - self._released, 0)  # what a failed fsync made us write twice is released twice
         return JournalReadings(
             bytes_used=self._spares.bytes,
             max_bytes=self._spares.limit,

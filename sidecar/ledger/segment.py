@@ -21,17 +21,15 @@ import logging
 import mmap
 import os
 import struct
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 from xxhash import xxh3_64_digest
 
 from sidecar.core.batches import BETWEEN
 
 _log = logging.getLogger("sidecar.ledger")
-Packer = Callable[..., Any]
 MAGIC = b"sidecar4"
 READABLE = (MAGIC, b"sidecar3")  # the former one had a record in each frame, and is else the same
 HEADER = struct.Struct("<8sQ")
@@ -46,18 +44,11 @@ _END = bytes(FRAME_BYTES)
 _ZEROS = bytes(64 * 1024)
 _AT_ONCE = 256  # of them in one call, which gives the interpreter back once and not after each
 _MARK = 0xFFFF_FFFF
-_SHORT: Final = 1024  # payloads up to this size have a packer that is kept: at most 0.2 MiB of them
-_packers: Final[list[Packer | None]] = [None] * (_SHORT + 1)
 
 
-def packer(size: int) -> Packer:
-    """Stores a whole frame at once: ``(map, offset, sum, size, mark, payload)`` for a payload of ``size`` bytes."""
-    found = _packers[size] if size <= _SHORT else None
-    if found is None:
-        found = struct.Struct(f"{FRAME.format}{size}s").pack_into
-        if size <= _SHORT:
-            _packers[size] = found
-    return found
+def frame_of(payload: bytes, mark: object) -> bytes:
+    """The frame of a segment with this ``mark``."""
+    return FRAME.pack(xxh3_64_digest(payload), len(payload), mark) + payload
 
 
 def seal_of(number: int) -> bytes:
@@ -113,7 +104,7 @@ class Segment:
     def copied(self, start: int, end: int, number: int) -> bytes:
         """The frames in [start, end) as they have to stand in segment ``number``."""
         payloads = read_frames(self.map, self.number, start, end, end - start).payloads
-        return b"".join(FRAME.pack(xxh3_64_digest(p), len(p), number & _MARK) + p for p in payloads)
+        return b"".join(frame_of(payload, number & _MARK) for payload in payloads)
 
     def take_over(self, failed: "Segment") -> None:
         """The frames of ``failed`` that are not known to be durable, once more here, where there is room for them."""

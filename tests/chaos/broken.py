@@ -26,7 +26,7 @@ from sidecar.cli.entry import main
 from sidecar.core.errors import StoreError
 from sidecar.core.ids import EventIds
 from sidecar.core.ports import JournalSink, Position
-from sidecar.ledger import Journal
+from sidecar.ledger import Entry, Journal
 from sidecar.storage import SqliteStore
 
 CALLS = int(os.environ.get("CHAOS_CALLS", "0"))
@@ -40,23 +40,25 @@ class LateJournal(Journal):
     intents_too = False
     _seen = 0
 
-    def begin(self, intent: bytes) -> int:
+    def begin(self, call: Entry, size: int) -> None:
         if not self.intents_too:
-            return super().begin(intent)
+            super().begin(call, size)
+            return
         self._seen += 1
-        self._held = getattr(self, "_held", {}) | {-self._seen: intent}
-        return -self._seen
+        call.number, call.reserved = 1, size
 
-    def end(self, call: int, done: bytes) -> None:
+    def end(self, call: Entry) -> None:
         loop = asyncio.get_running_loop()
-        loop.call_later(_LATE_S, self._end, call, done)
+        loop.call_later(_LATE_S, self._end, call)
         if not self.intents_too:
             self._seen += 1
         if self._seen >= CALLS:  # several calls may have begun since the last one ended
             loop.call_later(_KILL_S, os.kill, os.getpid(), signal.SIGKILL)
 
-    def _end(self, call: int, done: bytes) -> None:
-        super().end(super().begin(self._held[call]) if call < 0 else call, done)
+    def _end(self, call: Entry) -> None:
+        if self.intents_too:
+            super().begin(call, call.reserved)
+        super().end(call)
         self.flush()
 
 

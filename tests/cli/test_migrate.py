@@ -12,6 +12,7 @@ from sidecar.core.policy import JournalSettings
 from sidecar.core.records import encode_record
 from sidecar.ledger import Journal
 from tests.cli.conftest import Sidecar
+from tests.journals import begin, end
 from tests.storage.postgres.records import record
 from tests.storage.postgres.server import PASSWORD, Database, shared_server
 
@@ -42,7 +43,7 @@ def leave_a_journal(folder: Path) -> None:
     journal.open(after=10)
     for _ in range(3):
         done = record()
-        journal.end(journal.begin(encode_record(done).replace(b'["d"', b'["i"', 1)), encode_record(done))
+        end(journal, begin(journal, encode_record(done).replace(b'["d"', b'["i"', 1)), encode_record(done))
     journal.close()
 
 

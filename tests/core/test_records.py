@@ -5,24 +5,27 @@ import json
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from librt.strings import BytesWriter
 
+from sidecar.core.ids import EventIds
 from sidecar.core.records import (
+    HEAD_BYTES,
     OUTCOMES,
     Outcome,
     UsageRecord,
-    call_head,
-    caller_fragment,
     decode_record,
+    encode_call,
     encode_intent,
     encode_record,
     event_id_of,
     indeterminate,
     is_done,
     principal_fragment,
-    record_of,
+    put_head,
     text_fragment,
 )
 
+_WHO = (principal_fragment("t", "k", "p", sandbox=False), text_fragment("r"), b'"GET"')
 _ID = st.uuids().map(str)
 _TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)
 _COUNT = st.integers(0, 2**48)
@@ -65,9 +68,16 @@ def test_what_is_no_record(payload: bytes) -> None:
 
 @given(st.lists(st.integers(0, 2**48), min_size=8, max_size=8), st.integers(0, 2**53))
 def test_every_number_is_written_as_it_is(numbers: list[int], started_us: int) -> None:
-    head = call_head(b"e", started_us, caller_fragment(b'"t","k","p",0', b'"r"'), b'"GET"')
-    row = json.loads(record_of(head, Outcome().text(numbers[0], b"ok", numbers[1]), *numbers[2:], b"{}"))
+    row = json.loads(encode_call(b"e", started_us, *_WHO, numbers[0], b"ok", *numbers[1:], b"{}"))
     assert (row[2], row[9], row[11:18]) == (started_us, numbers[0], numbers[1:])
+
+
+@given(st.integers(0, 2**64), st.binary(max_size=50), st.sampled_from([b'"GET"', b'"PROPFIND"']))
+def test_a_head_is_as_long_as_is_said_at_most(started_us: int, caller: bytes, method: bytes) -> None:
+    """A journal keeps that much room for an intent before it is written."""
+    writer = BytesWriter()
+    put_head(writer, EventIds().next(0), started_us, caller, method)
+    assert len(writer) <= HEAD_BYTES + len(caller) + len(method)
 
 
 _OUTCOMES = st.tuples(st.sampled_from([0, 200, 503]), st.sampled_from([b"ok", b"client_gone"]), st.integers(0, 2))
@@ -84,6 +94,5 @@ def test_an_outcome_is_written_as_it_is_whatever_the_last_one_was(outcomes: list
     "number", [-1, -1000, 0, 9, 10, 99, 100, 101, 999, 1000, 9_999, 10_000, 10_001, 999_999, 1_000_000, 123_456_789]
 )
 def test_numbers_on_either_side_of_each_second_digit(number: int) -> None:
-    head = call_head(b"e", number, caller_fragment(b'"t","k","p",0', b'"r"'), b'"GET"')
-    row = json.loads(record_of(head, Outcome().text(200, b"ok", number), *(number,) * 6, b"{}"))
+    row = json.loads(encode_call(b"e", number, *_WHO, 200, b"ok", *(number,) * 7, b"{}"))
     assert (row[2], row[11:18]) == (number, [number] * 7)

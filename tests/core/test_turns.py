@@ -206,9 +206,12 @@ async def test_where_it_cannot_be_kept_nothing_is_sent_and_the_connections_end(
 ) -> None:
     events: list[str] = []
     a, b = two(events)
+    faults = [OSError("the disk is gone"), OSError("the disk is still gone")]
 
     def keep() -> None:
-        raise OSError("the disk is gone")
+        if faults:
+            raise faults.pop(0)
+        events.append("kept")
 
     turn = Turn(keep)
     turn.await_keep()
@@ -217,7 +220,9 @@ async def test_where_it_cannot_be_kept_nothing_is_sent_and_the_connections_end(
     assert not turn.settle()
     assert events == ["a aborted", "b aborted"]
     assert "2 connections end" in caplog.text
+    assert not turn.settle(), "it is still not kept"
     assert turn.settle()
+    assert events[2:] == ["kept"]
 
 
 async def test_what_is_written_and_settled_while_it_sends_overtakes_nothing() -> None:

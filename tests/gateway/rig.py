@@ -14,6 +14,7 @@ from sidecar.core.clock import ManualClock
 from sidecar.gateway import Lane
 from sidecar.identity import new_key
 from sidecar.ledger import Journal
+from sidecar.ledger.entry import newest
 from tests.gateway.cruel import PATIENCE_S, CruelUpstream, Message, Wire, until
 
 TOKEN_SECRET = "0123456789abcdef" * 4
@@ -171,7 +172,7 @@ class Rig:
 
     def open_records(self) -> list[bytes]:
         """The newest record of each call that has not ended."""
-        return [record for _, record in self.journal._calls.standing_in(self.journal.position.segment, 1 << 60)]
+        return [newest(call) for _, call in self.journal._calls.standing_in(self.journal.position.segment, 1 << 60)]
 
     async def ledger(self) -> list[Entry]:
         """Every entry so far, oldest first; by then no call may be open in the journal."""

@@ -6,8 +6,11 @@ import pytest
 
 from tests.gateway.cruel import OK, PATIENCE_S, Wire
 from tests.gateway.rig import Options, Rig
+from tests.gateway.test_websockets import tunnel
 
 SMALL = "segment: 64KiB, max: 256KiB"
+ONE_AT_ONCE = "concurrency: [{name: one, limit: 1, scope: [key]}]"
+SYNC = "durability: sync, group: 1ms, segment: 256KiB, max: 4MiB"
 
 
 async def fill(rig: Rig) -> int:
@@ -49,7 +52,7 @@ async def test_a_policy_may_serve_unbilled(rig: Rig) -> None:
     assert len(await rig.ledger()) == len(rig.upstream.requests) - 1
 
 
-@pytest.mark.parametrize("options", [Options(journal="durability: sync, group: 1ms, segment: 256KiB, max: 4MiB")])
+@pytest.mark.parametrize("options", [Options(journal=SYNC)])
 async def test_sync_gives_the_reply_after_the_fsync(rig: Rig) -> None:
     """The reply's end waits for the group's fsync; many calls share one."""
     async with asyncio.timeout(PATIENCE_S):
@@ -58,8 +61,8 @@ async def test_sync_gives_the_reply_after_the_fsync(rig: Rig) -> None:
     assert len(await rig.ledger()) == 20
 
 
-@pytest.mark.parametrize("options", [Options(plan="concurrency: [{name: one, limit: 1, scope: [key]}]")])
-async def test_a_journal_that_fails_at_the_end_holds_nobody(rig: Rig) -> None:
+@pytest.mark.parametrize("options", [Options(plan=ONE_AT_ONCE), Options(plan=ONE_AT_ONCE, journal=SYNC)])
+async def test_a_journal_that_fails_at_the_end_holds_nobody(rig: Rig, caplog: pytest.LogCaptureFixture) -> None:
     """The reply is not whole for the client, since it is not written down; place and quota are settled."""
 
     async def script(wire: Wire) -> None:
@@ -73,13 +76,15 @@ async def test_a_journal_that_fails_at_the_end_holds_nobody(rig: Rig) -> None:
     rig.upstream.runs(script)
     client = await rig.client()
     client.ask()
-    await client.closes()
+    assert await client.rest() == b""
     assert rig.app._tallies.route("all").in_flight == 0
+    (lost,) = rig.open_records()
+    assert f"call {lost[1:37].decode()} is not in the journal" in caplog.text
     rig.journal.max_payload = 8192
     assert (await rig.call()).status == 200
 
 
-@pytest.mark.parametrize("options", [Options(journal="durability: sync, group: 1ms, segment: 256KiB, max: 4MiB")])
+@pytest.mark.parametrize("options", [Options(journal=SYNC)])
 async def test_a_disk_that_keeps_nothing_ends_the_wait(rig: Rig) -> None:
     sync = rig.journal._sync
     assert sync is not None
@@ -94,3 +99,13 @@ async def test_a_disk_that_keeps_nothing_ends_the_wait(rig: Rig) -> None:
         with pytest.raises((ConnectionError, asyncio.IncompleteReadError)):
             await client.reader.readuntil(b"\r\n\r\n")
     sync._fsync = good
+
+
+async def test_a_tunnel_whose_record_cannot_be_written_is_not_said_to_be_recorded(rig: Rig) -> None:
+    """Nor does its client get the rest of what was under way."""
+    await tunnel(rig)
+    (one,) = rig.lane.tunnels
+    rig.journal.max_payload, usual = 10, rig.journal.max_payload
+    assert not one._call.tunnel_over()
+    assert not await one._call.synced()
+    rig.journal.max_payload = usual

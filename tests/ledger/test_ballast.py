@@ -12,6 +12,7 @@ from sidecar.core.clock import ManualClock
 from sidecar.core.errors import JournalFull
 from sidecar.core.policy import JournalSettings
 from sidecar.ledger import Journal
+from tests.journals import begin, end
 
 Make = Callable[..., tuple[bytes, bytes]]
 KIB = 1024
@@ -51,7 +52,7 @@ def fill(journal: Journal, make_call: Make) -> list[bytes]:
     with pytest.raises(JournalFull):
         while True:
             intent, done = make_call()
-            journal.end(journal.begin(intent), done)
+            end(journal, begin(journal, intent), done)
             served.append(done)
     return served
 
@@ -81,13 +82,13 @@ def test_traffic_stops_at_a_full_disk_and_leaves_the_ballast_to_the_ledger(
     disk.others = disk.free  # which the ledger used
     clock.advance(1)
     with pytest.raises(JournalFull):
-        journal.begin(make_call()[0])
+        begin(journal, make_call()[0])
     assert released(journal) == len(served)
     for _ in range(3):
         clock.advance(1)
         released(journal)
     assert (tmp_path / "journal" / "ballast").exists(), "what shipping freed is ballast first"
-    journal.end(journal.begin(make_call()[0]), make_call()[1])
+    end(journal, begin(journal, make_call()[0]), make_call()[1])
     journal.close()
 
 
@@ -102,7 +103,7 @@ def test_traffic_does_not_take_back_what_was_let_go_for_the_ledger(
     for _ in range(3):
         clock.advance(1)
         with pytest.raises(JournalFull):
-            journal.begin(make_call()[0])
+            begin(journal, make_call()[0])
         journal._files.submit(int).result()
     assert disk.free >= 64 * KIB
     released(journal)
@@ -110,7 +111,7 @@ def test_traffic_does_not_take_back_what_was_let_go_for_the_ledger(
         clock.advance(1)
         released(journal)
     assert (tmp_path / "journal" / "ballast").exists(), "the ledger works again"
-    journal.begin(make_call()[0])
+    begin(journal, make_call()[0])
     journal.close()
 
 

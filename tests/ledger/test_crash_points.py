@@ -29,6 +29,7 @@ from sidecar.ledger import Journal, Retention, Shipper
 from sidecar.storage import SqliteStore
 from tests.chaos.books import sums_differ
 from tests.chaos.reading import read_book
+from tests.journals import Text
 from tests.ledger.watched_disk import Disk, Image, Operation, lay_out, watch
 
 _YEAR_NS = 400 * 86_400_000_000_000
@@ -66,9 +67,7 @@ class Work:
         self.store = SqliteStore.open(self.folder / "sidecar.db")
         settings = JournalSettings(**_SETTINGS | {"durability": self.durability, "segment_bytes": self.segment_bytes})
         try:
-            self.journal = Journal(
-                self.folder / "journal", settings, self.clock, fsync=self.fsync, by_turns=self.by_turns
-            )
+            self.journal = Journal(self.folder / "journal", settings, self.clock, fsync=self.fsync)
         except BaseException:
             self.store.close()
             raise
@@ -90,7 +89,7 @@ class Work:
         await self.end(long_call)
         await self.ship()
 
-    def begin(self, pad: int) -> "tuple[int, tuple[bytes, ...], int] | None":
+    def begin(self, pad: int) -> "tuple[Text, tuple[bytes, ...], int] | None":
         """None when the journal refuses the call."""
         event_id = self.ids.next(self.clock.wall_ns())
         self.clock.advance(0.01)
@@ -98,22 +97,27 @@ class Work:
         head = (event_id, self.clock.wall_ns() // 1000, principal, text_fragment("search" + "x" * pad), b'"GET"')
         self.begun.add(event_id.decode())
         try:
-            return self.journal.begin(encode_intent(*head)), head, pad
+            call = Text(encode_intent(*head))
+            self.journal.begin(call, len(call.intent))
+            if not self.by_turns:
+                self.journal.flush()
+            return call, head, pad
         except SidecarError:
             assert self.patient
             return None
 
-    def progress(self, call: "tuple[int, tuple[bytes, ...], int] | None") -> None:
+    def progress(self, call: "tuple[Text, tuple[bytes, ...], int] | None") -> None:
         """Half of what it will be."""
         if call is not None:
             record = encode_call(*call[1], 200, b"ok", 1, 3, 1, 1, 15, 10, 10, b'{"requests":1}', PROGRESS)
             self.journal.progress(call[0], record)
 
-    async def end(self, call: "tuple[int, tuple[bytes, ...], int] | None") -> None:
+    async def end(self, call: "tuple[Text, tuple[bytes, ...], int] | None") -> None:
         """Its reply may go out, at the turn's end: it is acknowledged."""
         if call is None:
             return
-        self.journal.end(call[0], encode_call(*call[1], 200, b"ok", 2, 7, 1, 2, 30, 20, 10, b'{"requests":1}'))
+        call[0].done = encode_call(*call[1], 200, b"ok", 2, 7, 1, 2, 30, 20, 10, b'{"requests":1}')
+        self.journal.end(call[0])
         if self.durability == "sync":
             await self.journal.synced()
         self.ended.append(call[1][0].decode())

@@ -25,6 +25,7 @@ from sidecar.core.records import (
 )
 from sidecar.ledger import Journal
 from sidecar.ledger.recovery import ship_leftovers
+from tests.journals import begin, end
 
 Open = Callable[..., Journal]
 _ids = EventIds()
@@ -68,8 +69,8 @@ async def test_a_call_that_never_ends_counts_as_far_as_its_last_progress(open_jo
     journal = open_journal()
     journal.open()
     first, second, third = head(), head(), head()
-    calls = [journal.begin(encode_intent(*first)), journal.begin(encode_intent(*second))]
-    journal.begin(mark(third, 0, INTENT))
+    calls = [begin(journal, encode_intent(*first)), begin(journal, encode_intent(*second))]
+    begin(journal, mark(third, 0, INTENT))
     for bytes_out in (100, 250):
         assert journal.progress(calls[0], mark(first, bytes_out))
     unknown, empty, billed = sorted(await recovered(journal, tmp_path), key=lambda record: record.event_id)
@@ -87,10 +88,10 @@ async def test_a_call_that_ends_counts_once_and_as_its_end_says(open_journal: Op
     journal = open_journal()
     journal.open()
     call = head()
-    token = journal.begin(encode_intent(*call))
+    token = begin(journal, encode_intent(*call))
     journal.progress(token, mark(call, 100))
     done = encode_call(*call, 200, b"ok", 1, 3, 10, 999, 500, 400, 30, b"{}")
-    journal.end(token, done)
+    end(journal, token, done)
     assert await recovered(journal, tmp_path) == [decode_record(done)]
     assert list(journal.tail.take()[0]) == [done], "progress is not shipped"
     with pytest.raises(KeyError):
@@ -104,13 +105,13 @@ def test_a_full_journal_takes_no_progress_and_every_call_can_still_end(open_jour
     with pytest.raises(JournalFull):
         while True:
             call = head()
-            calls.append((journal.begin(encode_intent(*call)), call))
+            calls.append((begin(journal, encode_intent(*call)), call))
     while all(journal.progress(token, mark(call, 7)) for token, call in calls):
         pass
     assert journal.readings().bytes_used <= 128 * 1024
     for token, call in calls:
         longest = len(mark(call, 7)) + 1024
-        journal.end(token, encode_call(*call, 200, b"ok", 1, 3, 10, 9, 5, 4, 3, b"{}").ljust(longest))
+        end(journal, token, encode_call(*call, 200, b"ok", 1, 3, 10, 9, 5, 4, 3, b"{}").ljust(longest))
     assert journal.readings().bytes_used <= 128 * 1024
 
 
@@ -130,14 +131,14 @@ async def test_whatever_happens_the_newest_record_of_each_call_is_found(
     for slot, step, size in steps:
         if step == "b" and slot not in open_calls:
             call = head()
-            open_calls[slot] = (journal.begin(encode_intent(*call)), call, 0)
+            open_calls[slot] = (begin(journal, encode_intent(*call)), call, 0)
         elif step == "p" and slot in open_calls:
             token, call, _ = open_calls[slot]
             if journal.progress(token, mark(call, 1 + size, pad=size)):
                 open_calls[slot] = (token, call, 1 + size)
         elif step == "e" and slot in open_calls:
             token, call, _ = open_calls.pop(slot)
-            journal.end(token, encode_call(*call, 200, b"ok", 1, 3, 10, 9, 5, 4, 3, b"{}"))
+            end(journal, token, encode_call(*call, 200, b"ok", 1, 3, 10, 9, 5, 4, 3, b"{}"))
         elif step == "r":
             records, position = journal.tail.take()
             for record in map(decode_record, records):
@@ -150,7 +151,7 @@ async def test_whatever_happens_the_newest_record_of_each_call_is_found(
     for _, call, bytes_out in open_calls.values():
         assert found[call[0].decode()].bytes_out == bytes_out
     for token, call, _ in open_calls.values():
-        journal.end(token, encode_call(*call, 200, b"ok", 1, 3, 10, 9, 5, 4, 3, b"{}"))
+        end(journal, token, encode_call(*call, 200, b"ok", 1, 3, 10, 9, 5, 4, 3, b"{}"))
     records, position = journal.tail.take()
     journal.release(position, len(records), 0)
     lost = sum(s.size - 16 - s.written for s in journal._segments)

@@ -11,6 +11,7 @@ from sidecar.core.clock import ManualClock
 from sidecar.core.errors import StoreError
 from sidecar.core.ports import Position
 from sidecar.ledger import Journal, Retention, Shipper, shipper, tail
+from tests.journals import begin, end
 
 Make = Callable[..., tuple[bytes, bytes]]
 Open = Callable[..., Journal]
@@ -72,7 +73,7 @@ async def test_a_journal_that_is_behind_arrives_in_order_through_failures_and_ca
     for _ in range(12):
         for _ in range(pick.choice([0, 5, 30, 120])):
             intent, done = make_call()
-            journal.end(journal.begin(intent), done)
+            end(journal, begin(journal, intent), done)
             ledger.written.append((journal.position, done))
         flush = asyncio.create_task(ships.flush())
         for _ in range(pick.randint(0, 25)):

@@ -16,6 +16,7 @@ from sidecar.core.records import decode_record
 from sidecar.ledger import Journal, Retention, Shipper
 from sidecar.ledger.segment import HEADER
 from sidecar.storage import SqliteStore
+from tests.journals import begin, end
 
 Make = Callable[..., tuple[bytes, bytes]]
 Open = Callable[..., Journal]
@@ -64,7 +65,7 @@ def serve(journal: Journal, make_call: Make, count: int) -> list[bytes]:
     done_records = []
     for _ in range(count):
         intent, done = make_call()
-        journal.end(journal.begin(intent), done)
+        end(journal, begin(journal, intent), done)
         done_records.append(done)
     return done_records
 
@@ -167,7 +168,7 @@ async def test_after_a_kill_the_rest_is_shipped_and_open_calls_are_indeterminate
     shipper = shipper_of(journal, store, clock)
     await shipper.recover()
     open_call = make_call()
-    journal.begin(open_call[0])
+    begin(journal, open_call[0])
     serve(journal, make_call, 300)
     await shipper.flush()
     serve(journal, make_call, 100)
@@ -193,7 +194,7 @@ async def test_what_a_killed_process_of_the_former_revision_left_is_shipped(
     journal = open_journal()
     journal.open()
     serve(journal, make_call, 200)
-    journal.begin(make_call()[0])
+    begin(journal, make_call()[0])
     segments = sorted((tmp_path / "journal").glob("*.segment"))
     journal.close()
     for path in segments:
@@ -213,7 +214,7 @@ async def test_recovery_that_fails_can_be_repeated(
     journal = open_journal()
     journal.open()
     serve(journal, make_call, 10)
-    journal.begin(make_call()[0])
+    begin(journal, make_call()[0])
     journal.close()
     again = open_journal()
     flaky = FlakyStore(store, before=1, after=1)
@@ -236,7 +237,7 @@ async def test_events_before_the_position_are_not_shipped_again(
     shipper = shipper_of(journal, store, clock)
     await shipper.recover()
     serve(journal, make_call, 30)
-    journal.begin(make_call()[0])
+    begin(journal, make_call()[0])
     await shipper.flush()
     await store.forget_events(before_us=1 << 60, at_most=1000)
     journal.close()
@@ -325,6 +326,7 @@ from sidecar.core.policy import JournalSettings
 from sidecar.core.records import encode_call, encode_intent, principal_fragment
 from sidecar.ledger import Journal, Retention, Shipper
 from sidecar.storage import SqliteStore
+from tests.journals import begin, end
 
 async def main(folder):
     clock, ids = SystemClock(), EventIds()
@@ -338,9 +340,9 @@ async def main(folder):
             event = ids.next(clock.wall_ns())
             who = principal_fragment("acme", "k", "pro", sandbox=False)
             head = (event, clock.wall_ns() // 1000, who, b'"r"', b'"GET"')
-            call = journal.begin(encode_intent(*head))
+            call = begin(journal, encode_intent(*head))
             print("begun", event.decode(), flush=True)
-            journal.end(call, encode_call(*head, 200, b"ok", 1, 0, 0, 0, 0, 0, 0, b"{}"))
+            end(journal, call, encode_call(*head, 200, b"ok", 1, 0, 0, 0, 0, 0, 0, b"{}"))
             print("ended", event.decode(), flush=True)
         await asyncio.sleep(0)
 
@@ -385,7 +387,7 @@ async def test_an_indeterminate_record_keeps_who_and_when(
     journal = open_journal()
     journal.open()
     intent, done = make_call("globex")
-    journal.begin(intent)
+    begin(journal, intent)
     journal.close()
     await shipper_of(open_journal(), store, clock).recover()
     report = await store.usage("globex", since_us=0, until_us=1 << 60)

@@ -12,6 +12,7 @@ from sidecar.core.errors import JournalFull
 from sidecar.ledger import Journal, Retention, Shipper
 from sidecar.ledger.segment import HEADER, read_frames
 from sidecar.storage import SqliteStore
+from tests.journals import begin, end
 
 Make = Callable[..., tuple[bytes, bytes]]
 Open = Callable[..., Journal]
@@ -42,7 +43,7 @@ async def test_a_waiter_is_woken_when_all_before_it_is_on_the_disk(
     journal = open_journal(fsync=disk.fsync, durability="sync")
     journal.open()
     intent, done = make_call()
-    journal.end(journal.begin(intent), done)
+    end(journal, begin(journal, intent), done)
     synced = journal.synced()
     assert not synced.done()
     await synced
@@ -57,7 +58,7 @@ async def test_one_fsync_covers_a_group(open_journal: Open, make_call: Make, dis
     waiting = []
     for _ in range(20):
         intent, done = make_call()
-        journal.end(journal.begin(intent), done)
+        end(journal, begin(journal, intent), done)
         waiting.append(journal.synced())
     await asyncio.gather(*waiting)
     assert len(disk.asked) == 1
@@ -66,7 +67,7 @@ async def test_one_fsync_covers_a_group(open_journal: Open, make_call: Make, dis
 async def test_without_durability_there_is_nothing_to_wait_for(open_journal: Open, make_call: Make) -> None:
     journal = open_journal(durability="process")
     journal.open()
-    journal.begin(make_call()[0])
+    begin(journal, make_call()[0])
     assert journal.synced().done()
 
 
@@ -77,12 +78,12 @@ async def test_a_failed_fsync_goes_on_in_a_new_segment_with_all_that_may_be_lost
     journal = open_journal(fsync=disk.fsync, durability="group")
     journal.open()
     first = make_call()
-    journal.end(journal.begin(first[0]), first[1])
+    end(journal, begin(journal, first[0]), first[1])
     await journal.synced()
     failed = journal._segment
     disk.failing.add(failed.fd)
     second = make_call()
-    journal.end(journal.begin(second[0]), second[1])
+    end(journal, begin(journal, second[0]), second[1])
     await journal.synced()
     assert journal._segment is not failed
     assert read_frames(
@@ -101,7 +102,7 @@ async def test_records_written_twice_are_counted_once(
     disk.failing.add(journal._segment.fd)
     for _ in range(10):
         intent, done = make_call()
-        journal.end(journal.begin(intent), done)
+        end(journal, begin(journal, intent), done)
     await journal.synced()
     journal.close()
     shipper = Shipper(open_journal(), store, clock, keep=Retention(1 << 60, 1 << 60, 1 << 60))
@@ -121,7 +122,7 @@ async def test_without_room_the_failed_file_is_not_asked_again_until_there_is(
     refusals = iter([False, False])
     journal._sync._rewrite = lambda segment: next(refusals, True) and rewrite(segment)
     intent, done = make_call()
-    journal.end(journal.begin(intent), done)
+    end(journal, begin(journal, intent), done)
     await journal.synced()
     assert disk.asked.count(failed.fd) == 1
     assert journal._segment is not failed
@@ -136,7 +137,7 @@ async def test_many_segments_under_group_fsync(
     journal.open()
     for number in range(400):
         intent, done = make_call()
-        journal.end(journal.begin(intent), done)
+        end(journal, begin(journal, intent), done)
         records, position = journal.tail.take()
         journal.release(position, len(records), clock.monotonic_ns())
         if number % 40 == 0:
@@ -152,14 +153,14 @@ async def test_a_disk_that_never_keeps_anything_is_given_up_and_taken_back(
     journal.open()
     disk.failing = set(range(1 << 16))
     intent, done = make_call()
-    journal.end(journal.begin(intent), done)
+    end(journal, begin(journal, intent), done)
     with pytest.raises(JournalFull, match="does not keep"):
         await journal.synced()
     with pytest.raises(JournalFull, match="does not keep"):
-        journal.begin(make_call()[0])
+        begin(journal, make_call()[0])
     disk.failing = set()
     await journal.synced()
-    journal.end(journal.begin(make_call()[0]), done)
+    end(journal, begin(journal, make_call()[0]), done)
 
 
 def _take_all(journal: Journal) -> None:
@@ -178,7 +179,7 @@ async def test_what_the_ledger_took_while_its_file_could_not_be_written_again_ho
     rewrite = journal._sync._rewrite
     journal._sync._rewrite = lambda segment: False
     intent, done = make_call()
-    journal.end(journal.begin(intent), done)
+    end(journal, begin(journal, intent), done)
     waiting = journal.synced()
     async with asyncio.timeout(5):
         while not journal._sync._unsafe:
@@ -192,7 +193,7 @@ async def test_what_the_ledger_took_while_its_file_could_not_be_written_again_ho
     async with asyncio.timeout(5):
         await waiting
         intent, done = make_call()
-        journal.end(journal.begin(intent), done)
+        end(journal, begin(journal, intent), done)
         await journal.synced()
 
 
@@ -204,7 +205,7 @@ async def test_a_file_that_was_deleted_during_the_round_that_failed_holds_up_nob
     failed = journal._segment
     disk.failing.add(failed.fd)
     intent, done = make_call()
-    journal.end(journal.begin(intent), done)
+    end(journal, begin(journal, intent), done)
     waiting = journal.synced()
     journal._sync._timer.cancel()
     journal._sync._start()  # the round waits in the thread
@@ -216,5 +217,5 @@ async def test_a_file_that_was_deleted_during_the_round_that_failed_holds_up_nob
     async with asyncio.timeout(5):
         await waiting
         intent, done = make_call()
-        journal.end(journal.begin(intent), done)
+        end(journal, begin(journal, intent), done)
         await journal.synced()

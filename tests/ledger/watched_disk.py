@@ -1,14 +1,13 @@
 """A disk that can be looked at, and can fail, at every primitive operation of the journal, the ledger and their files.
 
-The seams are the standard library's and apsw's: a store or a packed frame into a mapping, ``posix_fallocate``, making,
-removing, renaming and syncing a file, and each statement of a writing SQLite connection.
+The seams are the standard library's and apsw's: a store into a mapping, ``posix_fallocate``, making, removing, renaming
+and syncing a file, and each statement of a writing SQLite connection.
 ``Disk.before`` and ``Disk.after`` are called around every one of them that concerns the folder, one operation at a time
 whatever the thread; they may raise.
 """
 
 import mmap
 import os
-import struct
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -18,8 +17,6 @@ from typing import Any
 
 import apsw
 import pytest
-
-from sidecar.ledger import segment
 
 PAGE = 4096
 Image = dict[str, bytes]  # relative path to content
@@ -156,24 +153,9 @@ class WatchedMap(_real_mmap):
         with self.disk.operation("store", self.path, map=self, start=index.start or 0, value=value):
             super().__setitem__(index, value)
 
-    def store(self, start: int, value: bytes) -> None:
-        """A frame, which is packed into the map and not assigned to it."""
-        with self.disk.operation("store", self.path, map=self, start=start, value=value):
-            super().__setitem__(slice(start, start + len(value)), value)
-
     def tear(self, start: int, part: bytes) -> None:
         """Stores without being watched."""
         super().__setitem__(slice(start, start + len(part)), part)
-
-
-class WatchedStruct(struct.Struct):
-    """Packs into a watched map as one store."""
-
-    def pack_into(self, buffer: Any, offset: int, *values: Any) -> None:
-        if isinstance(buffer, WatchedMap):
-            buffer.store(offset, self.pack(*values))
-        else:
-            super().pack_into(buffer, offset, *values)
 
 
 def watch(folder: Path, patch: pytest.MonkeyPatch) -> Disk:
@@ -214,8 +196,6 @@ def watch(folder: Path, patch: pytest.MonkeyPatch) -> Disk:
     patch.setattr(os, "unlink", watched_unlink)
     patch.setattr(os, "replace", watched_replace)
     patch.setattr(os, "fsync", watched_fsync)
-    segment._packers[:] = [None] * len(segment._packers)  # made anew, so that the disk sees what they pack
-    patch.setattr(struct, "Struct", WatchedStruct)
     patch.setattr(mmap, "mmap", type("Map", (WatchedMap,), {"disk": disk}))
     patch.setattr(apsw, "Connection", type("Connection", (WatchedConnection,), {"disk": disk}))
     return disk

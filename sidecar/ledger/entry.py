@@ -1,0 +1,39 @@
+"""What a call is to its journal."""
+
+from librt.strings import BytesWriter
+from mypy_extensions import mypyc_attr
+
+
+@mypyc_attr(allow_interpreted_subclasses=True)
+class Entry:
+    """A call that writes its own records, when the journal asks it to: not as it comes by, but together with those that
+    share its turn of the event loop. The attributes are the journal's.
+
+    ``number``: of the open call, from 1 on; negative from ``Journal.end`` until its done record is written; else 0.
+    ``newest``: its progress, where there is any: what it counts as, should its end never be written.
+    """
+
+    number: int = 0
+    newest: bytes = b""
+    reserved: int = 0  # bytes of its intent, at most; or of its progress
+
+    def put_intent(self, writer: BytesWriter) -> None:
+        """Writes the intent; the same whenever it is asked for, and whole or not at all."""
+        raise NotImplementedError
+
+    def put_done(self, writer: BytesWriter) -> None:
+        """Writes the done record, or part of it and raises."""
+        raise NotImplementedError
+
+    def unwritten(self) -> None:
+        """The done record cannot be written, and the call stays open: its client must not get the reply's end."""
+        raise NotImplementedError
+
+
+def newest(call: Entry) -> bytes:
+    """The newest record of an open call, its intent or its progress."""
+    if call.newest:
+        return call.newest
+    writer = BytesWriter()
+    call.put_intent(writer)
+    return writer.getvalue()
