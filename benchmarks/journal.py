@@ -8,19 +8,17 @@ second, and the mark is the mean of several processes.
 
 import os
 import signal
-import time
 from collections.abc import Callable
 from functools import partial
 from statistics import mean
 
-from benchmarks import probe, report, turns, under_test, wrk
+from benchmarks import probe, procfs, report, turns, under_test, wrk
 from benchmarks.lineup import Peer, Server, Setting
 from benchmarks.nginx import json_reply, start_upstream
 from benchmarks.stage import Stage, free_port
 
 _LEAST = 0.95
 _WINDOWS = 20  # of a second, with the journal and without, per process
-_REST_S = 0.1  # until the calls have ended that wrk left behind
 
 
 def _start(bare: str, setting: Setting) -> Server:
@@ -60,7 +58,7 @@ def _switched(stage: Stage, load: turns.Options, say: Callable[[str], None]) -> 
         for window in range(2 * _WINDOWS):
             sample = wrk.run(url, seconds=1, connections=load.connections, headers=headers)
             requests[window % 2] += sample.requests
-            time.sleep(_REST_S)
+            procfs.settle(sidecar.process.pid)  # the calls that wrk left behind have ended
             os.kill(sidecar.process.pid, signal.SIGUSR1)
         stage.stop(sidecar.process)
         shares.append(requests[0] / requests[1])

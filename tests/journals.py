@@ -2,6 +2,7 @@
 
 from librt.strings import BytesWriter
 
+from sidecar.core.ports import Position
 from sidecar.ledger import Entry, Journal
 from sidecar.ledger.segment import HEADER, read_frames, records_in
 
@@ -51,3 +52,9 @@ def payloads_on_disk(journal: Journal) -> list[bytes]:
 def records_on_disk(journal: Journal) -> list[bytes]:
     """Every record, in order."""
     return [record for payload in payloads_on_disk(journal) for record in records_in(payload)]
+
+
+def taken(journal: Journal) -> tuple[list[bytes], Position]:
+    """The done records that a shipper would get now, and the position after them."""
+    records, position = journal.tail.take()
+    return list(records), position

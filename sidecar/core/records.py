@@ -144,8 +144,13 @@ class Outcome:
         return self._text
 
 
-def put_values(
+def put_record(
     writer: BytesWriter,
+    kind: bytes,
+    event_id: bytes,
+    started_us: int,
+    caller: bytes,
+    method: bytes,
     outcome: bytes,
     cost: int,
     bytes_in: int,
@@ -155,7 +160,9 @@ def put_values(
     first_byte_us: int,
     meters: bytes,
 ) -> None:
-    """Writes the rest of a record behind its kind and its head. ``outcome``: the text of an ``Outcome``."""
+    """Writes a record with all positions. ``caller`` as in ``put_head``; ``outcome``: the text of an ``Outcome``."""
+    writer.write(kind)
+    put_head(writer, event_id, started_us, caller, method)
     writer.write(outcome)
     put_next(writer, cost)
     put_next(writer, bytes_in)
@@ -198,10 +205,13 @@ def encode_call(
     ``outcome`` is one of OUTCOMES; principal, route, method and meters are fragments.
     """
     writer = BytesWriter()
-    writer.write(kind)
-    put_head(writer, event_id, started_us, caller_fragment(principal, route), method)
-    put_values(
+    put_record(
         writer,
+        kind,
+        event_id,
+        started_us,
+        caller_fragment(principal, route),
+        method,
         Outcome().text(status, outcome, units),
         cost,
         bytes_in,

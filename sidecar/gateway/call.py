@@ -13,7 +13,7 @@ from sidecar.core.records import (
     marked,
     meters_fragment,
     put_head,
-    put_values,
+    put_record,
     text_fragment,
 )
 from sidecar.gateway.accounts import Passage
@@ -63,7 +63,7 @@ class Call(Entry):
     _assumed: bytes = b""  # the intent of a call that is billed where its end is never known
     _outcome: bytes = b""  # and what else its done record says
     _cost: int = 0
-    _took: int = 0
+    _took: int = 0  # of the moment of ``record``: the rest of a request's body may come after it
     _gave: int = 0
     _total_us: int = 0
     _upstream_us: int = 0
@@ -164,19 +164,8 @@ class Call(Entry):
 
     def put_done(self, writer: BytesWriter) -> None:
         """As ``Entry`` says."""
-        writer.write(DONE)
-        put_head(writer, self.event_id, self._wall_us, self._caller, self._method)
-        put_values(
-            writer,
-            self._outcome,
-            self._cost,
-            self._took,
-            self._gave,
-            self._total_us,
-            self._upstream_us,
-            self._first_us,
-            self._meters,
-        )
+        took, gave, total_us, upstream_us = self._took, self._gave, self._total_us, self._upstream_us
+        self._put(writer, DONE, self._outcome, self._cost, took, gave, total_us, upstream_us, self._meters)
 
     def note(self, outcome: bytes, total_us: int, upstream_us: int) -> None:
         """Tells the access log, where there is one, how the call ended."""
@@ -215,20 +204,43 @@ class Call(Entry):
             values = passage.meters.charge(200, units, took, gave, upstream_us)[0] | values
         return values, meters_fragment(values) if self._bodiless else meters
 
-    @property
-    def _first_us(self) -> int:
-        return (self.first_ns - self._sent_ns) // 1_000 if self.first_ns else 0
+    def _put(
+        self,
+        writer: BytesWriter,
+        kind: bytes,
+        outcome: bytes,
+        cost: int,
+        took: int,
+        gave: int,
+        total_us: int,
+        upstream_us: int,
+        meters: bytes,
+    ) -> None:
+        first_us = (self.first_ns - self._sent_ns) // 1_000 if self.first_ns else 0
+        put_record(
+            writer,
+            kind,
+            self.event_id,
+            self._wall_us,
+            self._caller,
+            self._method,
+            outcome,
+            cost,
+            took,
+            gave,
+            total_us,
+            upstream_us,
+            first_us,
+            meters,
+        )
 
     def _text(
         self, passage: Passage, kind: bytes, units: int, cost: int, total_us: int, upstream_us: int, meters: bytes
     ) -> bytes:
         """A record of what the call counts as, should its end never be written."""
         writer = BytesWriter()
-        writer.write(kind)
-        put_head(writer, self.event_id, self._wall_us, self._caller, self._method)
         outcome = passage.outcome.text(self.status, _UNKNOWN, units)
-        took, gave = self.bytes_in, self.bytes_out
-        put_values(writer, outcome, cost, took, gave, total_us, upstream_us, self._first_us, meters)
+        self._put(writer, kind, outcome, cost, self.bytes_in, self.bytes_out, total_us, upstream_us, meters)
         return writer.getvalue()
 
     def give_back(self) -> None:

@@ -1,11 +1,13 @@
 """What a call is to its journal."""
 
+from abc import ABC, abstractmethod
+
 from librt.strings import BytesWriter
 from mypy_extensions import mypyc_attr
 
 
 @mypyc_attr(allow_interpreted_subclasses=True)
-class Entry:
+class Entry(ABC):
     """A call that writes its own records, when the journal asks it to: not as it comes by, but together with those that
     share its turn of the event loop. The attributes are the journal's.
 
@@ -17,17 +19,17 @@ class Entry:
     newest: bytes = b""
     reserved: int = 0  # bytes of its intent, at most; or of its progress
 
+    @abstractmethod
     def put_intent(self, writer: BytesWriter) -> None:
         """Writes the intent; the same whenever it is asked for, and whole or not at all."""
-        raise NotImplementedError
 
+    @abstractmethod
     def put_done(self, writer: BytesWriter) -> None:
         """Writes the done record, or part of it and raises."""
-        raise NotImplementedError
 
+    @abstractmethod
     def unwritten(self) -> None:
         """The done record cannot be written, and the call stays open: its client must not get the reply's end."""
-        raise NotImplementedError
 
 
 def newest(call: Entry) -> bytes:

@@ -139,8 +139,8 @@ class Journal:
         if not self._has_room(need):
             return False
         self.flush()
-        self._append(record, size)
-        self._free -= need
+        self._frame(record)
+        self._free -= size - call.reserved
         call.newest, call.reserved = record, size
         self._calls.progressed(call.number, self._segment.number)
         return True
@@ -219,10 +219,6 @@ class Journal:
 
     def _frame(self, payload: bytes) -> None:
         size = len(payload)
-        self._append(payload, size)
-        self._free -= FRAME_BYTES + size
-
-    def _append(self, payload: bytes, size: int) -> None:
         segment = self._segment
         start = segment.written
         stop = start + FRAME_BYTES + size
@@ -233,6 +229,7 @@ class Journal:
             stop = start + FRAME_BYTES + size
         segment.map[start:stop] = frame_of(payload, segment.mark)
         segment.written = stop
+        self._free -= FRAME_BYTES + size
         if self._sync is not None and not self._sync.scheduled:
             self._sync.schedule()
 

@@ -1,6 +1,7 @@
 """Nothing is sent before what has to be kept is kept, and nothing overtakes."""
 
 import asyncio
+from collections.abc import Callable
 from typing import Any, cast
 
 import pytest
@@ -29,6 +30,18 @@ class Socket:
 
 def two(events: list[str]) -> tuple[Any, Any]:
     return cast(Any, Socket("a", events)), cast(Any, Socket("b", events))
+
+
+def after_the_first(socket: Any, then: Callable[[], object]) -> None:
+    """Calls ``then`` from within the write of b"1"."""
+    write = socket.write
+
+    def answering(data: bytes) -> None:
+        write(data)
+        if data == b"1":
+            then()
+
+    socket.write = answering
 
 
 def test_without_anything_to_keep_it_writes_at_once() -> None:
@@ -186,14 +199,7 @@ async def test_what_is_written_while_it_sends_goes_behind_what_leaves() -> None:
     events: list[str] = []
     a, b = two(events)
     turn = Turn(lambda: events.append("kept"))
-    write = a.write
-
-    def answering(data: bytes) -> None:
-        write(data)
-        if data == b"1":
-            turn.write(b, b"3")
-
-    a.write = answering
+    after_the_first(a, lambda: turn.write(b, b"3"))
     turn.await_keep()
     turn.write(a, b"1")
     turn.write(b, b"2")
@@ -229,17 +235,13 @@ async def test_what_is_written_and_settled_while_it_sends_overtakes_nothing() ->
     events: list[str] = []
     a, b = two(events)
     turn = Turn(lambda: events.append("kept"))
-    write = b.write
 
-    def answering(data: bytes) -> None:
-        write(data)
-        if data == b"1":
-            turn.await_keep()
-            turn.write(a, b"answer")
+    def answer() -> None:
+        turn.await_keep()
+        turn.write(a, b"answer")
+        turn.settle()
 
-            turn.settle()
-
-    b.write = answering
+    after_the_first(b, answer)
     turn.await_keep()
     turn.write(b, b"1")
     turn.write(b, b"2")

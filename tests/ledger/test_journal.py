@@ -7,7 +7,6 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from librt.strings import BytesWriter
 
 from sidecar.core.clock import ManualClock
 from sidecar.core.errors import JournalFull, StoreError, StoreLocked
@@ -16,15 +15,10 @@ from sidecar.core.ports import Position
 from sidecar.ledger import Journal
 from sidecar.ledger import tail as tail_module
 from sidecar.ledger.segment import HEADER, SUFFIX, number_of
-from tests.journals import Text, begin, end, payloads_on_disk, records_on_disk
+from tests.journals import Text, begin, end, payloads_on_disk, taken
 
 Make = Callable[..., tuple[bytes, bytes]]
 Open = Callable[..., Journal]
-
-
-def taken(journal: Journal) -> tuple[list[bytes], Position]:
-    records, position = journal.tail.take()
-    return list(records), position
 
 
 def test_both_records_stand_in_the_file_when_the_call_returns(open_journal: Open, make_call: Make) -> None:
@@ -209,138 +203,6 @@ def test_room_is_accounted_to_the_byte(
         assert journal._free == journal._usable * (1 + len(journal._spares)) - used - waiting - owed
         assert journal.readings().bytes_used <= 96 * 1024
     journal.close()
-
-
-@settings(deadline=None, max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(steps=st.lists(st.tuples(st.sampled_from("beftp"), st.integers(0, 500)), max_size=200))
-def test_what_waits_for_a_flush_is_written_whole_and_in_order(
-    tmp_path_factory: pytest.TempPathFactory, steps: list[tuple[str, int]]
-) -> None:
-    """On disk stands what came up to the last flush, in each its intents first; and the tail gives no more."""
-    settings = JournalSettings(segment_bytes=16 * 1024, max_bytes=1024**2)
-    journal = Journal(tmp_path_factory.mktemp("journal"), settings, ManualClock())
-    journal.open()
-    written, intents, done, found = (list[bytes]() for _ in range(4))
-    taken = 0
-    open_calls: list[Text] = []
-    for number, (what, size) in enumerate(steps):
-        if what == "b":
-            intents.append(b'"%d",%b' % (number, b"i" * size))
-            open_calls.append(Text(intents[-1]))
-            journal.begin(open_calls[-1], len(intents[-1]))
-        elif what == "e" and open_calls:
-            call = open_calls.pop(size % len(open_calls))
-            call.done = b'["d",%d,%b]' % (number, b"d" * size)
-            done.append(call.done)
-            journal.end(call)
-        elif what in "pf":
-            if what == "f":
-                journal.flush()
-            elif open_calls:
-                record = b'["p",%d,%b]' % (number, b"p" * size)
-                assert journal.progress(open_calls[size % len(open_calls)], record)
-            else:
-                continue
-            written += [*intents, *done[taken:], *([record] if what == "p" else [])]
-            taken = len(done)
-            intents.clear()
-        elif what == "t":
-            records, position = journal.tail.take()
-            assert position == journal.position
-            found += records
-        assert records_on_disk(journal) == written
-        assert found == done[: len(found)]
-        assert len(found) <= taken
-    journal.flush()
-    assert [*found, *journal.tail.take()[0]] == done
-    journal.close()
-
-
-def test_a_record_that_fits_no_frame_harms_no_other_of_its_turn(open_journal: Open) -> None:
-    journal = open_journal(segment_bytes=16 * 1024, max_bytes=1024**2)
-    journal.open()
-    calls = [Text(b"intent", done) for done in (b'["d",1]', b"x" * 3000, b'["d",3]')]
-    for call in calls:
-        journal.begin(call, 6)
-    for call in calls:
-        journal.end(call)
-        with pytest.raises(KeyError):
-            journal.end(call)
-    journal.flush()
-    assert [call.lost for call in calls] == [False, True, False]
-    assert payloads_on_disk(journal) == [b'intent,\nintent,\nintent,\n["d",1],\n["d",3]']
-    assert journal.readings().open_calls == 1
-    assert taken(journal)[0] == [b'["d",1]', b'["d",3]']
-    calls[1].done = b'["d",2]'
-    journal.end(calls[1])
-    journal.flush()
-    assert taken(journal) == ([b'["d",2]'], journal.position)
-
-
-class Broken(Text):
-    def put_done(self, writer: BytesWriter) -> None:
-        writer.write(b'["d","half')
-        raise ArithmeticError
-
-
-def test_a_fault_in_one_record_leaves_nothing_of_it(open_journal: Open, caplog: pytest.LogCaptureFixture) -> None:
-    journal = open_journal()
-    journal.open()
-    calls = [Text(b"one", b'["d",1]'), Broken(b"two"), Text(b"three", b'["d",3]')]
-    for call in calls:
-        journal.begin(call, len(call.intent))
-        journal.end(call)
-    journal.flush()
-    assert payloads_on_disk(journal) == [b'one,\ntwo,\nthree,\n["d",1],\n["d",3]']
-    assert [(call.lost, call.number) for call in calls] == [(False, 0), (True, 2), (False, 0)]
-    assert "a record cannot be written" in caplog.text
-
-
-def test_a_turn_of_any_size_is_written_whole(open_journal: Open) -> None:
-    """As many frames as it takes, none of them larger than a frame may be."""
-    journal = open_journal(segment_bytes=16 * 1024, max_bytes=1024**2)
-    journal.open()
-    calls = [Text(b"i%03d" % n * 50, b'["d",%d,%b]' % (n, b"d" * (7 * n))) for n in range(250)]
-    for call in calls:
-        journal.begin(call, len(call.intent))
-    for call in calls[:200]:
-        journal.end(call)
-    journal.flush()
-    payloads = payloads_on_disk(journal)
-    assert max(map(len, payloads)) <= journal.max_payload
-    assert len(payloads) < 2 * sum(map(len, payloads)) / journal.max_payload
-    done = [call.done for call in calls[:200]]
-    assert records_on_disk(journal) == [*(call.intent for call in calls), *done]
-    found = list[bytes]()
-    while len(found) < 200:
-        found += journal.tail.take()[0]
-    assert found == done
-
-
-def test_what_the_disk_does_not_take_waits_for_the_next_flush(tmp_path: Path, clock: ManualClock) -> None:
-    """Done records longer than was owed, and no room for a segment: nothing is lost of what waits, nor doubled."""
-    journal = Journal(
-        tmp_path / "journal", JournalSettings(segment_bytes=16 * 1024, max_bytes=1024**2, ballast_bytes=0), clock
-    )
-    journal.open()
-    calls = [Text(b"i%03d" % n, b'["d",%d,%b]' % (n, b"d" * 1900)) for n in range(40)]
-    for call in calls:
-        journal.begin(call, len(call.intent))
-    for call in calls:
-        journal.end(call)
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (8 * 1024, hard))
-    try:
-        for _ in range(2):
-            with pytest.raises(JournalFull):
-                for _ in range(20):
-                    journal.flush()
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
-    assert 0 < journal.readings().open_calls < 40
-    journal.flush()
-    assert sorted(records_on_disk(journal)) == sorted([*(c.intent for c in calls), *(c.done for c in calls)])
-    assert list(journal.tail.take()[0]) == [call.done for call in calls]
 
 
 def test_a_lagging_ledger_is_fed_from_the_files(
