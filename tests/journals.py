@@ -3,8 +3,9 @@
 from librt.strings import BytesWriter
 
 from sidecar.core.ports import Position
+from sidecar.core.records import records_in
 from sidecar.ledger import Entry, Journal
-from sidecar.ledger.segment import HEADER, read_frames, records_in
+from sidecar.ledger.segment import HEADER, read_frames
 
 
 class Text(Entry):
@@ -45,7 +46,7 @@ def payloads_on_disk(journal: Journal) -> list[bytes]:
     return [
         payload
         for segment in journal._segments
-        for payload in read_frames(segment.map, segment.number, HEADER.size, segment.size, 1 << 30).payloads
+        for payload, _ in read_frames(segment.map, segment.number, HEADER.size, segment.size, 1 << 30).payloads
     ]
 
 

@@ -5,7 +5,8 @@ alone. Thousands of small objects that wait for their turn would lie in memory t
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Final, overload
 
-BETWEEN: Final = b",\n"  # two records of a block: the text of a JSON array, and of lines; no record holds a line's end
+from sidecar.core.records import BETWEEN, records_in
+
 BLOCK_BYTES: Final = 128 * 1024  # a block ends with the record that reaches this: some 450 records of usual size
 
 
@@ -25,16 +26,7 @@ class Batch(Sequence[bytes]):
         """The records as a batch; themselves where they are one."""
         if isinstance(records, Batch):
             return records
-        batch, block, size = cls(), list[bytes](), 0
-        for record in records:
-            block.append(record)
-            size += len(record)
-            if size >= BLOCK_BYTES:
-                batch.add(BETWEEN.join(block), len(block))
-                block, size = [], 0
-        if block:
-            batch.add(BETWEEN.join(block), len(block))
-        return batch
+        return cls(_gathered((record, 1) for record in records))
 
     def add(self, text: bytes, count: int) -> None:
         """One more block."""
@@ -46,12 +38,16 @@ class Batch(Sequence[bytes]):
         for text, count in blocks:
             self.add(text, count)
 
+    def gathered(self) -> Iterator[tuple[bytes, int]]:
+        """Its blocks, those that are small joined until they have BLOCK_BYTES."""
+        return _gathered(self.blocks)
+
     def __len__(self) -> int:
         return self._count
 
     def __iter__(self) -> Iterator[bytes]:
         for text, _ in self.blocks:
-            yield from text.split(BETWEEN)
+            yield from records_in(text)
 
     @overload
     def __getitem__(self, index: int) -> bytes: ...
@@ -62,3 +58,16 @@ class Batch(Sequence[bytes]):
     def __getitem__(self, index: int | slice) -> bytes | list[bytes]:
         """Takes all of it apart: for what is rare."""
         return list(self)[index]
+
+
+def _gathered(blocks: Iterable[tuple[bytes, int]]) -> Iterator[tuple[bytes, int]]:
+    texts, records, size = list[bytes](), 0, 0
+    for text, count in blocks:
+        texts.append(text)
+        records += count
+        size += len(text)
+        if size >= BLOCK_BYTES:
+            yield BETWEEN.join(texts), records
+            texts, records, size = [], 0, 0
+    if texts:
+        yield BETWEEN.join(texts), records

@@ -50,6 +50,7 @@ BLIND_MARK: Final = b',"_blind?":1'
 INTENT: Final = b'["i",'
 PROGRESS: Final = b'["p",'
 DONE: Final = b'["d",'
+BETWEEN: Final = b",\n"  # two records of a text, which is that of a JSON array and of lines; no record has a line's end
 HEAD_BYTES: Final = 39 + 20  # of what put_head writes beside caller and method, at most: quoted id, comma, time
 _QUOTE: Final = 34
 _COMMA: Final = 44
@@ -268,6 +269,19 @@ def indeterminate(newest: bytes) -> UsageRecord:
 def is_done(payload: bytes) -> bool:
     """Whether the payload is a done record, by its first bytes alone."""
     return payload.startswith(b'["d"')
+
+
+def records_in(text: bytes) -> list[bytes]:
+    """The records that are joined by BETWEEN."""
+    return text.split(BETWEEN)
+
+
+def done_in(text: bytes) -> bytes:
+    """Of records that are joined by BETWEEN, the done ones last: these, joined."""
+    at = text.find(b"[")
+    while at >= 0 and not text.startswith(DONE, at):  # no name in a record has that, for quotes are escaped in it
+        at = text.find(b"[", at + 1)
+    return text[at:] if at >= 0 else b""
 
 
 def event_id_of(payload: bytes) -> bytes:

@@ -34,16 +34,16 @@ from pathlib import Path
 
 from librt.strings import BytesWriter
 
-from sidecar.core.batches import BETWEEN
 from sidecar.core.clock import Clock
 from sidecar.core.errors import JournalFull
 from sidecar.core.policy import JournalSettings
 from sidecar.core.ports import Position
+from sidecar.core.records import BETWEEN
 from sidecar.ledger.entry import Entry, newest
 from sidecar.ledger.folder import enter
 from sidecar.ledger.open_calls import OpenCalls
 from sidecar.ledger.readings import JournalReadings, unshipped_bytes
-from sidecar.ledger.segment import FRAME_BYTES, HEADER, MAX_PAYLOAD, SUFFIX, Segment, frame_of, number_of
+from sidecar.ledger.segment import FRAME_BYTES, HEADER, MAX_PAYLOAD, SUFFIX, Segment, frame_head, number_of
 from sidecar.ledger.spares import Spares
 from sidecar.ledger.sync import GroupSync
 from sidecar.ledger.tail import Tail
@@ -86,10 +86,9 @@ class Journal:
         self._free = -1  # nothing may begin before open
         self._begun: list[Entry] = []  # and nothing of theirs written yet
         self._ended: list[Entry] = []
-        self._intents = BytesWriter()  # the next frame's text, with BETWEEN after each; memory that is used again
-        self._done = BytesWriter()  # with BETWEEN between them
-        self._done_count = 0
-        self._spared = 0  # what was kept free for that text, each record of it as a frame of its own
+        self._text = BytesWriter()  # the next frame's: intents, then done records; memory that is used again
+        self._done = 0  # how many of these
+        self._spared = 0  # what was kept free for that text, each record as a frame of its own
         self._calls = OpenCalls()
         self._recorded = self._released = self._refused = self._carried_count = 0
         self._shipped = Position()
@@ -147,6 +146,8 @@ class Journal:
 
     def flush(self) -> None:
         """Writes what began and ended since the last one, in one frame where it fits. Raised what may: it waits on."""
+        if len(self._text):
+            self._write()
         if self._begun:
             self._put_intents()
         if self._ended:
@@ -154,27 +155,30 @@ class Journal:
         self._write()
 
     def _put_intents(self) -> None:
-        text, count = self._intents, 0
+        text, count, start = self._text, 0, 0
         try:
             for call in self._begun:
                 start = len(text)
+                if start:
+                    text.write(BETWEEN)
                 call.put_intent(text)
-                text.write(BETWEEN)
                 if len(text) > self.max_payload:
                     self._cut(text, start)
                 self._spared += FRAME_BYTES + call.reserved
                 count += 1
         finally:
+            if count < len(self._begun):
+                text.truncate(start)
             del self._begun[:count]
 
     def _put_done(self) -> None:
-        text, count = self._done, 0
+        text, count = self._text, 0
         try:
             for call in self._ended:
                 start = len(text)
-                if start:
-                    text.write(BETWEEN)
                 try:
+                    if start:
+                        text.write(BETWEEN)
                     call.put_done(text)
                     if len(text) > self.max_payload:
                         self._cut(text, start)
@@ -188,8 +192,7 @@ class Journal:
                 else:
                     self._calls.remove(-call.number)
                     call.number = 0
-                    self._done_count += 1
-                    self._recorded += 1
+                    self._done += 1
                     self._spared += self._owed + call.reserved
                 count += 1
         finally:
@@ -200,24 +203,20 @@ class Journal:
         stays. ValueError when it fits no frame, and JournalFull: then it does not."""
         last = text.getvalue()[start:].removeprefix(BETWEEN)
         text.truncate(start)
-        self._check_size(len(last.removesuffix(BETWEEN)))
+        self._check_size(len(last))
         self._write()
         text.write(last)
 
     def _write(self) -> None:
-        intents, done = self._intents.getvalue(), self._done.getvalue()
-        if intents and (not done or len(intents) + len(done) > self.max_payload):
-            self._frame(intents[: -len(BETWEEN)])
-            intents = b""
-        if done:
-            self._frame(intents + done)
-            self.tail.add(done, self._done_count, self._segment)
+        text = self._text
+        if len(text):
+            self._frame(text.getvalue(), self._done)
+            text.truncate(0)
+            self._recorded += self._done
         self._free += self._spared
-        self._spared = self._done_count = 0
-        self._intents.truncate(0)
-        self._done.truncate(0)
+        self._spared = self._done = 0
 
-    def _frame(self, payload: bytes) -> None:
+    def _frame(self, payload: bytes, done: int = 0) -> None:
         size = len(payload)
         segment = self._segment
         start = segment.written
@@ -227,7 +226,8 @@ class Journal:
             segment = self._advance()
             start = segment.written
             stop = start + FRAME_BYTES + size
-        segment.map[start:stop] = frame_of(payload, segment.mark)
+        segment.map[start : start + FRAME_BYTES] = frame_head(payload, done, segment.mark)
+        segment.map[start + FRAME_BYTES : stop] = payload
         segment.written = stop
         self._free -= FRAME_BYTES + size
         if self._sync is not None and not self._sync.scheduled:
@@ -350,13 +350,13 @@ class Journal:
             return False
         if failed is self._segment or self._segment.written + size > self._size:
             self._advance()
-        self._segment.take_over(failed)
+        self._recorded += self._segment.take_over(failed)  # they are shipped twice
         self._free -= size
         return True
 
     def readings(self) -> JournalReadings:
         """How full it is and how far the ledger lags."""
-        records = max(self._recorded - self._released, 0)  # what a failed fsync made us write twice is released twice
+        records = self._recorded - self._released
         return JournalReadings(
             bytes_used=self._spares.bytes,
             max_bytes=self._spares.limit,

@@ -1,6 +1,6 @@
 """The calls that began and have not ended, so that what stands of them in a segment can outlive it."""
 
-from typing import Final
+from typing import Final, cast
 
 from sidecar.ledger.entry import Entry
 
@@ -19,7 +19,7 @@ class OpenCalls:
     __slots__ = ("_moved", "_ring", "count", "latest")
 
     def __init__(self) -> None:
-        self._ring: list[Entry | None] = [None] * _SLOTS
+        self._ring: list[object] = [None] * _SLOTS  # of Entry; compiled code would look at the type each time
         self._moved: dict[int, tuple[int, Entry]] = {}
         self.count = 0
         self.latest = 0
@@ -30,7 +30,7 @@ class OpenCalls:
         slot = number & _MASK
         held = self._ring[slot]
         if held is not None:
-            self._moved[number - _SLOTS] = (0, held)
+            self._moved[number - _SLOTS] = (0, cast(Entry, held))
         self._ring[slot] = call
         self.count += 1
         return number
@@ -61,9 +61,9 @@ class OpenCalls:
         for number in range(max(1, self.latest - _MASK), self.latest + 1):
             held = self._in_ring(number)
             if held is not None and number < boundary:
-                found.append((number, held))
+                found.append((number, cast(Entry, held)))
         return found
 
-    def _in_ring(self, number: int) -> Entry | None:
+    def _in_ring(self, number: int) -> object:
         """The open call that stands in the ring."""
         return self._ring[number & _MASK] if 0 <= self.latest - number < _SLOTS else None

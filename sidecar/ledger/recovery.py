@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from sidecar.core.ports import JournalSink, Position
-from sidecar.core.records import encode_record, event_id_of, indeterminate, is_done
+from sidecar.core.records import encode_record, event_id_of, indeterminate, is_done, records_in
 from sidecar.ledger.segment import (
     CORRUPT,
     FRAME_BYTES,
@@ -21,13 +21,12 @@ from sidecar.ledger.segment import (
     is_sealed,
     number_of,
     read_frames,
-    records_in,
     remains,
     torn_extent,
 )
 
 _log = logging.getLogger("sidecar.ledger")
-_BATCH = 1024  # frames read at a time; their records, some 30 in each that was written under load, are one transaction
+_ENOUGH = 4 * 1024**2  # bytes of frames read at a time; their records, some 10,000, are one transaction
 
 
 @dataclass(slots=True)
@@ -65,23 +64,26 @@ async def _ship_segment(
         _keep(path, "it does not start as a segment does", found)
         return
     while True:
-        frames = read_frames(data, number, offset, len(data), _BATCH)
-        records = _pair(frames.payloads, number, offset, position, found)
+        start = offset
+        frames = read_frames(data, number, start, len(data), _ENOUGH)
+        records = _pair(frames.payloads, number, start, position, found)
         offset = frames.offset
         if records:
             found.records += len(records)
             await ledger.append(records, Position(number, offset))
-        if len(frames.payloads) < _BATCH:
+        if offset - start < _ENOUGH:
             break
     _judge_end(path, data, offset, found, last=last, bad=frames.bad)
 
 
-def _pair(payloads: list[bytes], number: int, offset: int, position: Position, found: Recovered) -> list[bytes]:
+def _pair(
+    payloads: list[tuple[bytes, int]], number: int, offset: int, position: Position, found: Recovered
+) -> list[bytes]:
     """Matches intents with done records; returns the done records that stand after ``position``."""
     open_calls = found.open_calls
     records = []
     partly = number == position.segment
-    for payload in payloads:
+    for payload, _ in payloads:
         for record in records_in(payload):
             if is_done(record):
                 open_calls.pop(event_id_of(record), None)

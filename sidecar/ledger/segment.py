@@ -2,10 +2,11 @@
 
 ::
 
-    file     "sidecar4" | u64 number | frame | frame | ... | seal | zeros
-    frame    sum     | u32 size | u32 number | payload    sum = XXH3-64(payload), 8 bytes; size at least 1
-    seal     sum     | u32 0xFFFFFFFF | u32 number        written when the journal goes on in the next segment
-    payload  a record, or several that were written at once, joined by a comma and a line feed
+    file     "sidecar5" | u64 number | frame | frame | ... | seal | zeros
+    frame    sum     | u32 size + 2^17 * done | u32 number | payload    sum = XXH3-64(payload, seed done), 8 bytes
+    seal     sum     | u32 0xFFFFFFFF         | u32 number    written when the journal goes on in the next segment
+    payload  a record, or several that were written at once, the done ones last, joined by a comma and a line feed
+    size     of the payload, at least 1; done: how many done records it has, so that nobody needs to count them
     end      16 zero bytes, or fewer than 16 bytes left
 
 Numbers are little-endian, sums in their canonical, big-endian form. A file that is wholly in the ledger may be used
@@ -17,6 +18,7 @@ store; filesystems that copy on write may still not keep that promise.
 A page of a shared mapping belongs to the kernel as soon as it is stored to: it survives kill -9 of the process.
 """
 
+import ctypes
 import logging
 import mmap
 import os
@@ -27,28 +29,26 @@ from typing import Final
 
 from xxhash import xxh3_64_digest
 
-from sidecar.core.batches import BETWEEN
-
 _log = logging.getLogger("sidecar.ledger")
-MAGIC = b"sidecar4"
-READABLE = (MAGIC, b"sidecar3")  # the former one had a record in each frame, and is else the same
+MAGIC = b"sidecar5"
+READABLE = (MAGIC, b"sidecar4", b"sidecar3")  # the former ones say that no record is done, and are else the same
 HEADER = struct.Struct("<8sQ")
 FRAME = struct.Struct("<8sII")
 FRAME_BYTES: Final = 16  # as a number, which compiled code has in place
+_SIZE_BITS: Final = 17  # and 15 for the number of records, of which none is shorter than five bytes
+_SIZE_MASK: Final = (1 << _SIZE_BITS) - 1
 MAX_PAYLOAD = 64 * 1024  # bytes; a request line is at most 16 KiB, and the method is the only text a client chooses
 SUFFIX = ".segment"
 CORRUPT = ".corrupt"
 EMPTYING = ".emptying"  # a segment between two lives: in the ledger, so never read
 _SEAL_SIZE = 0xFFFF_FFFF
 _END = bytes(FRAME_BYTES)
-_ZEROS = bytes(64 * 1024)
-_AT_ONCE = 256  # of them in one call, which gives the interpreter back once and not after each
 _MARK = 0xFFFF_FFFF
 
 
-def frame_of(payload: bytes, mark: object) -> bytes:
-    """The frame of a segment with this ``mark``."""
-    return FRAME.pack(xxh3_64_digest(payload), len(payload), mark) + payload
+def frame_head(payload: bytes, done: int, mark: object) -> bytes:
+    """What stands before a payload that has so many ``done`` records, in a frame of a segment with this ``mark``."""
+    return FRAME.pack(xxh3_64_digest(payload, done), len(payload) + (done << _SIZE_BITS), mark)
 
 
 def seal_of(number: int) -> bytes:
@@ -96,22 +96,22 @@ class Segment:
         is. All of it must be in the ledger. Killed in between, it is found as ``*.emptying`` and has nothing to say."""
         end = min(self.written + FRAME_BYTES, self.size)
         self.path = self.path.replace(self.path.with_suffix(EMPTYING))
-        blank(self.fd, HEADER.size, end)
+        blank(self.map, HEADER.size, end)
         self.map[: HEADER.size] = HEADER.pack(MAGIC, number)
         path = self.path.replace(self.path.with_name(f"{number:016d}{SUFFIX}"))
         return Segment(path, number, self.fd, self.size, self.map)
 
-    def copied(self, start: int, end: int, number: int) -> bytes:
-        """The frames in [start, end) as they have to stand in segment ``number``."""
-        payloads = read_frames(self.map, self.number, start, end, end - start).payloads
-        return b"".join(frame_of(payload, number & _MARK) for payload in payloads)
-
-    def take_over(self, failed: "Segment") -> None:
-        """The frames of ``failed`` that are not known to be durable, once more here, where there is room for them."""
+    def take_over(self, failed: "Segment") -> int:
+        """The frames of ``failed`` that are not known to be durable, once more here, where there is room for them; how
+        many done records that are."""
         start, end = failed.durable, failed.written
-        self.map[self.written : self.written + end - start] = failed.copied(start, end, self.number)
+        frames = read_frames(failed.map, failed.number, start, end, end - start)
+        self.map[self.written : self.written + end - start] = b"".join(
+            frame_head(payload, done, self.mark) + payload for payload, done in frames.payloads
+        )
         self.written += end - start
         failed.durable = end
+        return sum(done for _, done in frames.payloads)
 
     def seal(self) -> None:
         """Marks that the journal goes on elsewhere, so that a lost page cannot pass for the end."""
@@ -140,35 +140,32 @@ class Segment:
 
 @dataclass(frozen=True, slots=True)
 class Frames:
-    """Some frames in order: where reading stopped, and whether that was because the next one is not intact."""
+    """The payloads of some frames in order, with their numbers of done records: where reading stopped, and whether that
+    was because the next one is not intact."""
 
-    payloads: list[bytes]
+    payloads: list[tuple[bytes, int]]
     offset: int
     bad: bool = False
 
 
-def read_frames(data: mmap.mmap, number: int, offset: int, end: int, at_most: int) -> Frames:
-    """Up to ``at_most`` frames of segment ``number`` from ``offset``; fewer when the data ends, is sealed, or the next
-    frame is bad."""
-    payloads: list[bytes] = []
-    unpack, mark = FRAME.unpack_from, number & _MARK
-    while len(payloads) < at_most and end - offset >= FRAME_BYTES:
-        checksum, size, of = unpack(data, offset)
-        if size == 0 or size == _SEAL_SIZE:
+def read_frames(data: mmap.mmap, number: int, offset: int, end: int, enough: int) -> Frames:
+    """The frames of segment ``number`` from ``offset`` on, until they have ``enough`` bytes; fewer when the data ends,
+    is sealed, or the next frame is bad."""
+    payloads: list[tuple[bytes, int]] = []
+    unpack, mark, until = FRAME.unpack_from, number & _MARK, min(end - FRAME_BYTES, offset + enough - 1)
+    while offset <= until:
+        checksum, word, of = unpack(data, offset)
+        size, done = word & _SIZE_MASK, word >> _SIZE_BITS
+        if size == 0 or word == _SEAL_SIZE:
             known = data[offset : offset + FRAME_BYTES] in (_END, seal_of(number))
             return Frames(payloads, offset, bad=not known)
         stop = offset + FRAME_BYTES + size
         payload = data[offset + FRAME_BYTES : stop]
-        if stop > end or of != mark or xxh3_64_digest(payload) != checksum:
+        if stop > end or of != mark or xxh3_64_digest(payload, done) != checksum:
             return Frames(payloads, offset, bad=True)
-        payloads.append(payload)
+        payloads.append((payload, done))
         offset = stop
     return Frames(payloads, offset)
-
-
-def records_in(payload: bytes) -> list[bytes]:
-    """The records of a frame; no record holds a line's end."""
-    return payload.split(BETWEEN)
 
 
 def is_sealed(data: mmap.mmap, number: int, offset: int) -> bool:
@@ -185,7 +182,7 @@ def torn_extent(data: mmap.mmap, offset: int) -> int:
     """How many bytes a single interrupted append at ``offset`` can have touched, by its header if that is sane."""
     if len(data) - offset < FRAME_BYTES:
         return len(data) - offset
-    _, size, _ = FRAME.unpack_from(data, offset)
+    size = FRAME.unpack_from(data, offset)[1] & _SIZE_MASK
     return FRAME_BYTES + (size if 0 < size <= MAX_PAYLOAD else MAX_PAYLOAD)
 
 
@@ -194,12 +191,10 @@ def number_of(path: Path) -> int:
     return int(path.name.removesuffix(SUFFIX))
 
 
-def blank(fd: int, start: int, end: int) -> None:
-    """Zeros in [start, end) of the file, by the kernel, which holds no lock of ours meanwhile."""
-    while start < end:
-        count = min(-(-(end - start) // len(_ZEROS)), _AT_ONCE)
-        last = min(end - start - (count - 1) * len(_ZEROS), len(_ZEROS))
-        start += os.pwritev(fd, [_ZEROS] * (count - 1) + [_ZEROS[:last]], start)
+def blank(data: mmap.mmap, start: int, end: int) -> None:
+    """Zeros in [start, end), stored without holding back the interpreter; a write to the file would take the kernel's
+    care for each of its pages."""
+    ctypes.memset(ctypes.addressof(ctypes.c_char.from_buffer(data)) + start, 0, end - start)
 
 
 def _fsync_folder(folder: Path) -> None:

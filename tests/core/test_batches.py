@@ -3,7 +3,8 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sidecar.core.batches import BETWEEN, BLOCK_BYTES, Batch
+from sidecar.core.batches import BLOCK_BYTES, Batch
+from sidecar.core.records import BETWEEN
 
 records = st.lists(st.binary(max_size=40).map(lambda some: some.replace(b"\n", b"")), max_size=30)
 
@@ -20,6 +21,7 @@ def test_a_batch_is_its_records_in_order(parts: list[list[bytes]]) -> None:
     assert batch[: len(whole) // 2] + batch[len(whole) // 2 :] == whole
     assert all(batch[n] == record for n, record in enumerate(whole))
     assert BETWEEN.join(text for text, _ in batch.blocks) == BETWEEN.join(whole)
+    assert list(Batch(batch.gathered())) == whole
 
 
 def test_a_block_ends_with_the_record_that_fills_it() -> None:
@@ -28,3 +30,4 @@ def test_a_block_ends_with_the_record_that_fills_it() -> None:
     fitting = -(-BLOCK_BYTES // 1000)
     assert [count for _, count in batch.blocks] == [fitting] * (1000 // fitting) + [1000 % fitting]
     assert Batch.of(batch) is batch
+    assert list(Batch((record, 1) for _ in range(1000)).gathered()) == batch.blocks

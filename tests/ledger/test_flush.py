@@ -12,6 +12,7 @@ from librt.strings import BytesWriter
 from sidecar.core.clock import ManualClock
 from sidecar.core.errors import JournalFull
 from sidecar.core.policy import JournalSettings
+from sidecar.core.records import done_in
 from sidecar.ledger import Journal
 from tests.journals import Text, payloads_on_disk, records_on_disk, taken
 
@@ -103,6 +104,28 @@ def test_a_fault_in_one_record_leaves_nothing_of_it(open_journal: Open, caplog: 
     assert "a record cannot be written" in caplog.text
 
 
+class Early(Text):
+    def put_intent(self, writer: BytesWriter) -> None:
+        if not self.done:
+            raise ArithmeticError
+        super().put_intent(writer)
+
+
+def test_an_intent_that_fails_leaves_nothing_of_it_and_those_behind_it_wait(open_journal: Open) -> None:
+    journal = open_journal()
+    journal.open()
+    calls = [Text(b"one"), Early(b"two"), Text(b"three")]
+    for call in calls:
+        journal.begin(call, len(call.intent))
+    for _ in range(2):
+        with pytest.raises(ArithmeticError):
+            journal.flush()
+    calls[1].done = b'["d",2]'
+    journal.end(calls[1])
+    journal.flush()
+    assert payloads_on_disk(journal) == [b"one", b'two,\nthree,\n["d",2]']
+
+
 def test_a_turn_of_any_size_is_written_whole(open_journal: Open) -> None:
     """As many frames as it takes, none of them larger than a frame may be."""
     journal = open_journal(segment_bytes=16 * 1024, max_bytes=1024**2)
@@ -145,6 +168,16 @@ def test_what_the_disk_does_not_take_waits_for_the_next_flush(tmp_path: Path, cl
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
     assert 0 < journal.readings().open_calls < 40
+    clock.advance(1)
+    late = Text(b"late", b'["d","late"]')
+    journal.begin(late, len(late.intent))
     journal.flush()
-    assert sorted(records_on_disk(journal)) == sorted([*(c.intent for c in calls), *(c.done for c in calls)])
-    assert list(journal.tail.take()[0]) == [call.done for call in calls]
+    for payload in payloads_on_disk(journal):
+        assert b"\ni" not in done_in(payload), "a frame's done records stand behind its intents"
+        assert b"late" not in done_in(payload)
+    assert sorted(records_on_disk(journal)) == sorted([*(c.intent for c in calls), *(c.done for c in calls), b"late"])
+    found = list[bytes]()
+    while journal.tail.more or not found:
+        found += journal.tail.take()[0]
+    assert found == [call.done for call in calls]
+    assert journal.readings().unshipped_records == 40

@@ -208,8 +208,7 @@ def test_room_is_accounted_to_the_byte(
 def test_a_lagging_ledger_is_fed_from_the_files(
     open_journal: Open, make_call: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(tail_module, "FULL", 2000)
-    monkeypatch.setattr(tail_module, "MAX_BLOCKS", 3)
+    monkeypatch.setattr(tail_module, "ENOUGH", 2000)
     journal = open_journal()
     journal.open()
     expected = []
@@ -298,8 +297,7 @@ def test_numbers_never_come_again(open_journal: Open, make_call: Make) -> None:
 def test_a_file_damaged_under_our_feet_is_kept_aside_and_shipping_goes_on(
     open_journal: Open, make_call: Make, clock: ManualClock, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr(tail_module, "FULL", 1)
-    monkeypatch.setattr(tail_module, "MAX_BLOCKS", 16)
+    monkeypatch.setattr(tail_module, "ENOUGH", 1)
     journal = open_journal()
     journal.open()
     done_records = []

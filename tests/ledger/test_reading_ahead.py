@@ -57,10 +57,7 @@ async def test_a_journal_that_is_behind_arrives_in_order_through_failures_and_ca
     open_journal: Open, make_call: Make, clock: ManualClock, monkeypatch: pytest.MonkeyPatch, seed: int
 ) -> None:
     for module, name, value in (
-        (tail, "FULL", 1500),
-        (tail, "MAX_BLOCKS", 2),
-        (tail, "_AT_ONCE", 1),
-        (tail, "_SLICE", 7),
+        (tail, "ENOUGH", 1500),
         (shipper, "_BATCH", 20),
     ):
         monkeypatch.setattr(module, name, value)

@@ -87,8 +87,8 @@ async def test_a_failed_fsync_goes_on_in_a_new_segment_with_all_that_may_be_lost
     await journal.synced()
     assert journal._segment is not failed
     assert read_frames(
-        journal._segment.map, journal._segment.number, HEADER.size, journal._segment.size, 9
-    ).payloads == list(second)
+        journal._segment.map, journal._segment.number, HEADER.size, journal._segment.size, journal._segment.size
+    ).payloads == [(second[0], 0), (second[1], 1)]
     assert disk.asked.count(failed.fd) == 2
     assert journal.readings().fsync_failures == 1
     assert "fsync of" in caplog.text
@@ -109,6 +109,22 @@ async def test_records_written_twice_are_counted_once(
     await shipper.recover()
     report = await store.usage("acme", since_us=0, until_us=1 << 60)
     assert (report.totals.requests, shipper.readings().recovered) == (10, 20)
+
+
+async def test_records_written_twice_are_shipped_twice_and_then_none_is_left(
+    open_journal: Open, make_call: Make, disk: Disk, clock: ManualClock
+) -> None:
+    journal = open_journal(fsync=disk.fsync, durability="group")
+    journal.open()
+    disk.failing.add(journal._segment.fd)
+    for _ in range(10):
+        intent, done = make_call()
+        end(journal, begin(journal, intent), done)
+    await journal.synced()
+    assert journal.readings().unshipped_records == 20
+    records, position = journal.tail.take()
+    journal.release(position, len(records), clock.monotonic_ns())
+    assert (len(records), journal.readings().unshipped_records) == (20, 0)
 
 
 async def test_without_room_the_failed_file_is_not_asked_again_until_there_is(

@@ -77,7 +77,7 @@ class LinkStore:
         """As of JournalSink. In pieces: the position moves with the last one, and what the ledger has already when that
         fails is ignored the next time."""
         new, piece, size = 0, Batch(), 0
-        for text, count in Batch.of(records).blocks:
+        for text, count in Batch.of(records).gathered():
             if size + len(text) > _PIECE and piece:
                 new += await self._append(piece, self._acknowledged)
                 piece, size = Batch(), 0

@@ -36,10 +36,10 @@ class Csv:
 
     def __init__(self, records: Sequence[bytes]) -> None:
         self.complete = False
-        self._blocks = Batch.of(records).blocks
+        self._records = Batch.of(records)
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
-        for text, count in self._blocks:
+        for text, count in self._records.gathered():
             part = as_csv(text, count)
             if part is None:
                 return

@@ -8,9 +8,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from sidecar.core.batches import BETWEEN
 from sidecar.core.ports import Position
-from sidecar.core.records import encode_record
+from sidecar.core.records import BETWEEN, encode_record
 from sidecar.storage.postgres import PostgresStore
 from sidecar.storage.postgres.batch import Csv, as_csv, as_rows
 from sidecar.storage.postgres.texts import shown, stored
