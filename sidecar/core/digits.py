@@ -13,8 +13,21 @@ from librt.strings import BytesWriter, write_i64_le
 from mypy_extensions import i64
 
 _COMMA: Final = 44
+_SHORT: Final = 10**7  # one digit fewer than a word holds, for the comma before it
 _EIGHT: Final = 10**8
 _LONG: Final = 10**16
+_SIXTEEN_FROM: Final = 10**7  # of a number's first digits: from here on it has sixteen in all
+_BEHIND_FIRST: Final = -256  # a word without its lowest byte
+
+
+class _Front:
+    """The first eight digits of the latest moment, which change every hundred seconds."""
+
+    __slots__ = ("number", "word")
+
+    def __init__(self) -> None:
+        self.number: i64 = 0
+        self.word: i64 = eight(0)
 
 
 def put(writer: BytesWriter, number: int) -> None:
@@ -27,8 +40,19 @@ def put(writer: BytesWriter, number: int) -> None:
 
 def put_next(writer: BytesWriter, number: int) -> None:
     """Writes a comma and the number."""
-    writer.append(_COMMA)
-    put(writer, number)
+    if _COMPILED and 0 <= number < _SHORT:
+        work_out_next(writer, number)
+    else:
+        writer.append(_COMMA)
+        put(writer, number)
+
+
+def put_moment(writer: BytesWriter, micros: int) -> None:
+    """Writes a comma and a time, in microseconds since an epoch: mostly of the same hundred seconds as the last one."""
+    if _COMPILED and _EIGHT <= micros < _LONG:
+        work_out_moment(writer, micros)
+    else:
+        put_next(writer, micros)
 
 
 def work_out(writer: BytesWriter, number: i64) -> None:
@@ -48,6 +72,32 @@ def work_out(writer: BytesWriter, number: i64) -> None:
     write_i64_le(writer, eight(number - front * _EIGHT))
 
 
+def work_out_next(writer: BytesWriter, number: i64) -> None:
+    """Writes a comma and a number of up to seven digits, none below 0, with the same store."""
+    spare: i64
+    if number < 10_000:
+        spare = (6 if number < 10 else 5) if number < 100 else (4 if number < 1_000 else 3)
+    else:
+        spare = 2 if number < 100_000 else (1 if number < 1_000_000 else 0)
+    write_i64_le(writer, ((eight(number) >> (8 * spare)) & _BEHIND_FIRST) + _COMMA)
+    if spare:
+        writer.truncate(len(writer) - spare)
+
+
+def work_out_moment(writer: BytesWriter, number: i64) -> None:
+    """Writes a comma and a number of nine to sixteen digits."""
+    front: i64 = number // _EIGHT
+    writer.append(_COMMA)
+    if front < _SIXTEEN_FROM:
+        work_out(writer, number)
+        return
+    if front != _FRONT.number:
+        _FRONT.word = eight(front)
+        _FRONT.number = front
+    write_i64_le(writer, _FRONT.word)
+    write_i64_le(writer, eight(number - front * _EIGHT))
+
+
 def eight(number: i64) -> i64:
     """A number below 10**8 as eight digits in ASCII, the first of them in the lowest byte."""
     front: i64 = (number * 3_518_437_209) >> 45  # number // 10**4, as below by a multiplication
@@ -58,4 +108,5 @@ def eight(number: i64) -> i64:
     return ((four - tens * 10) << 8) + tens + 0x3030_3030_3030_3030
 
 
+_FRONT: Final = _Front()
 _COMPILED: Final = not isinstance(put, FunctionType)

@@ -41,7 +41,7 @@ from typing import Any, Final
 
 from librt.strings import BytesWriter
 
-from sidecar.core.digits import put_next
+from sidecar.core.digits import put_moment, put_next
 
 OUTCOMES = ("ok", "client_gone", "upstream_failed", "indeterminate")
 ANOMALY = "?"  # behind a meter's name; no meter's name holds it
@@ -51,7 +51,7 @@ INTENT: Final = b'["i",'
 PROGRESS: Final = b'["p",'
 DONE: Final = b'["d",'
 BETWEEN: Final = b",\n"  # two records of a text, which is that of a JSON array and of lines; no record has a line's end
-HEAD_BYTES: Final = 39 + 20  # of what put_head writes beside caller and method, at most: quoted id, comma, time
+HEAD_BYTES: Final = 39 + 20  # of what put_head writes beside the caller, at most: quoted id, comma, time
 _QUOTE: Final = 34
 _COMMA: Final = 44
 _END: Final = 93
@@ -96,6 +96,12 @@ def text_fragment(text: str) -> bytes:
     return json.dumps(text).encode()
 
 
+_METHODS: Final = {
+    name: text_fragment(name.decode())
+    for name in (b"GET", b"HEAD", b"POST", b"PUT", b"PATCH", b"DELETE", b"OPTIONS", b"TRACE")
+}
+
+
 def meters_fragment(meters: dict[str, int]) -> bytes:
     """Position 18."""
     return json.dumps(meters, separators=(",", ":")).encode()
@@ -111,20 +117,38 @@ def marked(fragment: bytes, marks: bytes) -> bytes:
     return fragment[:-1] + (marks if len(fragment) > 2 else marks[1:]) + b"}"
 
 
-def caller_fragment(principal: bytes, route: bytes) -> bytes:
-    """Positions 3 to 7 with the commas around them, encoded once per caller and route, from their fragments."""
-    return b",%b,%b," % (principal, route)
+def caller_fragment(principal: bytes, route: bytes, method: bytes) -> bytes:
+    """Positions 3 to 8 with a comma before each, from their fragments."""
+    return b",%b,%b,%b" % (principal, route, method)
 
 
-def put_head(writer: BytesWriter, event_id: bytes, started_us: int, caller: bytes, method: bytes) -> None:
+class Caller:
+    """Positions 3 to 8 of the calls of one principal and route: nearly all have the method of the one before."""
+
+    __slots__ = ("_method", "_principal", "_route", "_text")
+
+    def __init__(self, principal: bytes, route: bytes) -> None:
+        """From their fragments."""
+        self._principal = principal
+        self._route = route
+        self._method = self._text = b""
+
+    def text(self, method: bytes) -> bytes:
+        """As ``caller_fragment``, with the method as the client sent it."""
+        if method != self._method:
+            fragment = _METHODS.get(method) or text_fragment(method.decode("latin-1"))
+            self._method, self._text = method, caller_fragment(self._principal, self._route, fragment)
+        return self._text
+
+
+def put_head(writer: BytesWriter, event_id: bytes, started_us: int, caller: bytes) -> None:
     """Writes positions 1 to 8, which all records of a call have in common: its intent. ``caller`` is a
     ``caller_fragment``."""
     writer.append(_QUOTE)
     writer.write(event_id)
     writer.append(_QUOTE)
-    put_next(writer, started_us)
+    put_moment(writer, started_us)
     writer.write(caller)
-    writer.write(method)
 
 
 class Outcome:
@@ -151,7 +175,6 @@ def put_record(
     event_id: bytes,
     started_us: int,
     caller: bytes,
-    method: bytes,
     outcome: bytes,
     cost: int,
     bytes_in: int,
@@ -163,7 +186,7 @@ def put_record(
 ) -> None:
     """Writes a record with all positions. ``caller`` as in ``put_head``; ``outcome``: the text of an ``Outcome``."""
     writer.write(kind)
-    put_head(writer, event_id, started_us, caller, method)
+    put_head(writer, event_id, started_us, caller)
     writer.write(outcome)
     put_next(writer, cost)
     put_next(writer, bytes_in)
@@ -179,7 +202,7 @@ def put_record(
 def encode_intent(event_id: bytes, started_us: int, principal: bytes, route: bytes, method: bytes) -> bytes:
     """An intent record; the last three arguments are fragments."""
     writer = BytesWriter()
-    put_head(writer, event_id, started_us, caller_fragment(principal, route), method)
+    put_head(writer, event_id, started_us, caller_fragment(principal, route, method))
     return writer.getvalue()
 
 
@@ -211,8 +234,7 @@ def encode_call(
         kind,
         event_id,
         started_us,
-        caller_fragment(principal, route),
-        method,
+        caller_fragment(principal, route, method),
         Outcome().text(status, outcome, units),
         cost,
         bytes_in,

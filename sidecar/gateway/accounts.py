@@ -1,7 +1,7 @@
 """What the hot path needs of a caller, made once per principal and route instead of once per request."""
 
 from sidecar.admission import Admission, Gate, Seat
-from sidecar.core.records import Outcome, caller_fragment, principal_fragment, text_fragment
+from sidecar.core.records import Caller, Outcome, principal_fragment, text_fragment
 from sidecar.core.values import Principal
 from sidecar.gateway.rules import RoutePlan
 from sidecar.identity import UpstreamSigner
@@ -35,7 +35,7 @@ class Passage:
         self.meters = plan.meters
         self.assumed = plan.assumed
         who = principal_fragment(principal.tenant, principal.key_id, principal.plan, sandbox=principal.sandbox)
-        self.caller = caller_fragment(who, text_fragment(route.name))
+        self.caller = Caller(who, text_fragment(route.name))
         self.outcome = Outcome()
         self.route = route
         self.load = tallies.route(route.name)

@@ -14,7 +14,6 @@ from sidecar.core.records import (
     meters_fragment,
     put_head,
     put_record,
-    text_fragment,
 )
 from sidecar.gateway.accounts import Passage
 from sidecar.gateway.rules import Rules
@@ -25,10 +24,6 @@ from sidecar.metering import Reported, Watch
 if TYPE_CHECKING:
     from sidecar.gateway.lane import Lane
 
-_METHODS: Final = {
-    name: text_fragment(name.decode())
-    for name in (b"GET", b"HEAD", b"POST", b"PUT", b"PATCH", b"DELETE", b"OPTIONS", b"TRACE")
-}
 _NOTHING: dict[str, int] = {}
 _COST: Final = "_cost"  # where what the upstream said about the cost was not understood; no meter's name
 _UNKNOWN: Final = b"indeterminate"
@@ -59,7 +54,6 @@ class Call(Entry):
     _marked_ns: int = 0
     _sent_ns: int = 0
     _caller: bytes = b""
-    _method: bytes = b""
     _assumed: bytes = b""  # the intent of a call that is billed where its end is never known
     _outcome: bytes = b""  # and what else its done record says
     _cost: int = 0
@@ -86,11 +80,9 @@ class Call(Entry):
             return
         journal = self._lane.journal
         if journal is not None:
-            method = self.head.method
-            self._caller = passage.caller
-            self._method = _METHODS.get(method) or text_fragment(method.decode("latin-1"))
+            self._caller = passage.caller.text(self.head.method)
             if passage.assumed is None:
-                journal.begin(self, HEAD_BYTES + len(self._caller) + len(self._method))
+                journal.begin(self, HEAD_BYTES + len(self._caller))
             else:
                 assert self.ticket is not None
                 cost = self._rules.costs.cost(0, 0, 0)
@@ -105,7 +97,7 @@ class Call(Entry):
         if self._assumed:
             writer.write(self._assumed)
         else:
-            put_head(writer, self.event_id, self._wall_us, self._caller, self._method)
+            put_head(writer, self.event_id, self._wall_us, self._caller)
 
     def intend_unbilled(self) -> None:
         """The journal is full and the policy says to serve without a record."""
@@ -164,8 +156,21 @@ class Call(Entry):
 
     def put_done(self, writer: BytesWriter) -> None:
         """As ``Entry`` says."""
-        took, gave, total_us, upstream_us = self._took, self._gave, self._total_us, self._upstream_us
-        self._put(writer, DONE, self._outcome, self._cost, took, gave, total_us, upstream_us, self._meters)
+        put_record(
+            writer,
+            DONE,
+            self.event_id,
+            self._wall_us,
+            self._caller,
+            self._outcome,
+            self._cost,
+            self._took,
+            self._gave,
+            self._total_us,
+            self._upstream_us,
+            self._first_us(),
+            self._meters,
+        )
 
     def note(self, outcome: bytes, total_us: int, upstream_us: int) -> None:
         """Tells the access log, where there is one, how the call ended."""
@@ -204,43 +209,29 @@ class Call(Entry):
             values = passage.meters.charge(200, units, took, gave, upstream_us)[0] | values
         return values, meters_fragment(values) if self._bodiless else meters
 
-    def _put(
-        self,
-        writer: BytesWriter,
-        kind: bytes,
-        outcome: bytes,
-        cost: int,
-        took: int,
-        gave: int,
-        total_us: int,
-        upstream_us: int,
-        meters: bytes,
-    ) -> None:
-        first_us = (self.first_ns - self._sent_ns) // 1_000 if self.first_ns else 0
-        put_record(
-            writer,
-            kind,
-            self.event_id,
-            self._wall_us,
-            self._caller,
-            self._method,
-            outcome,
-            cost,
-            took,
-            gave,
-            total_us,
-            upstream_us,
-            first_us,
-            meters,
-        )
+    def _first_us(self) -> int:
+        return (self.first_ns - self._sent_ns) // 1_000 if self.first_ns else 0
 
     def _text(
         self, passage: Passage, kind: bytes, units: int, cost: int, total_us: int, upstream_us: int, meters: bytes
     ) -> bytes:
         """A record of what the call counts as, should its end never be written."""
         writer = BytesWriter()
-        outcome = passage.outcome.text(self.status, _UNKNOWN, units)
-        self._put(writer, kind, outcome, cost, self.bytes_in, self.bytes_out, total_us, upstream_us, meters)
+        put_record(
+            writer,
+            kind,
+            self.event_id,
+            self._wall_us,
+            self._caller,
+            passage.outcome.text(self.status, _UNKNOWN, units),
+            cost,
+            self.bytes_in,
+            self.bytes_out,
+            total_us,
+            upstream_us,
+            self._first_us(),
+            meters,
+        )
         return writer.getvalue()
 
     def give_back(self) -> None:
