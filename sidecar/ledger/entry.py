@@ -3,21 +3,21 @@
 from abc import ABC, abstractmethod
 
 from librt.strings import BytesWriter
-from mypy_extensions import mypyc_attr
+from mypy_extensions import i64, mypyc_attr
 
 
 @mypyc_attr(allow_interpreted_subclasses=True)
 class Entry(ABC):
     """A call that writes its own records, when the journal asks it to: not as it comes by, but together with those that
-    share its turn of the event loop. The attributes are the journal's.
+    share its turn of the event loop. The attributes are the journal's; compiled code keeps numbers as machine words.
 
     ``number``: of the open call, from 1 on; negative from ``Journal.end`` until its done record is written; else 0.
     ``newest``: its progress, where there is any: what it counts as, should its end never be written.
     """
 
-    number: int = 0
+    number: i64 = 0
     newest: bytes = b""
-    reserved: int = 0  # bytes of its intent, at most; or of its progress
+    reserved: i64 = 0  # bytes of its intent, at most; or of its progress
 
     @abstractmethod
     def put_intent(self, writer: BytesWriter) -> None:

@@ -33,6 +33,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from librt.strings import BytesWriter
+from mypy_extensions import i64
 
 from sidecar.core.clock import Clock
 from sidecar.core.errors import JournalFull
@@ -73,22 +74,22 @@ class Journal:
         self._clock = clock
         # Four segments at least: the one written, the one prepared, the one being shipped, the one kept for carrying.
         self._size = max(min(settings.segment_bytes, settings.max_bytes // 4), 4096)
-        self.max_payload = min(MAX_PAYLOAD, self._size // 8)
+        self.max_payload: i64 = min(MAX_PAYLOAD, self._size // 8)
         self._usable = self._size - HEADER.size - FRAME_BYTES - self.max_payload
-        self._low = self._usable // 2
-        self._owed = FRAME_BYTES + extra
+        self._low: i64 = self._usable // 2
+        self._owed: i64 = FRAME_BYTES + extra
         self._lock, self.identity = enter(folder)
         self.leftovers = tuple(sorted(folder.glob("[0-9]" * 16 + SUFFIX)))
         self._files = ThreadPoolExecutor(1, thread_name_prefix="sidecar-journal")
         self._segments: deque[Segment] = deque()  # oldest first, the one that is written is the last
         self._segment: Segment  # that one; set by open
         self._spares = Spares(folder, self._size, settings, self._segments, clock, self._files)
-        self._free = -1  # nothing may begin before open
+        self._free: i64 = -1  # nothing may begin before open
         self._begun: list[Entry] = []  # and nothing of theirs written yet
         self._ended: list[Entry] = []
         self._text = BytesWriter()  # the next frame's: intents, then done records; memory that is used again
-        self._done = 0  # how many of these
-        self._spared = 0  # what was kept free for that text, each record as a frame of its own
+        self._done: i64 = 0  # how many of these
+        self._spared: i64 = 0  # what was kept free for that text, each record as a frame of its own
         self._calls = OpenCalls()
         self._recorded = self._released = self._refused = self._carried_count = 0
         self._shipped = Position()
@@ -109,10 +110,10 @@ class Journal:
         self._advance()
         self._spares.ballast.make()
 
-    def begin(self, call: Entry, size: int) -> None:
+    def begin(self, call: Entry, size: i64) -> None:
         """Takes a call whose intent has up to ``size`` bytes, to be given to ``end`` exactly once. JournalFull, and
         ValueError where that is no byte or more than ``max_payload``: the call is not taken."""
-        need = FRAME_BYTES + size + self._owed + size
+        need: i64 = FRAME_BYTES + size + self._owed + size
         if self._free - need < self._low or not 0 < size <= self.max_payload:
             self._make_room(need, size)
         self._free -= need

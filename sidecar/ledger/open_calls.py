@@ -2,6 +2,8 @@
 
 from typing import Final, cast
 
+from mypy_extensions import i64
+
 from sidecar.ledger.entry import Entry
 
 _SLOTS: Final = 256  # a power of two; more calls than that at once are looked up in a dict instead
@@ -21,10 +23,10 @@ class OpenCalls:
     def __init__(self) -> None:
         self._ring: list[object] = [None] * _SLOTS  # of Entry; compiled code would look at the type each time
         self._moved: dict[int, tuple[int, Entry]] = {}
-        self.count = 0
-        self.latest = 0
+        self.count: i64 = 0
+        self.latest: i64 = 0
 
-    def add(self, call: Entry) -> int:
+    def add(self, call: Entry) -> i64:
         """A call that begins; its number."""
         self.latest = number = self.latest + 1
         slot = number & _MASK
@@ -35,7 +37,7 @@ class OpenCalls:
         self.count += 1
         return number
 
-    def remove(self, number: int) -> None:
+    def remove(self, number: i64) -> None:
         """KeyError: the call is not open."""
         if self._in_ring(number) is not None:
             self._ring[number & _MASK] = None
@@ -64,6 +66,6 @@ class OpenCalls:
                 found.append((number, cast(Entry, held)))
         return found
 
-    def _in_ring(self, number: int) -> object:
+    def _in_ring(self, number: i64) -> object:
         """The open call that stands in the ring."""
         return self._ring[number & _MASK] if 0 <= self.latest - number < _SLOTS else None
