@@ -94,9 +94,8 @@ async def test_a_failed_fsync_goes_on_in_a_new_segment_with_all_that_may_be_lost
     assert "fsync of" in caplog.text
 
 
-async def test_records_written_twice_are_counted_once(
-    open_journal: Open, make_call: Make, disk: Disk, store: SqliteStore, clock: ManualClock
-) -> None:
+async def written_twice(open_journal: Open, make_call: Make, disk: Disk) -> Journal:
+    """A journal whose disk kept nothing of the file that ten calls stand in, so that they stand in a second one too."""
     journal = open_journal(fsync=disk.fsync, durability="group")
     journal.open()
     disk.failing.add(journal._segment.fd)
@@ -104,6 +103,13 @@ async def test_records_written_twice_are_counted_once(
         intent, done = make_call()
         end(journal, begin(journal, intent), done)
     await journal.synced()
+    return journal
+
+
+async def test_records_written_twice_are_counted_once(
+    open_journal: Open, make_call: Make, disk: Disk, store: SqliteStore, clock: ManualClock
+) -> None:
+    journal = await written_twice(open_journal, make_call, disk)
     journal.close()
     shipper = Shipper(open_journal(), store, clock, keep=Retention(1 << 60, 1 << 60, 1 << 60))
     await shipper.recover()
@@ -114,13 +120,7 @@ async def test_records_written_twice_are_counted_once(
 async def test_records_written_twice_are_shipped_twice_and_then_none_is_left(
     open_journal: Open, make_call: Make, disk: Disk, clock: ManualClock
 ) -> None:
-    journal = open_journal(fsync=disk.fsync, durability="group")
-    journal.open()
-    disk.failing.add(journal._segment.fd)
-    for _ in range(10):
-        intent, done = make_call()
-        end(journal, begin(journal, intent), done)
-    await journal.synced()
+    journal = await written_twice(open_journal, make_call, disk)
     assert journal.readings().unshipped_records == 20
     records, position = journal.tail.take()
     journal.release(position, len(records), clock.monotonic_ns())
