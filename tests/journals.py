@@ -3,7 +3,7 @@
 from librt.strings import BytesWriter
 
 from sidecar.core.ports import Position
-from sidecar.core.records import records_in
+from sidecar.core.records import records_of
 from sidecar.ledger import Entry, Journal
 from sidecar.ledger.segment import HEADER, read_frames
 
@@ -16,7 +16,7 @@ class Text(Entry):
         self.done = done
         self.lost = False
 
-    def put_intent(self, writer: BytesWriter) -> None:
+    def put_intent(self, writer: BytesWriter, before: Entry | None) -> None:
         writer.write(self.intent)
 
     def put_done(self, writer: BytesWriter) -> None:
@@ -52,7 +52,7 @@ def payloads_on_disk(journal: Journal) -> list[bytes]:
 
 def records_on_disk(journal: Journal) -> list[bytes]:
     """Every record, in order."""
-    return [record for payload in payloads_on_disk(journal) for record in records_in(payload)]
+    return [record for payload in payloads_on_disk(journal) for record in records_of(payload)]
 
 
 def taken(journal: Journal) -> tuple[list[bytes], Position]:

@@ -96,7 +96,7 @@ JOURNAL = Table(
         Field(
             "group", duration(MS, 10 * S), "How often `group` and `sync` write to the disk.", "group_ns", default=5 * MS
         ),
-        Field("segment", size(2**16, 2**30), "Of one file of the journal.", "segment_bytes", default=2**20),
+        Field("segment", size(2**16, 2**30), "Of one file of the journal.", "segment_bytes", default=2**22),
         Field("max", size(2**17, 2**44), "Of all that is not in the ledger yet.", "max_bytes", default=2**30),
         Field(
             "on_full",

@@ -1,9 +1,10 @@
 """Numbers as text, on the hot path.
 
 Compiled code works eight digits out at once, in the bytes of one machine word, and writes them with one store: see Paul
-Khuong, "How to print integers really fast" (2017). Tables of texts lie in memory that no close cache holds, and a loop
-over digits is five times as many instructions. Interpreted code leaves it to ``bytes``, for which one step of that
-costs more than the whole number.
+Khuong, "How to print integers really fast" (2017). Tables of texts lie in memory that no close cache holds, a loop over
+digits is five times as many instructions, and a short number has spaces before it, because asking how long it is takes
+as long as all its digits. Interpreted code leaves it to ``bytes``, for which one step of that costs more than the whole
+number.
 """
 
 from types import FunctionType
@@ -16,8 +17,12 @@ _COMMA: Final = 44
 _SHORT: Final = 10**7  # one digit fewer than a word holds, for the comma before it
 _EIGHT: Final = 10**8
 _LONG: Final = 10**16
-_SIXTEEN_FROM: Final = 10**7  # of a number's first digits: from here on it has sixteen in all
-_BEHIND_FIRST: Final = -256  # a word without its lowest byte
+_SIXTEEN: Final = 10**15  # the first number with so many digits: as a moment, in 2001
+_DIGITS: Final = 0x0F0F_0F0F_0F0F_0F0F
+_LAST_DIGIT: Final = 1 << 56  # counts as one that is not 0
+_BLANK: Final = 0x1010_1010_1010_1010  # what is between a zero and a space
+_COMMA_FOR_SPACE: Final = _COMMA - 32
+_ONE_DIGIT: Final = 0x3020_2020_2020_202C  # a comma, six spaces, 0
 
 
 class _Front:
@@ -39,20 +44,27 @@ def put(writer: BytesWriter, number: int) -> None:
 
 
 def put_next(writer: BytesWriter, number: int) -> None:
-    """Writes a comma and the number."""
+    """Writes a comma and the number, with spaces before it up to seven characters."""
     if _COMPILED and 0 <= number < _SHORT:
         work_out_next(writer, number)
     else:
-        writer.append(_COMMA)
-        put(writer, number)
+        writer.write(b",%7d" % number)
 
 
-def put_moment(writer: BytesWriter, micros: int) -> None:
+def put_next_word(writer: BytesWriter, number: i64) -> None:
+    """The same for what is a machine word already. OverflowError, compiled: it is not."""
+    if _COMPILED and 0 <= number < _SHORT:
+        work_out_next(writer, number)
+    else:
+        writer.write(b",%7d" % number)
+
+
+def put_moment(writer: BytesWriter, micros: i64) -> None:
     """Writes a comma and a time, in microseconds since an epoch: mostly of the same hundred seconds as the last one."""
-    if _COMPILED and _EIGHT <= micros < _LONG:
+    if _COMPILED and _SIXTEEN <= micros < _LONG:
         work_out_moment(writer, micros)
     else:
-        put_next(writer, micros)
+        writer.write(b",%d" % micros)
 
 
 def work_out(writer: BytesWriter, number: i64) -> None:
@@ -73,27 +85,23 @@ def work_out(writer: BytesWriter, number: i64) -> None:
 
 
 def work_out_next(writer: BytesWriter, number: i64) -> None:
-    """Writes a comma and a number of up to seven digits, none below 0, with the same store."""
-    spare: i64  # compared here again: a function that both share is not inlined, and takes 12 instructions per number
-    if number < 10_000:
-        spare = (6 if number < 10 else 5) if number < 100 else (4 if number < 1_000 else 3)
-    else:
-        spare = 2 if number < 100_000 else (1 if number < 1_000_000 else 0)
-    write_i64_le(writer, ((eight(number) >> (8 * spare)) & _BEHIND_FIRST) + _COMMA)
-    if spare:
-        writer.truncate(len(writer) - spare)
+    """Writes a comma and a number of up to seven digits, none below 0, with one store."""
+    if number < 10:  # many are 0: what costs nothing, a request without a body
+        write_i64_le(writer, _ONE_DIGIT + (number << 56))
+        return
+    digits = eight(number)
+    marked: i64 = (digits & _DIGITS) | _LAST_DIGIT
+    leading: i64 = ((marked & -marked) - 1) & _BLANK  # the bytes before the lowest one that is not 0
+    write_i64_le(writer, digits - leading + _COMMA_FOR_SPACE)
 
 
 def work_out_moment(writer: BytesWriter, number: i64) -> None:
-    """Writes a comma and a number of nine to sixteen digits."""
+    """Writes a comma and a number of sixteen digits."""
     front: i64 = number // _EIGHT
-    writer.append(_COMMA)
-    if front < _SIXTEEN_FROM:
-        work_out(writer, number)
-        return
     if front != _FRONT.number:
         _FRONT.word = eight(front)
         _FRONT.number = front
+    writer.append(_COMMA)
     write_i64_le(writer, _FRONT.word)
     write_i64_le(writer, eight(number - front * _EIGHT))
 
@@ -109,4 +117,4 @@ def eight(number: i64) -> i64:
 
 
 _FRONT: Final = _Front()
-_COMPILED: Final = not isinstance(put, FunctionType)
+_COMPILED: Final = not isinstance(put_next, FunctionType)

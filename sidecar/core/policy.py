@@ -341,7 +341,7 @@ class JournalSettings:
 
     durability: str = "process"
     group_ns: int = 5_000_000
-    segment_bytes: int = 1024**2
+    segment_bytes: int = 4 * 1024**2
     max_bytes: int = 1024**3
     on_full: str = "deny"
     mark_ns: int = 5_000_000_000

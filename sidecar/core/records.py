@@ -26,8 +26,9 @@ JSON text without the process decoding a single event. Positions, not names, car
 18    meters           object of meter name to integer value
 ====  ===============  ===============================================================================
 
-An intent is the text of positions 1 to 8 alone, which a done record repeats, without brackets and kind; unless its
-route bills calls whose end is never known: then it has all positions, and so has a progress record. A call that never
+An intent is the text of positions 1 to 8 alone, which a done record repeats, without brackets and kind; of positions 1
+and 2 alone where the others are those of the intent right before it in the same frame. Unless its route bills calls
+whose end is never known: then it has all positions, and so has a progress record. A call that never
 got its done record becomes one with the outcome ``indeterminate``: with the values of its newest record where that has
 them, else with all of them zero.
 A meter that could not be read from a reply leaves its name with ``?`` behind it and the value 1: an anomaly, counted
@@ -39,9 +40,10 @@ import json
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from librt.strings import BytesWriter
+from librt.strings import BytesWriter, write_i32_le
+from mypy_extensions import i64
 
-from sidecar.core.digits import put_moment, put_next
+from sidecar.core.digits import put_moment, put_next, put_next_word
 
 OUTCOMES = ("ok", "client_gone", "upstream_failed", "indeterminate")
 ANOMALY = "?"  # behind a meter's name; no meter's name holds it
@@ -55,6 +57,8 @@ HEAD_BYTES: Final = 39 + 20  # of what put_head writes beside the caller, at mos
 _QUOTE: Final = 34
 _COMMA: Final = 44
 _END: Final = 93
+BETWEEN_WORD: Final = 0x0A2C  # as one store; literals, for those compiled code has in place
+_DONE_WORD: Final = 0x2264_225B  # DONE but for its comma
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,37 +139,42 @@ class Caller:
 
     def text(self, method: bytes) -> bytes:
         """As ``caller_fragment``, with the method as the client sent it."""
-        if method != self._method:
+        if method is not self._method and method != self._method:  # a client that repeats itself brings the same object
             fragment = _METHODS.get(method) or text_fragment(method.decode("latin-1"))
             self._method, self._text = method, caller_fragment(self._principal, self._route, fragment)
         return self._text
 
 
-def put_head(writer: BytesWriter, event_id: bytes, started_us: int, caller: bytes) -> None:
-    """Writes positions 1 to 8, which all records of a call have in common: its intent. ``caller`` is a
-    ``caller_fragment``."""
+def put_start(writer: BytesWriter, event_id: bytes, started_us: i64) -> None:
+    """Writes positions 1 and 2: the intent of a call that has the others in common with the one before."""
     writer.append(_QUOTE)
     writer.write(event_id)
     writer.append(_QUOTE)
     put_moment(writer, started_us)
+
+
+def put_head(writer: BytesWriter, event_id: bytes, started_us: i64, caller: bytes) -> None:
+    """Writes positions 1 to 8, which all records of a call have in common: its intent. ``caller`` is a
+    ``caller_fragment``."""
+    put_start(writer, event_id, started_us)
     writer.write(caller)
 
 
 class Outcome:
-    """Positions 9 to 11 of the calls of one caller and route: nearly all have them in common with the one before."""
+    """Positions 3 to 11 of the done calls of one principal and route: nearly all have those of the one before."""
 
-    __slots__ = ("_outcome", "_status", "_text", "_units")
+    __slots__ = ("_caller", "_outcome", "_status", "_text", "_units")
 
     def __init__(self) -> None:
-        self._text = b""
-        self._outcome = b""
+        self._text = self._caller = self._outcome = b""
         self._status = self._units = 0
 
-    def text(self, status: int, outcome: bytes, units: int) -> bytes:
-        """Their text, with a comma before each."""
-        if outcome is not self._outcome or status != self._status or units != self._units:
-            self._outcome, self._status, self._units = outcome, status, units
-            self._text = b',%d,"%b",%d' % (status, outcome, units)
+    def text(self, caller: bytes, status: int, outcome: bytes, units: int) -> bytes:
+        """Their text, with a comma before each; ``caller`` is a ``caller_fragment``."""
+        same = caller is self._caller and outcome is self._outcome
+        if not same or status != self._status or units != self._units:
+            self._caller, self._outcome, self._status, self._units = caller, outcome, status, units
+            self._text = b'%b,%d,"%b",%d' % (caller, status, outcome, units)
         return self._text
 
 
@@ -173,27 +182,30 @@ def put_record(
     writer: BytesWriter,
     kind: bytes,
     event_id: bytes,
-    started_us: int,
-    caller: bytes,
+    started_us: i64,
     outcome: bytes,
     cost: int,
-    bytes_in: int,
-    bytes_out: int,
-    total_us: int,
-    upstream_us: int,
-    first_byte_us: int,
+    bytes_in: i64,
+    bytes_out: i64,
+    total_us: i64,
+    upstream_us: i64,
+    first_byte_us: i64,
     meters: bytes,
 ) -> None:
-    """Writes a record with all positions. ``caller`` as in ``put_head``; ``outcome``: the text of an ``Outcome``."""
-    writer.write(kind)
-    put_head(writer, event_id, started_us, caller)
+    """Writes a record with all positions. ``outcome``: the text of an ``Outcome``."""
+    if kind is DONE:
+        write_i32_le(writer, _DONE_WORD)
+        writer.append(_COMMA)
+    else:
+        writer.write(kind)
+    put_start(writer, event_id, started_us)
     writer.write(outcome)
     put_next(writer, cost)
-    put_next(writer, bytes_in)
-    put_next(writer, bytes_out)
-    put_next(writer, total_us)
-    put_next(writer, upstream_us)
-    put_next(writer, first_byte_us)
+    put_next_word(writer, bytes_in)
+    put_next_word(writer, bytes_out)
+    put_next_word(writer, total_us)
+    put_next_word(writer, upstream_us)
+    put_next_word(writer, first_byte_us)
     writer.append(_COMMA)
     writer.write(meters)
     writer.append(_END)
@@ -234,8 +246,7 @@ def encode_call(
         kind,
         event_id,
         started_us,
-        caller_fragment(principal, route, method),
-        Outcome().text(status, outcome, units),
+        Outcome().text(caller_fragment(principal, route, method), status, outcome, units),
         cost,
         bytes_in,
         bytes_out,
@@ -296,6 +307,19 @@ def is_done(payload: bytes) -> bool:
 def records_in(text: bytes) -> list[bytes]:
     """The records that are joined by BETWEEN."""
     return text.split(BETWEEN)
+
+
+def records_of(payload: bytes) -> list[bytes]:
+    """The records of a frame, each whole."""
+    records, caller = records_in(payload), b""
+    for place, record in enumerate(records):
+        if not record.startswith(b"["):
+            at = record.find(b",", record.find(b",") + 1)  # behind the time; the id has no comma
+            if at < 0:
+                records[place] = record + caller
+            else:
+                caller = record[at:]
+    return records
 
 
 def done_in(text: bytes) -> bytes:

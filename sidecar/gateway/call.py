@@ -3,6 +3,7 @@
 from typing import TYPE_CHECKING, Final
 
 from librt.strings import BytesWriter
+from mypy_extensions import i64
 
 from sidecar.admission import Ticket
 from sidecar.core.records import (
@@ -14,6 +15,7 @@ from sidecar.core.records import (
     meters_fragment,
     put_head,
     put_record,
+    put_start,
 )
 from sidecar.gateway.accounts import Passage
 from sidecar.gateway.rules import Rules
@@ -54,13 +56,13 @@ class Call(Entry):
     _marked_ns: int = 0
     _sent_ns: int = 0
     _caller: bytes = b""
-    _assumed: bytes = b""  # the intent of a call that is billed where its end is never known
+    _assumed: bytes | None = None  # the intent of a call that is billed where its end is never known
     _outcome: bytes = b""  # and what else its done record says
     _cost: int = 0
-    _took: int = 0  # of the moment of ``record``: the rest of a request's body may come after it
-    _gave: int = 0
-    _total_us: int = 0
-    _upstream_us: int = 0
+    _took: i64 = 0  # of the moment of ``record``: the rest of a request's body may come after it
+    _gave: i64 = 0
+    _total_us: i64 = 0
+    _upstream_us: i64 = 0
     _meters: bytes = b""
 
     def __init__(self, lane: "Lane", rules: Rules, head: RequestHead) -> None:
@@ -69,7 +71,7 @@ class Call(Entry):
         self._rules = rules
         self.head = head
         self._started_ns = lane.monotonic_ns()
-        self._wall_us = wall_ns // 1_000
+        self._wall_us: i64 = wall_ns // 1_000
         self.event_id = lane.ids.next(wall_ns)
 
     def intend(self) -> None:
@@ -92,10 +94,12 @@ class Call(Entry):
         self.intended = True
         passage.load.in_flight += 1
 
-    def put_intent(self, writer: BytesWriter) -> None:
+    def put_intent(self, writer: BytesWriter, before: Entry | None) -> None:
         """As ``Entry`` says."""
-        if self._assumed:
+        if self._assumed is not None:
             writer.write(self._assumed)
+        elif isinstance(before, Call) and before._caller is self._caller and before._assumed is None:
+            put_start(writer, self.event_id, self._wall_us)
         else:
             put_head(writer, self.event_id, self._wall_us, self._caller)
 
@@ -137,7 +141,7 @@ class Call(Entry):
         cost = self._rules.costs.cost(upstream_us, self.bytes_in, self.bytes_out, self.reported)
         journal = self._lane.journal
         if self.number and journal is not None:
-            self._outcome, self._cost = passage.outcome.text(self.status, outcome, units), cost
+            self._outcome, self._cost = passage.outcome.text(self._caller, self.status, outcome, units), cost
             self._took, self._gave = self.bytes_in, self.bytes_out
             self._total_us, self._upstream_us, self._meters = total_us, upstream_us, meters
             journal.end(self)
@@ -161,7 +165,6 @@ class Call(Entry):
             DONE,
             self.event_id,
             self._wall_us,
-            self._caller,
             self._outcome,
             self._cost,
             self._took,
@@ -209,8 +212,11 @@ class Call(Entry):
             values = passage.meters.charge(200, units, took, gave, upstream_us)[0] | values
         return values, meters_fragment(values) if self._bodiless else meters
 
-    def _first_us(self) -> int:
-        return (self.first_ns - self._sent_ns) // 1_000 if self.first_ns else 0
+    def _first_us(self) -> i64:
+        first: i64 = self.first_ns  # a machine word, which compiled code divides by a multiplication
+        if first == 0:
+            return first
+        return (first - self._sent_ns) // 1_000
 
     def _text(
         self, passage: Passage, kind: bytes, units: int, cost: int, total_us: int, upstream_us: int, meters: bytes
@@ -222,8 +228,7 @@ class Call(Entry):
             kind,
             self.event_id,
             self._wall_us,
-            self._caller,
-            passage.outcome.text(self.status, _UNKNOWN, units),
+            passage.outcome.text(self._caller, self.status, _UNKNOWN, units),
             cost,
             self.bytes_in,
             self.bytes_out,

@@ -11,7 +11,8 @@ class Entry(ABC):
     """A call that writes its own records, when the journal asks it to: not as it comes by, but together with those that
     share its turn of the event loop. The attributes are the journal's; compiled code keeps numbers as machine words.
 
-    ``number``: of the open call, from 1 on; negative from ``Journal.end`` until its done record is written; else 0.
+    ``number``: of the open call, from 1 on, and above all others until its intent is written; negative from
+    ``Journal.end`` until its done record is written; else 0.
     ``newest``: its progress, where there is any: what it counts as, should its end never be written.
     """
 
@@ -20,8 +21,9 @@ class Entry(ABC):
     reserved: i64 = 0  # bytes of its intent, at most; or of its progress
 
     @abstractmethod
-    def put_intent(self, writer: BytesWriter) -> None:
-        """Writes the intent; the same whenever it is asked for, and whole or not at all."""
+    def put_intent(self, writer: BytesWriter, before: "Entry | None") -> None:
+        """Writes the intent, or nothing and raises: the same whenever it is asked for, but for what the one right
+        before it in the same frame, of the call ``before``, says for both."""
 
     @abstractmethod
     def put_done(self, writer: BytesWriter) -> None:
@@ -37,5 +39,5 @@ def newest(call: Entry) -> bytes:
     if call.newest:
         return call.newest
     writer = BytesWriter()
-    call.put_intent(writer)
+    call.put_intent(writer, None)
     return writer.getvalue()

@@ -31,15 +31,16 @@ from collections import deque
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Final
 
-from librt.strings import BytesWriter
+from librt.strings import BytesWriter, write_i16_le
 from mypy_extensions import i64
 
 from sidecar.core.clock import Clock
 from sidecar.core.errors import JournalFull
 from sidecar.core.policy import JournalSettings
 from sidecar.core.ports import Position
-from sidecar.core.records import BETWEEN
+from sidecar.core.records import BETWEEN_WORD
 from sidecar.ledger.entry import Entry, newest
 from sidecar.ledger.folder import enter
 from sidecar.ledger.open_calls import OpenCalls
@@ -52,6 +53,7 @@ from sidecar.ledger.tail import Tail
 _log = logging.getLogger("sidecar.ledger")
 _CARRY_SLICE = 500  # intents copied forward per call of release, about 0.4 ms
 _NEVER = 1 << 62
+_BEGUN: Final = 1 << 62  # the number of a call whose intent is not written
 
 
 class Journal:
@@ -118,7 +120,7 @@ class Journal:
             self._make_room(need, size)
         self._free -= need
         call.reserved = size
-        call.number = self._calls.add(call)
+        call.number = _BEGUN
         self._begun.append(call)
 
     def end(self, call: Entry) -> None:
@@ -157,14 +159,22 @@ class Journal:
 
     def _put_intents(self) -> None:
         text, count, start = self._text, 0, 0
+        before: Entry | None = None
         try:
             for call in self._begun:
                 start = len(text)
                 if start:
-                    text.write(BETWEEN)
-                call.put_intent(text)
+                    write_i16_le(text, BETWEEN_WORD)
+                call.put_intent(text, before)
                 if len(text) > self.max_payload:
-                    self._cut(text, start)
+                    text.truncate(start)  # what stands before it is a frame
+                    self._write()
+                    start = 0
+                    call.put_intent(text, None)
+                    self._check_size(len(text))
+                before = call
+                number: i64 = self._calls.add(call)  # not in begin, which would fetch the ring anew for each call
+                call.number = number if call.number > 0 else -number
                 self._spared += FRAME_BYTES + call.reserved
                 count += 1
         finally:
@@ -179,10 +189,14 @@ class Journal:
                 start = len(text)
                 try:
                     if start:
-                        text.write(BETWEEN)
+                        write_i16_le(text, BETWEEN_WORD)
                     call.put_done(text)
                     if len(text) > self.max_payload:
-                        self._cut(text, start)
+                        text.truncate(start)
+                        self._write()
+                        start = 0
+                        call.put_done(text)
+                        self._check_size(len(text))
                 except JournalFull:
                     raise
                 except Exception:  # a fault of ours in one record: the others are written
@@ -199,15 +213,6 @@ class Journal:
         finally:
             del self._ended[:count]
 
-    def _cut(self, text: BytesWriter, start: int) -> None:
-        """``text`` got too long for a frame by what begins at ``start``: all that stands before it is written, and it
-        stays. ValueError when it fits no frame, and JournalFull: then it does not."""
-        last = text.getvalue()[start:].removeprefix(BETWEEN)
-        text.truncate(start)
-        self._check_size(len(last))
-        self._write()
-        text.write(last)
-
     def _write(self) -> None:
         text = self._text
         if len(text):
@@ -220,13 +225,11 @@ class Journal:
     def _frame(self, payload: bytes, done: int = 0) -> None:
         size = len(payload)
         segment = self._segment
-        start = segment.written
-        stop = start + FRAME_BYTES + size
-        if stop > segment.size or not 0 < size <= self.max_payload:
+        if segment.written + FRAME_BYTES + size > segment.size or not 0 < size <= self.max_payload:
             self._check_size(size)
             segment = self._advance()
-            start = segment.written
-            stop = start + FRAME_BYTES + size
+        start = segment.written
+        stop = start + FRAME_BYTES + size
         segment.map[start : start + FRAME_BYTES] = frame_head(payload, done, segment.mark)
         segment.map[start + FRAME_BYTES : stop] = payload
         segment.written = stop
@@ -298,8 +301,7 @@ class Journal:
         self._shipped_at_ns = at_ns
         self._spares.ballast.restore(shipped=True)
         while self._segments[0].number < position.segment and self._carry(self._segments[0], self._segments[1]):
-            self._spares.retire(self._segments.popleft())
-            # its usable bytes were all counted as used when the journal turned the page: nothing to give back
+            self._spares.retire(self._segments.popleft())  # all of it counted as used since it was left
 
     def _carry(self, old: Segment, following: Segment) -> bool:
         """Copies the intents of calls that are open in ``old`` forward; whether none is left there."""
@@ -316,7 +318,7 @@ class Journal:
 
     def widen(self, extra: int) -> bool:
         """Owes each call ``extra`` from now on, where that is more than before; False: there is no room for that."""
-        more, calls = max(0, FRAME_BYTES + extra - self._owed), self._calls.count
+        more, calls = max(0, FRAME_BYTES + extra - self._owed), self._calls.count + len(self._begun)
         if not self._has_room(more * calls):
             return False
         self._free -= more * calls
@@ -362,7 +364,7 @@ class Journal:
             bytes_used=self._spares.bytes,
             max_bytes=self._spares.limit,
             segments=len(self._segments),
-            open_calls=self._calls.count,
+            open_calls=self._calls.count + len(self._begun),
             unshipped_bytes=unshipped_bytes(self._segments, self._shipped),
             unshipped_records=records,
             oldest_unshipped_ns=self._clock.monotonic_ns() - self._shipped_at_ns if records else 0,
@@ -381,7 +383,10 @@ class Journal:
         """Lets go of files and lock. Nothing is deleted but when all is shipped and no call is open. May block."""
         if self._lock < 0:
             return
-        self.flush()
+        try:
+            self.flush()
+        except JournalFull as error:
+            _log.error("what the last calls left cannot be written, and none of them was answered: %s", error)
         if self._sync is not None:
             self._sync.close()
         self._files.shutdown()

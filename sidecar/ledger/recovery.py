@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from sidecar.core.ports import JournalSink, Position
-from sidecar.core.records import encode_record, event_id_of, indeterminate, is_done, records_in
+from sidecar.core.records import encode_record, event_id_of, indeterminate, is_done, records_of
 from sidecar.ledger.segment import (
     CORRUPT,
     FRAME_BYTES,
@@ -84,7 +84,7 @@ def _pair(
     records = []
     partly = number == position.segment
     for payload, _ in payloads:
-        for record in records_in(payload):
+        for record in records_of(payload):
             if is_done(record):
                 open_calls.pop(event_id_of(record), None)
                 if not partly or offset >= position.offset:
@@ -125,5 +125,5 @@ def _has_frames(path: Path) -> bool:
 def _unfinished(intent: bytes) -> bytes:
     try:
         return encode_record(indeterminate(intent))
-    except (ValueError, TypeError, AttributeError):
+    except (ValueError, TypeError, AttributeError, OverflowError):
         return intent

@@ -2,7 +2,7 @@
 
 ::
 
-    file     "sidecar5" | u64 number | frame | frame | ... | seal | zeros
+    file     "sidecar6" | u64 number | frame | frame | ... | seal | zeros
     frame    sum     | u32 size + 2^17 * done | u32 number | payload    sum = XXH3-64(payload, seed done), 8 bytes
     seal     sum     | u32 0xFFFFFFFF         | u32 number    written when the journal goes on in the next segment
     payload  a record, or several that were written at once, the done ones last, joined by a comma and a line feed
@@ -27,11 +27,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from librt.strings import read_i64_le
+from mypy_extensions import i64
 from xxhash import xxh3_64_digest
 
 _log = logging.getLogger("sidecar.ledger")
-MAGIC = b"sidecar5"
-READABLE = (MAGIC, b"sidecar4", b"sidecar3")  # the former ones say that no record is done, and are else the same
+MAGIC = b"sidecar6"
+# 5 has whole intents, what 4 and 3 left says that no record is done; each is else the same as the one after it.
+READABLE = (MAGIC, b"sidecar5", b"sidecar4", b"sidecar3")
 HEADER = struct.Struct("<8sQ")
 FRAME = struct.Struct("<8sII")
 FRAME_BYTES: Final = 16  # as a number, which compiled code has in place
@@ -41,9 +44,9 @@ MAX_PAYLOAD = 64 * 1024  # bytes; a request line is at most 16 KiB, and the meth
 SUFFIX = ".segment"
 CORRUPT = ".corrupt"
 EMPTYING = ".emptying"  # a segment between two lives: in the ledger, so never read
-_SEAL_SIZE = 0xFFFF_FFFF
+_SEAL_SIZE: Final = 0xFFFF_FFFF
 _END = bytes(FRAME_BYTES)
-_MARK = 0xFFFF_FFFF
+_MARK: Final = 0xFFFF_FFFF
 
 
 def frame_head(payload: bytes, done: int, mark: object) -> bytes:
@@ -148,23 +151,35 @@ class Frames:
     bad: bool = False
 
 
+def frame_at(data: mmap.mmap, number: int, offset: i64, end: i64) -> tuple[bytes, i64]:
+    """Payload of the frame of segment ``number`` at ``offset`` and its number of done records; an empty payload where
+    no intact frame stands before ``end``."""
+    head: bytes = data[offset : offset + FRAME_BYTES]
+    if len(head) < FRAME_BYTES:
+        return b"", 0
+    rest = read_i64_le(head, 8)  # the word and above it the number
+    word = rest & _MARK
+    size, done = word & _SIZE_MASK, word >> _SIZE_BITS
+    stop = offset + FRAME_BYTES + size
+    if size == 0 or word == _SEAL_SIZE or stop > end or (rest >> 32) & _MARK != number & _MARK:
+        return b"", 0
+    payload: bytes = data[offset + FRAME_BYTES : stop]
+    if read_i64_le(xxh3_64_digest(payload, done), 0) != read_i64_le(head, 0):
+        return b"", 0
+    return payload, done
+
+
 def read_frames(data: mmap.mmap, number: int, offset: int, end: int, enough: int) -> Frames:
     """The frames of segment ``number`` from ``offset`` on, until they have ``enough`` bytes; fewer when the data ends,
     is sealed, or the next frame is bad."""
     payloads: list[tuple[bytes, int]] = []
-    unpack, mark, until = FRAME.unpack_from, number & _MARK, min(end - FRAME_BYTES, offset + enough - 1)
+    until = min(end - FRAME_BYTES, offset + enough - 1)
     while offset <= until:
-        checksum, word, of = unpack(data, offset)
-        size, done = word & _SIZE_MASK, word >> _SIZE_BITS
-        if size == 0 or word == _SEAL_SIZE:
-            known = data[offset : offset + FRAME_BYTES] in (_END, seal_of(number))
-            return Frames(payloads, offset, bad=not known)
-        stop = offset + FRAME_BYTES + size
-        payload = data[offset + FRAME_BYTES : stop]
-        if stop > end or of != mark or xxh3_64_digest(payload, done) != checksum:
-            return Frames(payloads, offset, bad=True)
+        payload, done = frame_at(data, number, offset, end)
+        if not payload:
+            return Frames(payloads, offset, bad=data[offset : offset + FRAME_BYTES] not in (_END, seal_of(number)))
         payloads.append((payload, done))
-        offset = stop
+        offset += FRAME_BYTES + len(payload)
     return Frames(payloads, offset)
 
 

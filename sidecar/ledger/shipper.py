@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from sidecar.core.batches import Batch
 from sidecar.core.clock import NS_PER_S, NS_PER_US, Clock
-from sidecar.core.errors import StoreError, StoreFull
+from sidecar.core.errors import JournalFull, StoreError, StoreFull
 from sidecar.core.ports import JournalSink, Position
 from sidecar.ledger.journal import Journal
 from sidecar.ledger.readings import ShipperReadings
@@ -100,7 +100,8 @@ class Shipper:
                 await asyncio.sleep(self._backoff_s())
 
     async def stop(self, timeout_s: float = 10.0) -> bool:
-        """Ships what is left and ends the task. False after ``timeout_s``: the rest stays in the journal."""
+        """Ships what is left and ends the task. False after ``timeout_s``, or where the journal has no room for
+        the last calls: the rest stays in the journal."""
         self._stopping = True
         self._wake.set()
         try:
@@ -111,6 +112,11 @@ class Shipper:
         except TimeoutError:
             left = self._journal.readings().unshipped_records
             _log.error("the ledger did not take the last %d records; they stay in the journal", left)
+            return False
+        except JournalFull as error:
+            _log.error(
+                "what is not in the ledger stays in the journal, which has no room for the last calls: %s", error
+            )
             return False
         return True
 

@@ -14,7 +14,7 @@ from sidecar.ledger.segment import Segment
 
 _log = logging.getLogger("sidecar.ledger")
 _RETRY_NS = NS_PER_S  # after a full disk, how long until the next attempt to reserve blocks
-_KEPT = 4  # segments that are used again are kept, about as many as are written between two releases
+_KEPT = 2  # segments that are used again are kept, more than are written between two releases
 
 
 class Spares:

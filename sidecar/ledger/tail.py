@@ -8,23 +8,29 @@ import logging
 from collections import deque
 from typing import Final
 
+from librt.strings import BytesWriter, write_i16_le
+from mypy_extensions import i64
+
 from sidecar.core.batches import BLOCK_BYTES, Batch
 from sidecar.core.ports import Position
-from sidecar.core.records import done_in
-from sidecar.ledger.segment import HEADER, Segment, read_frames
+from sidecar.core.records import BETWEEN_WORD, done_in
+from sidecar.ledger.segment import FRAME_BYTES, HEADER, Segment, frame_at
 
 _log = logging.getLogger("sidecar.ledger")
-ENOUGH: Final = BLOCK_BYTES  # bytes of frames in one take: some 300 records and 50 us, where many calls share a frame
+ENOUGH: Final = BLOCK_BYTES  # bytes of frames in one take: some 400 records and 50 us, where many calls share a frame
 
 
 class Tail:
     """Hands out done records in order, each with the position after it."""
 
-    __slots__ = ("_live", "_taken")
+    __slots__ = ("_live", "_taken", "_text")
 
     def __init__(self, live: deque[Segment]) -> None:
         self._live = live
         self._taken = Position()
+        # One text for all frames of a take: texts of a frame each, kept until the ledger has them, would make every
+        # allocation of the lane slower.
+        self._text = BytesWriter()
 
     @property
     def more(self) -> bool:
@@ -34,22 +40,35 @@ class Tail:
 
     def take(self) -> tuple[Batch, Position]:
         """The next done records and the position after them; there may be none although there are ``more``."""
-        batch, left = Batch(), ENOUGH
+        text = self._text
+        left: i64 = ENOUGH
+        count: i64 = 0
         while left > 0:
             segment, start = self._next()
-            frames = read_frames(segment.map, segment.number, start, segment.written, left)
-            for payload, done in frames.payloads:
+            offset: i64 = start
+            written: i64 = segment.written
+            while offset < written and left > 0:
+                payload, done = frame_at(segment.map, segment.number, offset, written)
+                size = FRAME_BYTES + len(payload)
+                if size == FRAME_BYTES:  # somebody else wrote there: nothing behind it can be told apart any more
+                    segment.keep_aside()
+                    _log.error(
+                        "%s is damaged at byte %d; it is kept aside, its rest is not shipped", segment.path, offset
+                    )
+                    offset = written
+                    break
                 if done:
-                    batch.add(done_in(payload), done)
-            offset = frames.offset
-            left -= offset - start
-            if frames.bad:  # somebody else wrote into the file: nothing here can be told apart any more
-                segment.keep_aside()
-                _log.error("%s is damaged at byte %d; it is kept aside, its rest is not shipped", segment.path, offset)
-                offset = segment.written
+                    if count:
+                        write_i16_le(text, BETWEEN_WORD)
+                    text.write(done_in(payload))
+                    count += done
+                offset += size
+                left -= size
             self._taken = Position(segment.number, offset)
-            if offset >= segment.written and segment is self._live[-1]:
+            if offset >= written and segment is self._live[-1]:
                 break
+        batch = Batch([(text.getvalue(), count)] if count else ())
+        text.truncate(0)
         return batch, self._taken
 
     def _next(self) -> tuple[Segment, int]:

@@ -4,9 +4,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from librt.strings import BytesWriter
 
-from sidecar.core.digits import put, put_moment, put_next, work_out, work_out_moment, work_out_next
+from sidecar.core.digits import put, put_moment, put_next, put_next_word, work_out, work_out_moment, work_out_next
 
-EDGES = [power + near for power in (10**digits for digits in range(17)) for near in (-1, 0, 1)]
+EDGES = [power + near for power in (10**digits for digits in range(18)) for near in (-1, 0, 1)]
 
 
 @given(st.integers(0, 10**16 - 1) | st.sampled_from([edge for edge in EDGES if edge < 10**16]))
@@ -21,10 +21,10 @@ def test_a_short_number_is_worked_out_with_its_comma(number: int) -> None:
     writer = BytesWriter()
     writer.write(b"before")
     work_out_next(writer, number)
-    assert writer.getvalue() == b"before,%d" % number
+    assert writer.getvalue() == b"before,%7d" % number
 
 
-@given(st.lists(st.integers(10**8, 10**16 - 1) | st.integers(10**15, 10**15 + 10**9), min_size=1))
+@given(st.lists(st.integers(10**15, 10**16 - 1) | st.integers(10**15, 10**15 + 10**9), min_size=1))
 def test_a_moment_does_not_take_its_digits_from_another(moments: list[int]) -> None:
     writer = BytesWriter()
     for moment in moments:
@@ -33,10 +33,18 @@ def test_a_moment_does_not_take_its_digits_from_another(moments: list[int]) -> N
 
 
 @given(st.lists(st.integers(-(10**20), 10**20) | st.sampled_from(EDGES), max_size=5))
-def test_numbers_of_any_size_stand_behind_commas(numbers: list[int]) -> None:
+def test_numbers_of_any_size_are_written(numbers: list[int]) -> None:
     writer = BytesWriter()
     for number in numbers:
         put_next(writer, number)
         put(writer, number)
+    assert writer.getvalue() == b"".join(b",%7d%d" % (number, number) for number in numbers)
+
+
+@given(st.lists(st.integers(-(2**63), 2**63 - 1) | st.sampled_from(EDGES), max_size=5))
+def test_machine_words_are_written(numbers: list[int]) -> None:
+    writer = BytesWriter()
+    for number in numbers:
+        put_next_word(writer, number)
         put_moment(writer, number)
-    assert writer.getvalue() == b"".join(b",%d%d,%d" % (number, number, number) for number in numbers)
+    assert writer.getvalue() == b"".join(b",%7d,%d" % (number, number) for number in numbers)

@@ -5,15 +5,19 @@ import json
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from librt.strings import BytesWriter
+from librt.strings import BytesWriter, write_i16_le
 
 from sidecar.core.ids import EventIds
 from sidecar.core.records import (
+    BETWEEN,
+    BETWEEN_WORD,
     HEAD_BYTES,
+    INTENT,
     OUTCOMES,
     Caller,
     Outcome,
     UsageRecord,
+    caller_fragment,
     decode_record,
     encode_call,
     encode_intent,
@@ -23,6 +27,8 @@ from sidecar.core.records import (
     is_done,
     principal_fragment,
     put_head,
+    put_start,
+    records_of,
     text_fragment,
 )
 
@@ -73,7 +79,37 @@ def test_every_number_is_written_as_it_is(numbers: list[int], started_us: int) -
     assert (row[2], row[9], row[11:18]) == (started_us, numbers[0], numbers[1:])
 
 
-@given(st.integers(0, 2**64), st.binary(max_size=50))
+@given(st.lists(st.tuples(st.sampled_from(["t", 'a"b', "a,b", ""]), st.integers(0, 2**53), st.booleans())))
+def test_an_intent_has_its_caller_from_the_one_before(calls: list[tuple[str, int, bool]]) -> None:
+    """Where it is the same; what has all positions, and done records, may stand between them."""
+    writer, whole, before = BytesWriter(), list[bytes](), None
+    for number, (tenant, started_us, full) in enumerate(calls):
+        head = b"id-%d" % number, started_us, principal_fragment(tenant, "k", "p", sandbox=False), *_WHO[1:]
+        if number:
+            writer.write(BETWEEN)
+        if full:
+            writer.write(encode_call(*head, 0, b"indeterminate", *[0] * 7, b"{}", INTENT))
+            whole.append(encode_call(*head, 0, b"indeterminate", *[0] * 7, b"{}", INTENT))
+            continue
+        caller = caller_fragment(*head[2:])
+        if caller == before:
+            put_start(writer, *head[:2])
+        else:
+            put_head(writer, *head[:2], caller)
+        whole.append(encode_intent(*head))
+        before = caller
+    if calls:
+        assert records_of(writer.getvalue()) == whole
+        assert [indeterminate(record).tenant for record in whole] == [tenant for tenant, _, _ in calls]
+
+
+def test_a_word_is_the_text_that_it_stands_for() -> None:
+    writer = BytesWriter()
+    write_i16_le(writer, BETWEEN_WORD)
+    assert writer.getvalue() == BETWEEN
+
+
+@given(st.integers(0, 2**63 - 1), st.binary(max_size=50))
 def test_a_head_is_as_long_as_is_said_at_most(started_us: int, caller: bytes) -> None:
     """A journal keeps that much room for an intent before it is written."""
     writer = BytesWriter()
@@ -91,11 +127,14 @@ def test_a_caller_is_written_with_the_method_of_its_call(methods: list[bytes]) -
 _OUTCOMES = st.tuples(st.sampled_from([0, 200, 503]), st.sampled_from([b"ok", b"client_gone"]), st.integers(0, 2))
 
 
-@given(st.lists(_OUTCOMES))
-def test_an_outcome_is_written_as_it_is_whatever_the_last_one_was(outcomes: list[tuple[int, bytes, int]]) -> None:
+@given(st.lists(st.tuples(st.sampled_from([b",1", b",2"]), _OUTCOMES)))
+def test_an_outcome_is_written_as_it_is_whatever_the_last_one_was(
+    outcomes: list[tuple[bytes, tuple[int, bytes, int]]],
+) -> None:
     one = Outcome()
-    for status, outcome, units in outcomes:
-        assert json.loads(b"[0%b]" % one.text(status, outcome, units)) == [0, status, outcome.decode(), units]
+    for caller, (status, outcome, units) in outcomes:
+        text = one.text(caller, status, outcome, units)
+        assert json.loads(b"[0%b]" % text) == [0, int(caller[1:]), status, outcome.decode(), units]
 
 
 @pytest.mark.parametrize(

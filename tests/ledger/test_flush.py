@@ -13,7 +13,7 @@ from sidecar.core.clock import ManualClock
 from sidecar.core.errors import JournalFull
 from sidecar.core.policy import JournalSettings
 from sidecar.core.records import done_in
-from sidecar.ledger import Journal
+from sidecar.ledger import Entry, Journal
 from tests.journals import Text, payloads_on_disk, records_on_disk, taken
 
 Open = Callable[..., Journal]
@@ -76,13 +76,44 @@ def test_a_record_that_fits_no_frame_harms_no_other_of_its_turn(open_journal: Op
             journal.end(call)
     journal.flush()
     assert [call.lost for call in calls] == [False, True, False]
-    assert payloads_on_disk(journal) == [b'intent,\nintent,\nintent,\n["d",1],\n["d",3]']
+    assert payloads_on_disk(journal) == [b'intent,\nintent,\nintent,\n["d",1]', b'["d",3]']
     assert journal.readings().open_calls == 1
     assert taken(journal)[0] == [b'["d",1]', b'["d",3]']
     calls[1].done = b'["d",2]'
     journal.end(calls[1])
     journal.flush()
     assert taken(journal) == ([b'["d",2]'], journal.position)
+
+
+class Called(Text):
+    """Names its caller where the one before does not."""
+
+    def __init__(self, number: int, caller: bytes) -> None:
+        self.start, self.caller = b'"%d",7' % number, b',"%b"' % caller
+        super().__init__(self.start + self.caller)
+
+    def put_intent(self, writer: BytesWriter, before: Entry | None) -> None:
+        same = isinstance(before, Called) and before.caller == self.caller
+        writer.write(self.start if same else self.intent)
+
+
+@given(st.lists(st.tuples(st.sampled_from([b"one", b"two", b"w" * 500]), st.sampled_from(["", "write", "end"]))))
+@settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_each_frame_names_its_callers(open_journal: Open, turns: list[tuple[bytes, str]]) -> None:
+    journal = open_journal(segment_bytes=16 * 1024, max_bytes=1024**2)
+    journal.open()
+    calls = [Called(number, caller) for number, (caller, _) in enumerate(turns)]
+    for call, (_, then) in zip(calls, turns, strict=True):
+        journal.begin(call, len(call.intent))
+        if then == "end":
+            call.done = b'["d",0]'
+            journal.end(call)
+        if then:
+            journal.flush()
+    journal.flush()
+    assert [record for record in records_on_disk(journal) if record[:1] == b'"'] == [call.intent for call in calls]
+    assert sorted(journal.tail.take()[0]) == [call.done for call in calls if call.done]
+    journal.close()
 
 
 class Broken(Text):
@@ -105,10 +136,10 @@ def test_a_fault_in_one_record_leaves_nothing_of_it(open_journal: Open, caplog: 
 
 
 class Early(Text):
-    def put_intent(self, writer: BytesWriter) -> None:
+    def put_intent(self, writer: BytesWriter, before: Entry | None) -> None:
         if not self.done:
             raise ArithmeticError
-        super().put_intent(writer)
+        super().put_intent(writer, before)
 
 
 def test_an_intent_that_fails_leaves_nothing_of_it_and_those_behind_it_wait(open_journal: Open) -> None:

@@ -1,6 +1,7 @@
 """From the journal to the ledger: in order, once, through failures, kills and damage."""
 
 import asyncio
+import resource
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
@@ -16,7 +17,7 @@ from sidecar.core.records import decode_record
 from sidecar.ledger import Journal, Retention, Shipper
 from sidecar.ledger.segment import FRAME_BYTES, HEADER, frame_head, read_frames
 from sidecar.storage import SqliteStore
-from tests.journals import begin, end
+from tests.journals import Text, begin, end
 
 Make = Callable[..., tuple[bytes, bytes]]
 Open = Callable[..., Journal]
@@ -187,7 +188,7 @@ async def test_after_a_kill_the_rest_is_shipped_and_open_calls_are_indeterminate
         kept = {path: content for path, content in kept.items() if path.exists()}
 
 
-@pytest.mark.parametrize("magic", [b"sidecar3", b"sidecar4"])
+@pytest.mark.parametrize("magic", [b"sidecar3", b"sidecar4", b"sidecar5"])
 async def test_what_a_killed_process_of_a_former_revision_left_is_shipped(
     open_journal: Open, make_call: Make, store: SqliteStore, clock: ManualClock, tmp_path: Path, magic: bytes
 ) -> None:
@@ -202,7 +203,7 @@ async def test_what_a_killed_process_of_a_former_revision_left_is_shipped(
         for payload, _ in frames.payloads:
             segment.map[offset : offset + FRAME_BYTES] = frame_head(payload, 0, segment.mark)
             offset += FRAME_BYTES + len(payload)
-        assert (offset, segment.map[:8]) == (segment.written, b"sidecar5")
+        assert (offset, segment.map[:8]) == (segment.written, b"sidecar6")
         segment.map[:8] = magic
     journal.close()
     shipper = shipper_of(open_journal(), store, clock)
@@ -305,6 +306,32 @@ async def test_a_file_that_is_no_segment_is_kept_aside(
     await shipper.recover()
     assert (folder / "0000000000000001.corrupt").read_bytes() == b"a letter to a friend"
     assert (folder / "notes.txt").exists()
+
+
+async def test_a_process_ends_cleanly_where_its_last_calls_cannot_be_written(
+    store: SqliteStore, clock: ManualClock, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Their clients got nothing; what was written before them is shipped by the next start."""
+    settings = JournalSettings(segment_bytes=16 * 1024, max_bytes=1024**2, ballast_bytes=0)
+    journal = Journal(tmp_path / "journal", settings, clock)
+    shipper = shipper_of(journal, store, clock)
+    await shipper.recover()
+    calls = [Text(b"i%03d" % n, b'["d",%d,%b]' % (n, b"d" * 1900)) for n in range(40)]
+    for call in calls:
+        journal.begin(call, len(call.intent))
+        journal.end(call)
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (8 * 1024, hard))
+    try:
+        assert not await shipper.stop()
+        journal.close()
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert "no room for the last calls" in caplog.text
+    assert "none of them was answered" in caplog.text
+    again = Journal(tmp_path / "journal", settings, clock)
+    assert again.leftovers
+    again.close()
 
 
 async def test_a_deleted_journal_does_not_hide_new_calls_behind_the_old_position(
