@@ -129,8 +129,11 @@ class Segment:
     def keep_aside(self) -> None:
         """Gives the file a second name, ``*.corrupt``, which outlives its deletion."""
         aside = self.path.with_suffix(CORRUPT)
-        if not aside.exists():
-            aside.hardlink_to(self.path)
+        try:
+            if not aside.exists():
+                aside.hardlink_to(self.path)
+        except OSError as error:  # what is intact is shipped all the same
+            _log.error("%s cannot be kept aside: %s", self.path, error.strerror)
 
     def delete(self) -> None:
         """Closes and removes the file."""

@@ -40,11 +40,12 @@ class Tail:
 
     def take(self) -> tuple[Batch, Position]:
         """The next done records and the position after them; there may be none although there are ``more``."""
-        text = self._text
+        text, taken = self._text, self._taken
+        text.truncate(0)
         left: i64 = ENOUGH
         count: i64 = 0
         while left > 0:
-            segment, start = self._next()
+            segment, start = self._behind(taken)
             offset: i64 = start
             written: i64 = segment.written
             while offset < written and left > 0:
@@ -64,16 +65,16 @@ class Tail:
                     count += done
                 offset += size
                 left -= size
-            self._taken = Position(segment.number, offset)
+            taken = Position(segment.number, offset)
             if offset >= written and segment is self._live[-1]:
                 break
         batch = Batch([(text.getvalue(), count)] if count else ())
-        text.truncate(0)
-        return batch, self._taken
+        self._taken = taken
+        return batch, taken
 
-    def _next(self) -> tuple[Segment, int]:
+    def _behind(self, taken: Position) -> tuple[Segment, int]:
         """The segment to read on in, and where."""
-        number, offset = self._taken.segment, self._taken.offset
+        number, offset = taken.segment, taken.offset
         for segment in self._live:
             if segment.number > number:
                 return segment, HEADER.size

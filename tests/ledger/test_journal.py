@@ -294,6 +294,28 @@ def test_numbers_never_come_again(open_journal: Open, make_call: Make) -> None:
     assert again.position.segment == 43
 
 
+def test_damage_that_cannot_be_kept_aside_takes_nothing_else_with_it(
+    open_journal: Open, make_call: Make, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The name is taken: what stands before and after it, in the same step, is shipped."""
+    journal = open_journal()
+    journal.open()
+    done_records = []
+    for _ in range(150):
+        intent, done = make_call()
+        end(journal, begin(journal, intent), done)
+        done_records.append(done)
+    assert len(journal._segments) > 2
+    damaged = journal._segments[1]
+    damaged.map[damaged.map.rfind(b'["d"') + 20] ^= 0xFF
+    damaged.path.with_suffix(".corrupt").symlink_to("nowhere")
+    found, position = journal.tail.take()
+    assert position == journal.position
+    assert len(found) == 149
+    assert set(found) < set(done_records)
+    assert "cannot be kept aside" in caplog.text
+
+
 def test_a_file_damaged_under_our_feet_is_kept_aside_and_shipping_goes_on(
     open_journal: Open, make_call: Make, clock: ManualClock, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
