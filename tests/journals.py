@@ -1,5 +1,9 @@
 """Calls whose records are given as text, and what stands in a journal's files."""
 
+import resource
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
 from librt.strings import BytesWriter
 
 from sidecar.core.ports import Position
@@ -39,6 +43,27 @@ def end(journal: Journal, call: Text, done: bytes) -> None:
     call.done = done
     journal.end(call)
     journal.flush()
+
+
+def serve(journal: Journal, make_call: Callable[[], tuple[bytes, bytes]], count: int) -> list[bytes]:
+    """Calls one after the other; their done records."""
+    done_records = []
+    for _ in range(count):
+        intent, done = make_call()
+        end(journal, begin(journal, intent), done)
+        done_records.append(done)
+    return done_records
+
+
+@contextmanager
+def files_of_at_most(size: int) -> Iterator[None]:
+    """The disk takes no file of more than ``size`` bytes: EFBIG."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
 def payloads_on_disk(journal: Journal) -> list[bytes]:

@@ -1,6 +1,5 @@
 """What waits for a flush: written whole and in order, in as many frames as it takes, whatever goes wrong with one."""
 
-import resource
 from collections.abc import Callable
 from pathlib import Path
 
@@ -14,7 +13,7 @@ from sidecar.core.errors import JournalFull
 from sidecar.core.policy import JournalSettings
 from sidecar.core.records import done_in
 from sidecar.ledger import Entry, Journal
-from tests.journals import Text, payloads_on_disk, records_on_disk, taken
+from tests.journals import Text, files_of_at_most, payloads_on_disk, records_on_disk, taken
 
 Open = Callable[..., Journal]
 
@@ -189,15 +188,11 @@ def test_what_the_disk_does_not_take_waits_for_the_next_flush(tmp_path: Path, cl
         journal.begin(call, len(call.intent))
     for call in calls:
         journal.end(call)
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (8 * 1024, hard))
-    try:
+    with files_of_at_most(8 * 1024):
         for _ in range(2):
             with pytest.raises(JournalFull):
                 for _ in range(20):
                     journal.flush()
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
     assert 0 < journal.readings().open_calls < 40
     clock.advance(1)
     late = Text(b"late", b'["d","late"]')

@@ -1,6 +1,5 @@
 """The journal's bookkeeping: order, room, bound, long calls, two writers."""
 
-import resource
 from collections.abc import Callable
 from pathlib import Path
 
@@ -15,7 +14,7 @@ from sidecar.core.ports import Position
 from sidecar.ledger import Journal
 from sidecar.ledger import tail as tail_module
 from sidecar.ledger.segment import HEADER, SUFFIX, number_of
-from tests.journals import Text, begin, end, payloads_on_disk, taken
+from tests.journals import Text, begin, end, files_of_at_most, payloads_on_disk, serve, taken
 
 Make = Callable[..., tuple[bytes, bytes]]
 Open = Callable[..., Journal]
@@ -211,11 +210,7 @@ def test_a_lagging_ledger_is_fed_from_the_files(
     monkeypatch.setattr(tail_module, "ENOUGH", 2000)
     journal = open_journal()
     journal.open()
-    expected = []
-    for _ in range(1000):
-        intent, done = make_call()
-        end(journal, begin(journal, intent), done)
-        expected.append(done)
+    expected = serve(journal, make_call, 1000)
     found, last = [], Position()
     while True:
         records, position = journal.tail.take()
@@ -235,9 +230,7 @@ def test_a_disk_that_gives_no_blocks_refuses_calls_and_lets_open_ones_end(
     """The file size limit of the process makes posix_fallocate fail as a full disk does: before anything is stored."""
     journal = open_journal()
     journal.open()
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (8 * 1024, hard))
-    try:
+    with files_of_at_most(8 * 1024):
         calls = []
         with pytest.raises(JournalFull):
             while True:
@@ -248,8 +241,6 @@ def test_a_disk_that_gives_no_blocks_refuses_calls_and_lets_open_ones_end(
         with pytest.raises(JournalFull):
             while True:
                 begin(journal, make_call()[0])
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
     with pytest.raises(JournalFull):
         begin(journal, make_call()[0])  # not asked of the disk again within a second
     clock.advance(1)
@@ -300,11 +291,7 @@ def test_damage_that_cannot_be_kept_aside_takes_nothing_else_with_it(
     """The name is taken: what stands before and after it, in the same step, is shipped."""
     journal = open_journal()
     journal.open()
-    done_records = []
-    for _ in range(150):
-        intent, done = make_call()
-        end(journal, begin(journal, intent), done)
-        done_records.append(done)
+    done_records = serve(journal, make_call, 150)
     assert len(journal._segments) > 2
     damaged = journal._segments[1]
     damaged.map[damaged.map.rfind(b'["d"') + 20] ^= 0xFF
@@ -322,11 +309,7 @@ def test_a_file_damaged_under_our_feet_is_kept_aside_and_shipping_goes_on(
     monkeypatch.setattr(tail_module, "ENOUGH", 1)
     journal = open_journal()
     journal.open()
-    done_records = []
-    for _ in range(100):
-        intent, done = make_call()
-        end(journal, begin(journal, intent), done)
-        done_records.append(done)
+    done_records = serve(journal, make_call, 100)
     damaged = journal._segments[0]
     damaged.map[damaged.map.rfind(b'["d"') + 20] ^= 0xFF
     found: list[bytes] = []

@@ -12,7 +12,7 @@ from sidecar.core.errors import JournalFull
 from sidecar.ledger import Journal, Retention, Shipper
 from sidecar.ledger.segment import HEADER, read_frames
 from sidecar.storage import SqliteStore
-from tests.journals import begin, end
+from tests.journals import begin, end, serve
 
 Make = Callable[..., tuple[bytes, bytes]]
 Open = Callable[..., Journal]
@@ -99,9 +99,7 @@ async def written_twice(open_journal: Open, make_call: Make, disk: Disk) -> Jour
     journal = open_journal(fsync=disk.fsync, durability="group")
     journal.open()
     disk.failing.add(journal._segment.fd)
-    for _ in range(10):
-        intent, done = make_call()
-        end(journal, begin(journal, intent), done)
+    serve(journal, make_call, 10)
     await journal.synced()
     return journal
 
