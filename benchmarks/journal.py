@@ -45,7 +45,7 @@ def measure(stage: Stage, load: turns.Options, say: Callable[[str], None]) -> re
     results = turns.measure(stage, _PEERS, load, say)
     shares = _switched(stage, load, say)
     alone, read = (mean(share[way] for share in shares) for way in ("alone", "free"))
-    title = f"rate with the journal over none, mean of {len(shares)} processes, each switched between both"
+    title = f"rate with the journal over none, mean of {len(shares)} processes, each switched between them"
     mark = report.Mark(title, f"{alone:.3f}", f"{_LEAST}", alone >= _LEAST)
     part = report.part_alone("The journal", report.lane_part(results, load), (mark,))
     line = f"The same when all of it is read, for a ledger that costs nothing: {read:.3f}."

@@ -45,8 +45,8 @@ def put(writer: BytesWriter, number: int) -> None:
 
 def put_next(writer: BytesWriter, number: int) -> None:
     """Writes a comma and the number, with spaces before it up to seven characters."""
-    if _COMPILED and 0 <= number < _SHORT:
-        work_out_next(writer, number)
+    if 0 <= number < _SHORT:
+        put_next_word(writer, number)
     else:
         writer.write(b",%7d" % number)
 

@@ -283,7 +283,7 @@ class Exchange(Relay):
                 self.bytes_out,
                 total_us,
                 upstream_us,
-                (self.first_ns - self._sent_ns) // 1_000 if self.first_ns else 0,
+                self._first_us(),
                 head.raw_fields,
             )
         )

@@ -127,11 +127,12 @@ class Segment:
         os.close(self.fd)
 
     def keep_aside(self) -> None:
-        """Gives the file a second name, ``*.corrupt``, which outlives its deletion."""
+        """Gives the file a second name, ``*.corrupt``, which outlives its deletion, and says so, or why not."""
         aside = self.path.with_suffix(CORRUPT)
         try:
             if not aside.exists():
                 aside.hardlink_to(self.path)
+            _log.error("%s is kept aside as %s", self.path, aside.name)
         except OSError as error:  # what is intact is shipped all the same
             _log.error("%s cannot be kept aside: %s", self.path, error.strerror)
 

@@ -40,37 +40,40 @@ class Tail:
 
     def take(self) -> tuple[Batch, Position]:
         """The next done records and the position after them; there may be none although there are ``more``."""
-        text, taken = self._text, self._taken
-        text.truncate(0)
+        self._text.truncate(0)
+        taken = self._taken
         left: i64 = ENOUGH
         count: i64 = 0
         while left > 0:
             segment, start = self._behind(taken)
-            offset: i64 = start
-            written: i64 = segment.written
-            while offset < written and left > 0:
-                payload, done = frame_at(segment.map, segment.number, offset, written)
-                size = FRAME_BYTES + len(payload)
-                if size == FRAME_BYTES:  # somebody else wrote there: nothing behind it can be told apart any more
-                    segment.keep_aside()
-                    _log.error(
-                        "%s is damaged at byte %d; it is kept aside, its rest is not shipped", segment.path, offset
-                    )
-                    offset = written
-                    break
-                if done:
-                    if count:
-                        write_i16_le(text, BETWEEN_WORD)
-                    text.write(done_in(payload))
-                    count += done
-                offset += size
-                left -= size
+            offset, found = self._gather(segment, start, left)
+            left -= offset - start
+            count += found
             taken = Position(segment.number, offset)
-            if offset >= written and segment is self._live[-1]:
+            if offset >= segment.written and segment is self._live[-1]:
                 break
-        batch = Batch([(text.getvalue(), count)] if count else ())
+        batch = Batch([(self._text.getvalue(), count)] if count else ())
         self._taken = taken
         return batch, taken
+
+    def _gather(self, segment: Segment, start: i64, enough: i64) -> tuple[i64, i64]:
+        """Adds to the text what stands in a segment from ``start`` on, until that is ``enough`` bytes of frames: where
+        it ended, and the number of records."""
+        text, offset, written = self._text, start, segment.written
+        count: i64 = 0
+        while offset < written and offset - start < enough:
+            payload, done = frame_at(segment.map, segment.number, offset, written)
+            if not payload:  # somebody else wrote there: nothing behind it can be told apart any more
+                _log.error("%s is damaged at byte %d; its rest is not shipped", segment.path, offset)
+                segment.keep_aside()
+                return written, count
+            if done:
+                if len(text):
+                    write_i16_le(text, BETWEEN_WORD)
+                text.write(done_in(payload))
+                count += done
+            offset += FRAME_BYTES + len(payload)
+        return offset, count
 
     def _behind(self, taken: Position) -> tuple[Segment, int]:
         """The segment to read on in, and where."""

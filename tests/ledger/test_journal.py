@@ -304,7 +304,12 @@ def test_damage_that_cannot_be_kept_aside_takes_nothing_else_with_it(
 
 
 def test_a_file_damaged_under_our_feet_is_kept_aside_and_shipping_goes_on(
-    open_journal: Open, make_call: Make, clock: ManualClock, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    open_journal: Open,
+    make_call: Make,
+    clock: ManualClock,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     monkeypatch.setattr(tail_module, "ENOUGH", 1)
     journal = open_journal()
@@ -325,3 +330,4 @@ def test_a_file_damaged_under_our_feet_is_kept_aside_and_shipping_goes_on(
     assert position == journal.position
     journal.close()
     assert [path.name for path in (tmp_path / "journal").glob("*.corrupt")] == [damaged.path.stem + ".corrupt"]
+    assert f"is kept aside as {damaged.path.stem}.corrupt" in caplog.text
