@@ -38,7 +38,7 @@ def pairs(count: int) -> list[tuple[bytes, bytes]]:
         head = (_ids.next(now_ns), now_ns // 1000, _principals[i % 20], _routes[i % 3], b'"GET"')
         took_us = int(draw.lognormvariate(8.5, 0.7))
         done = encode_call(*head, 200, b"ok", 1, 15, 0, 400 + i % 50, took_us, took_us, 700, b'{"requests":1}')
-        made.append((encode_intent(*head), done))
+        made.append((encode_intent(head[0], *head[2:]), done))
     return made
 
 

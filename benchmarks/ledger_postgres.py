@@ -64,7 +64,7 @@ async def measure_shipping(store: PostgresStore, folder: Path, count: int) -> No
     shipper = Shipper(journal, store, SystemClock(), keep=Retention(MONTH_NS, MONTH_NS, MONTH_NS))
     await shipper.recover()
     for done in calls(count, 20):
-        intent = encode_intent(done[6:42], 1, b'"t","k","p",0', b'"r"', b'"GET"')
+        intent = encode_intent(done[6:42], b'"t","k","p",0', b'"r"', b'"GET"')
         end(journal, begin(journal, intent), done)
     held: list[float] = []
     watching = asyncio.create_task(_watch(held))

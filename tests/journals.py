@@ -20,8 +20,9 @@ class Text(Entry):
         self.done = done
         self.lost = False
 
-    def put_intent(self, writer: BytesWriter, before: Entry | None) -> None:
+    def put_intent(self, writer: BytesWriter, said: bytes) -> bytes:
         writer.write(self.intent)
+        return b""
 
     def put_done(self, writer: BytesWriter) -> None:
         writer.write(self.done)

@@ -53,18 +53,29 @@ def put_next(writer: BytesWriter, number: int) -> None:
 
 def put_next_word(writer: BytesWriter, number: i64) -> None:
     """The same for what is a machine word already. OverflowError, compiled: it is not."""
-    if _COMPILED and 0 <= number < _SHORT:
-        work_out_next(writer, number)
-    else:
+    if not (_COMPILED and 0 <= number < _SHORT):
         writer.write(b",%7d" % number)
+        return
+    if number < 10:  # many are 0: what costs nothing, a request without a body
+        write_i64_le(writer, _ONE_DIGIT + (number << 56))
+        return
+    digits = eight(number)
+    marked: i64 = (digits & _DIGITS) | _LAST_DIGIT
+    leading: i64 = ((marked & -marked) - 1) & _BLANK  # the bytes before the lowest one that is not 0
+    write_i64_le(writer, digits - leading + _COMMA_FOR_SPACE)
 
 
 def put_moment(writer: BytesWriter, micros: i64) -> None:
-    """Writes a comma and a time, in microseconds since an epoch: mostly of the same hundred seconds as the last one."""
-    if _COMPILED and _SIXTEEN <= micros < _LONG:
-        work_out_moment(writer, micros)
-    else:
-        writer.write(b",%d" % micros)
+    """Writes a time, in microseconds since an epoch: mostly of the same hundred seconds as the last one."""
+    if not (_COMPILED and _SIXTEEN <= micros < _LONG):
+        writer.write(b"%d" % micros)
+        return
+    front: i64 = micros // _EIGHT
+    if front != _FRONT.number:
+        _FRONT.word = eight(front)
+        _FRONT.number = front
+    write_i64_le(writer, _FRONT.word)
+    write_i64_le(writer, eight(micros - front * _EIGHT))
 
 
 def work_out(writer: BytesWriter, number: i64) -> None:
@@ -81,28 +92,6 @@ def work_out(writer: BytesWriter, number: i64) -> None:
         return
     front: i64 = number // _EIGHT
     work_out(writer, front)
-    write_i64_le(writer, eight(number - front * _EIGHT))
-
-
-def work_out_next(writer: BytesWriter, number: i64) -> None:
-    """Writes a comma and a number of up to seven digits, none below 0, with one store."""
-    if number < 10:  # many are 0: what costs nothing, a request without a body
-        write_i64_le(writer, _ONE_DIGIT + (number << 56))
-        return
-    digits = eight(number)
-    marked: i64 = (digits & _DIGITS) | _LAST_DIGIT
-    leading: i64 = ((marked & -marked) - 1) & _BLANK  # the bytes before the lowest one that is not 0
-    write_i64_le(writer, digits - leading + _COMMA_FOR_SPACE)
-
-
-def work_out_moment(writer: BytesWriter, number: i64) -> None:
-    """Writes a comma and a number of sixteen digits."""
-    front: i64 = number // _EIGHT
-    if front != _FRONT.number:
-        _FRONT.word = eight(front)
-        _FRONT.number = front
-    writer.append(_COMMA)
-    write_i64_le(writer, _FRONT.word)
     write_i64_le(writer, eight(number - front * _EIGHT))
 
 

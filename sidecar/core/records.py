@@ -26,11 +26,11 @@ JSON text without the process decoding a single event. Positions, not names, car
 18    meters           object of meter name to integer value
 ====  ===============  ===============================================================================
 
-An intent is the text of positions 1 to 8 alone, which a done record repeats, without brackets and kind; of positions 1
-and 2 alone where the others are those of the intent right before it in the same frame. Unless its route bills calls
-whose end is never known: then it has all positions, and so has a progress record. A call that never
-got its done record becomes one with the outcome ``indeterminate``: with the values of its newest record where that has
-them, else with all of them zero.
+An intent is the text of positions 1 and 3 to 8 alone, without brackets; of position 1 alone where the others are those
+of the intent right before it in the same frame. Unless its route bills calls whose end is never known: then it has all
+positions, and so has a progress record. A call that never got its done record becomes one with the outcome
+``indeterminate``: with the values of its newest record where that has them, else with all of them zero, and with the
+millisecond of its id as its start. (Intents of a former revision have position 2.)
 A meter that could not be read from a reply leaves its name with ``?`` behind it and the value 1: an anomaly, counted
 beside the meters and never priced. So do marks: ``_blind?`` was admitted while the store of limits did not answer, and
 ``_shadow.NAME?`` would have been refused by the policy NAME, which is in shadow mode.
@@ -40,8 +40,8 @@ import json
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from librt.strings import BytesWriter, write_i32_le
-from mypy_extensions import i64
+from librt.strings import BytesWriter, write_i16_le, write_i32_le
+from mypy_extensions import i32, i64
 
 from sidecar.core.digits import put_moment, put_next, put_next_word
 
@@ -49,16 +49,18 @@ OUTCOMES = ("ok", "client_gone", "upstream_failed", "indeterminate")
 ANOMALY = "?"  # behind a meter's name; no meter's name holds it
 SHADOW: Final = "_shadow."  # before a policy's name; no meter's name begins like that
 BLIND_MARK: Final = b',"_blind?":1'
-INTENT: Final = b'["i",'
-PROGRESS: Final = b'["p",'
-DONE: Final = b'["d",'
+INTENT: Final = 0x2269_225B  # a kind: ["i" as one store; literals, for those compiled code has in place
+PROGRESS: Final = 0x2270_225B
+DONE: Final = 0x2264_225B
 BETWEEN: Final = b",\n"  # two records of a text, which is that of a JSON array and of lines; no record has a line's end
-HEAD_BYTES: Final = 39 + 20  # of what put_head writes beside the caller, at most: quoted id, comma, time
+ID_BYTES: Final = 38  # of what put_id writes
 _QUOTE: Final = 34
 _COMMA: Final = 44
 _END: Final = 93
-BETWEEN_WORD: Final = 0x0A2C  # as one store; literals, for those compiled code has in place
-_DONE_WORD: Final = 0x2264_225B  # DONE but for its comma
+BETWEEN_WORD: Final = 0x0A2C
+_COMMA_QUOTE: Final = 0x222C
+_QUOTE_COMMA: Final = 0x2C22
+_DONE_TEXT: Final = b'["d",'
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,25 +141,18 @@ class Caller:
 
     def text(self, method: bytes) -> bytes:
         """As ``caller_fragment``, with the method as the client sent it."""
-        if method is not self._method and method != self._method:  # a client that repeats itself brings the same object
+        if method is not self._method and method != self._method:  # a usual method is one object
             fragment = _METHODS.get(method) or text_fragment(method.decode("latin-1"))
             self._method, self._text = method, caller_fragment(self._principal, self._route, fragment)
         return self._text
 
 
-def put_start(writer: BytesWriter, event_id: bytes, started_us: i64) -> None:
-    """Writes positions 1 and 2: the intent of a call that has the others in common with the one before."""
+def put_id(writer: BytesWriter, event_id: bytes) -> None:
+    """Writes position 1: the intent of a call that has the others in common with the one before. Where it has not, its
+    ``caller_fragment`` follows."""
     writer.append(_QUOTE)
     writer.write(event_id)
     writer.append(_QUOTE)
-    put_moment(writer, started_us)
-
-
-def put_head(writer: BytesWriter, event_id: bytes, started_us: i64, caller: bytes) -> None:
-    """Writes positions 1 to 8, which all records of a call have in common: its intent. ``caller`` is a
-    ``caller_fragment``."""
-    put_start(writer, event_id, started_us)
-    writer.write(caller)
 
 
 class Outcome:
@@ -180,7 +175,7 @@ class Outcome:
 
 def put_record(
     writer: BytesWriter,
-    kind: bytes,
+    kind: i32,
     event_id: bytes,
     started_us: i64,
     outcome: bytes,
@@ -192,13 +187,12 @@ def put_record(
     first_byte_us: i64,
     meters: bytes,
 ) -> None:
-    """Writes a record with all positions. ``outcome``: the text of an ``Outcome``."""
-    if kind is DONE:
-        write_i32_le(writer, _DONE_WORD)
-        writer.append(_COMMA)
-    else:
-        writer.write(kind)
-    put_start(writer, event_id, started_us)
+    """Writes a record with all positions. ``kind``: INTENT, PROGRESS, DONE; ``outcome``: the text of an ``Outcome``."""
+    write_i32_le(writer, kind)
+    write_i16_le(writer, _COMMA_QUOTE)
+    writer.write(event_id)
+    write_i16_le(writer, _QUOTE_COMMA)
+    put_moment(writer, started_us)
     writer.write(outcome)
     put_next(writer, cost)
     put_next_word(writer, bytes_in)
@@ -211,11 +205,9 @@ def put_record(
     writer.append(_END)
 
 
-def encode_intent(event_id: bytes, started_us: int, principal: bytes, route: bytes, method: bytes) -> bytes:
+def encode_intent(event_id: bytes, principal: bytes, route: bytes, method: bytes) -> bytes:
     """An intent record; the last three arguments are fragments."""
-    writer = BytesWriter()
-    put_head(writer, event_id, started_us, caller_fragment(principal, route, method))
-    return writer.getvalue()
+    return b'"%b"%b' % (event_id, caller_fragment(principal, route, method))
 
 
 def encode_call(
@@ -234,7 +226,7 @@ def encode_call(
     upstream_us: int,
     first_byte_us: int,
     meters: bytes,
-    kind: bytes = DONE,
+    kind: i32 = DONE,
 ) -> bytes:
     """A record with all positions; ``kind`` PROGRESS or INTENT: what the call counts as, should it never end.
 
@@ -291,6 +283,8 @@ def indeterminate(newest: bytes) -> UsageRecord:
     """The record of a call whose end was never written, from its ``newest`` intent or progress record. ValueError when
     it is neither."""
     row = _array(newest)
+    if len(row) == 8:
+        row.insert(2, int(row[1].replace("-", "")[:12], 16) * 1_000)  # UUIDv7's milliseconds
     if len(row) not in (9, 19) or row[0] not in ("i", "p"):
         raise ValueError("not an intent or progress record")
     status, values = (row[9], row[11:]) if len(row) == 19 else (0, [0] * 7)
@@ -314,7 +308,9 @@ def records_of(payload: bytes) -> list[bytes]:
     records, caller = records_in(payload), b""
     for place, record in enumerate(records):
         if not record.startswith(b"["):
-            at = record.find(b",", record.find(b",") + 1)  # behind the time; the id has no comma
+            at = record.find(b",")  # the id has none
+            if at >= 0 and not record.startswith(b'"', at + 1):
+                at = record.find(b",", at + 1)  # behind the time that a former revision wrote
             if at < 0:
                 records[place] = record + caller
             else:
@@ -325,7 +321,7 @@ def records_of(payload: bytes) -> list[bytes]:
 def done_in(text: bytes) -> bytes:
     """Of records that are joined by BETWEEN, the done ones last: these, joined."""
     at = text.find(b"[")
-    while at >= 0 and not text.startswith(DONE, at):  # no name in a record has that, for quotes are escaped in it
+    while at >= 0 and not text.startswith(_DONE_TEXT, at):  # no name in a record has that, for quotes are escaped in it
         at = text.find(b"[", at + 1)
     return text[at:] if at >= 0 else b""
 

@@ -3,19 +3,18 @@
 from typing import TYPE_CHECKING, Final
 
 from librt.strings import BytesWriter
-from mypy_extensions import i64
+from mypy_extensions import i32, i64
 
 from sidecar.admission import Ticket
 from sidecar.core.records import (
     DONE,
-    HEAD_BYTES,
+    ID_BYTES,
     INTENT,
     PROGRESS,
     marked,
     meters_fragment,
-    put_head,
+    put_id,
     put_record,
-    put_start,
 )
 from sidecar.gateway.accounts import Passage
 from sidecar.gateway.rules import Rules
@@ -52,9 +51,9 @@ class Call(Entry):
     ticket: Ticket | None = None
     watch: Watch | None = None
     reported: Reported | None = None
-    first_ns: int = 0
-    _marked_ns: int = 0
-    _sent_ns: int = 0
+    first_ns: i64 = 0  # machine words, which compiled code divides by a multiplication
+    _marked_ns: i64 = 0
+    _sent_ns: i64 = 0
     _caller: bytes = b""
     _assumed: bytes | None = None  # the intent of a call that is billed where its end is never known
     _outcome: bytes = b""  # and what else its done record says
@@ -70,7 +69,7 @@ class Call(Entry):
         self._lane = lane
         self._rules = rules
         self.head = head
-        self._started_ns = lane.monotonic_ns()
+        self._started_ns: i64 = lane.monotonic_ns()
         self._wall_us: i64 = wall_ns // 1_000
         self.event_id = lane.ids.next(wall_ns)
 
@@ -84,7 +83,7 @@ class Call(Entry):
         if journal is not None:
             self._caller = passage.caller.text(self.head.method)
             if passage.assumed is None:
-                journal.begin(self, HEAD_BYTES + len(self._caller))
+                journal.begin(self, ID_BYTES + len(self._caller))
             else:
                 assert self.ticket is not None
                 cost = self._rules.costs.cost(0, 0, 0)
@@ -94,14 +93,15 @@ class Call(Entry):
         self.intended = True
         passage.load.in_flight += 1
 
-    def put_intent(self, writer: BytesWriter, before: Entry | None) -> None:
-        """As ``Entry`` says."""
+    def put_intent(self, writer: BytesWriter, said: bytes) -> bytes:
+        """As ``Entry`` says: who is calling."""
         if self._assumed is not None:
             writer.write(self._assumed)
-        elif isinstance(before, Call) and before._caller is self._caller and before._assumed is None:
-            put_start(writer, self.event_id, self._wall_us)
-        else:
-            put_head(writer, self.event_id, self._wall_us, self._caller)
+            return b""
+        put_id(writer, self.event_id)
+        if said is not self._caller:
+            writer.write(self._caller)
+        return self._caller
 
     def intend_unbilled(self) -> None:
         """The journal is full and the policy says to serve without a record."""
@@ -115,7 +115,8 @@ class Call(Entry):
         assert self.passage is not None
         route, now, lines = self.passage.route, self._lane.monotonic_ns(), b""
         if route.announce_latency:
-            lines = b"X-Request-Latency: %.3fms\r\n" % ((now - self._started_ns) / 1e6)
+            took_ns: int = now - self._started_ns
+            lines = b"X-Request-Latency: %.3fms\r\n" % (took_ns / 1e6)
         if route.announce_cost:
             costs = self._rules.costs
             micros = costs.cost((now - self._sent_ns) // 1_000, self.bytes_in, self.bytes_out, self.reported)
@@ -128,9 +129,9 @@ class Call(Entry):
         if passage is None or ticket is None or not self.intended:
             return
         self.passage = None
-        now, sent = self._lane.monotonic_ns(), self._sent_ns
+        now: i64 = self._lane.monotonic_ns()
         total_us = (now - self._started_ns) // 1_000
-        upstream_us = (now - sent) // 1_000
+        upstream_us = (now - self._sent_ns) // 1_000
         units = ticket.units
         if charge:
             values, meters = self._charged(passage, units, upstream_us)
@@ -213,13 +214,12 @@ class Call(Entry):
         return values, meters_fragment(values) if self._bodiless else meters
 
     def _first_us(self) -> i64:
-        first: i64 = self.first_ns  # a machine word, which compiled code divides by a multiplication
-        if first == 0:
-            return first
-        return (first - self._sent_ns) // 1_000
+        if self.first_ns == 0:
+            return 0
+        return (self.first_ns - self._sent_ns) // 1_000
 
     def _text(
-        self, passage: Passage, kind: bytes, units: int, cost: int, total_us: int, upstream_us: int, meters: bytes
+        self, passage: Passage, kind: i32, units: int, cost: int, total_us: int, upstream_us: int, meters: bytes
     ) -> bytes:
         """A record of what the call counts as, should its end never be written."""
         writer = BytesWriter()

@@ -12,6 +12,8 @@ _ABSOLUTE = re.compile(rb"(?i:https?)://([^/?#]*)([^#]*)")
 # A request line as almost every client sends it; anything else takes llhttp's way: an absolute target replaces Host,
 # and OPTIONS reads Max-Forwards, so neither may share a block.
 _PLAIN_LINE: Final = re.compile(rb"(GET|HEAD|POST|PUT|PATCH|DELETE) (/[!-\"$-~]*) HTTP/1\.1")
+# One object for each of these methods: who compares it with that of another request reads no bytes.
+_METHODS: Final = {name: name for name in (b"GET", b"HEAD", b"POST", b"PUT", b"PATCH", b"DELETE")}
 _MEMORY = 1024  # header blocks remembered per reader
 _MEMORY_BLOCK = 4096  # bytes; a longer block is not remembered: at most 8 MiB with what was read of it
 
@@ -91,7 +93,7 @@ class RequestHead:
     kept: Any = None
 
     def __init__(self, method: bytes, version: bytes, raw_fields: list[Field]) -> None:
-        self.method = method
+        self.method = _METHODS.get(method, method)
         self.version = version
         self.raw_fields = raw_fields
 

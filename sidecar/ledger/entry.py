@@ -21,9 +21,9 @@ class Entry(ABC):
     reserved: i64 = 0  # bytes of its intent, at most; or of its progress
 
     @abstractmethod
-    def put_intent(self, writer: BytesWriter, before: "Entry | None") -> None:
+    def put_intent(self, writer: BytesWriter, said: bytes) -> bytes:
         """Writes the intent, or nothing and raises: the same whenever it is asked for, but for what the one right
-        before it in the same frame, of the call ``before``, says for both."""
+        before it in the same frame says for both. That is what it returned, to be ``said`` to the next; else empty."""
 
     @abstractmethod
     def put_done(self, writer: BytesWriter) -> None:
@@ -39,5 +39,5 @@ def newest(call: Entry) -> bytes:
     if call.newest:
         return call.newest
     writer = BytesWriter()
-    call.put_intent(writer, None)
+    call.put_intent(writer, b"")
     return writer.getvalue()

@@ -158,21 +158,19 @@ class Journal:
         self._write()
 
     def _put_intents(self) -> None:
-        text, count, start = self._text, 0, 0
-        before: Entry | None = None
+        text, count, start, said = self._text, 0, 0, b""
         try:
             for call in self._begun:
                 start = len(text)
                 if start:
                     write_i16_le(text, BETWEEN_WORD)
-                call.put_intent(text, before)
+                said = call.put_intent(text, said)
                 if len(text) > self.max_payload:
                     text.truncate(start)  # what stands before it is a frame
                     self._write()
                     start = 0
-                    call.put_intent(text, None)
+                    said = call.put_intent(text, b"")
                     self._check_size(len(text))
-                before = call
                 number: i64 = self._calls.add(call)  # not in begin, which would fetch the ring anew for each call
                 call.number = number if call.number > 0 else -number
                 self._spared += FRAME_BYTES + call.reserved

@@ -2,7 +2,7 @@
 
 ::
 
-    file     "sidecar6" | u64 number | frame | frame | ... | seal | zeros
+    file     "sidecar7" | u64 number | frame | frame | ... | seal | zeros
     frame    sum     | u32 size + 2^17 * done | u32 number | payload    sum = XXH3-64(payload, seed done), 8 bytes
     seal     sum     | u32 0xFFFFFFFF         | u32 number    written when the journal goes on in the next segment
     payload  a record, or several that were written at once, the done ones last, joined by a comma and a line feed
@@ -32,9 +32,10 @@ from mypy_extensions import i64
 from xxhash import xxh3_64_digest
 
 _log = logging.getLogger("sidecar.ledger")
-MAGIC = b"sidecar6"
-# 5 has whole intents, what 4 and 3 left says that no record is done; each is else the same as the one after it.
-READABLE = (MAGIC, b"sidecar5", b"sidecar4", b"sidecar3")
+MAGIC = b"sidecar7"
+# 6 has intents with their time, 5 whole ones, what 4 and 3 left says that no record is done; each is else the same as
+# the one after it.
+READABLE = (MAGIC, b"sidecar6", b"sidecar5", b"sidecar4", b"sidecar3")
 HEADER = struct.Struct("<8sQ")
 FRAME = struct.Struct("<8sII")
 FRAME_BYTES: Final = 16  # as a number, which compiled code has in place

@@ -1,6 +1,7 @@
 """Usage records: what is written is read back, whatever the names hold."""
 
 import json
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -11,7 +12,7 @@ from sidecar.core.ids import EventIds
 from sidecar.core.records import (
     BETWEEN,
     BETWEEN_WORD,
-    HEAD_BYTES,
+    ID_BYTES,
     INTENT,
     OUTCOMES,
     Caller,
@@ -26,8 +27,7 @@ from sidecar.core.records import (
     indeterminate,
     is_done,
     principal_fragment,
-    put_head,
-    put_start,
+    put_id,
     records_of,
     text_fragment,
 )
@@ -58,12 +58,26 @@ def test_round_trip(record: UsageRecord) -> None:
 def test_a_call_without_an_end(record: UsageRecord) -> None:
     caller = principal_fragment(record.tenant, record.key_id, record.plan, sandbox=record.sandbox)
     names = text_fragment(record.route), text_fragment(record.method)
-    intent = encode_intent(record.event_id.encode(), record.started_us, caller, *names)
+    intent = encode_intent(record.event_id.encode(), caller, *names)
     assert not is_done(intent)
     assert event_id_of(intent) == record.event_id.encode()
     found = indeterminate(intent)
     assert (found.outcome, found.status, found.units, found.cost, found.meters) == ("indeterminate", 0, 0, 0, {})
     assert (found.event_id, found.tenant, found.route) == (record.event_id, record.tenant, record.route)
+    said = b'"%b",%d%b' % (record.event_id.encode(), record.started_us, intent[ID_BYTES:])
+    assert indeterminate(said) == replace(found, started_us=record.started_us), "as a former revision wrote it"
+
+
+@given(st.integers(0, 2**48 - 1), st.integers(0, 999_999))
+def test_a_call_without_an_end_began_in_the_millisecond_of_its_id(ms: int, rest_ns: int) -> None:
+    event_id = EventIds().next(ms * 1_000_000 + rest_ns)
+    assert indeterminate(encode_intent(event_id, *_WHO)).started_us == ms * 1_000
+
+
+@pytest.mark.parametrize("event_id", [b"", b"x", b"x" * 36])
+def test_a_call_without_an_end_or_an_id_is_no_record(event_id: bytes) -> None:
+    with pytest.raises(ValueError):
+        indeterminate(encode_intent(event_id, *_WHO))
 
 
 @pytest.mark.parametrize("payload", [b"", b"{}", b"[]", b'["d"]', b'["i",1]', b"\xff", b"null"])
@@ -79,28 +93,26 @@ def test_every_number_is_written_as_it_is(numbers: list[int], started_us: int) -
     assert (row[2], row[9], row[11:18]) == (started_us, numbers[0], numbers[1:])
 
 
-@given(st.lists(st.tuples(st.sampled_from(["t", 'a"b', "a,b", ""]), st.integers(0, 2**53), st.booleans())))
-def test_an_intent_has_its_caller_from_the_one_before(calls: list[tuple[str, int, bool]]) -> None:
-    """Where it is the same; one that has all positions may stand between them."""
-    writer, whole, before = BytesWriter(), list[bytes](), None
-    for number, (tenant, started_us, full) in enumerate(calls):
-        head = b"id-%d" % number, started_us, principal_fragment(tenant, "k", "p", sandbox=False), *_WHO[1:]
+@given(st.lists(st.tuples(st.sampled_from(["t", 'a"b', "a,b", ""]), st.sampled_from(["", "full", "former"]))))
+def test_an_intent_has_its_caller_from_the_one_before(calls: list[tuple[str, str]]) -> None:
+    """Where it is the same; one that has all positions may stand between them. A former revision's have their time."""
+    writer, whole, before, ids = BytesWriter(), list[bytes](), None, EventIds()
+    for number, (tenant, kind) in enumerate(calls):
+        event_id, who = ids.next(number), (principal_fragment(tenant, "k", "p", sandbox=False), *_WHO[1:])
         if number:
             writer.write(BETWEEN)
-        if full:
-            whole.append(encode_call(*head, 0, b"indeterminate", *[0] * 7, b"{}", INTENT))
+        if kind == "full":
+            whole.append(encode_call(event_id, number, *who, 0, b"indeterminate", *[0] * 7, b"{}", INTENT))
             writer.write(whole[-1])
             continue
-        caller = caller_fragment(*head[2:])
-        if caller == before:
-            put_start(writer, *head[:2])
-        else:
-            put_head(writer, *head[:2], caller)
-        whole.append(encode_intent(*head))
+        start, caller = (b",%d" % number if kind else b""), caller_fragment(*who)
+        put_id(writer, event_id)
+        writer.write(start + (caller if caller != before else b""))
+        whole.append(b'"%b"%b%b' % (event_id, start, caller))
         before = caller
     if calls:
         assert records_of(writer.getvalue()) == whole
-        assert [indeterminate(record).tenant for record in whole] == [tenant for tenant, _, _ in calls]
+        assert [indeterminate(record).tenant for record in whole] == [tenant for tenant, _ in calls]
 
 
 def test_a_word_is_the_text_that_it_stands_for() -> None:
@@ -109,12 +121,11 @@ def test_a_word_is_the_text_that_it_stands_for() -> None:
     assert writer.getvalue() == BETWEEN
 
 
-@given(st.integers(0, 2**63 - 1), st.binary(max_size=50))
-def test_a_head_is_as_long_as_is_said_at_most(started_us: int, caller: bytes) -> None:
+def test_an_id_is_as_long_as_is_said() -> None:
     """A journal keeps that much room for an intent before it is written."""
     writer = BytesWriter()
-    put_head(writer, EventIds().next(0), started_us, caller)
-    assert len(writer) <= HEAD_BYTES + len(caller)
+    put_id(writer, EventIds().next(0))
+    assert len(writer) == ID_BYTES
 
 
 @given(st.lists(st.sampled_from([b"GET", b"POST", b"PURGE", b'"', b"\xff"])))

@@ -31,7 +31,9 @@ def make_call(clock: ManualClock) -> Callable[..., Call]:
         route = text_fragment("search" + "x" * pad)
         principal = principal_fragment(tenant, "key1", "pro", sandbox=False)
         head = (ids.next(clock.wall_ns()), clock.wall_ns() // 1000, principal, route, b'"GET"')
-        return encode_intent(*head), encode_call(*head, 200, b"ok", units, 7, 1, 2, 30, 20, 10, b'{"requests":1}')
+        return encode_intent(head[0], *head[2:]), encode_call(
+            *head, 200, b"ok", units, 7, 1, 2, 30, 20, 10, b'{"requests":1}'
+        )
 
     return make
 

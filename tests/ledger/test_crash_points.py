@@ -97,7 +97,7 @@ class Work:
         head = (event_id, self.clock.wall_ns() // 1000, principal, text_fragment("search" + "x" * pad), b'"GET"')
         self.begun.add(event_id.decode())
         try:
-            call = Text(encode_intent(*head))
+            call = Text(encode_intent(head[0], *head[2:]))
             self.journal.begin(call, len(call.intent))
             if not self.by_turns:
                 self.journal.flush()

@@ -12,7 +12,7 @@ from sidecar.core.clock import ManualClock
 from sidecar.core.errors import JournalFull
 from sidecar.core.policy import JournalSettings
 from sidecar.core.records import done_in
-from sidecar.ledger import Entry, Journal
+from sidecar.ledger import Journal
 from tests.journals import Text, files_of_at_most, payloads_on_disk, records_on_disk, taken
 
 Open = Callable[..., Journal]
@@ -91,9 +91,9 @@ class Called(Text):
         self.start, self.caller = b'"%d",7' % number, b',"%b"' % caller
         super().__init__(self.start + self.caller)
 
-    def put_intent(self, writer: BytesWriter, before: Entry | None) -> None:
-        same = isinstance(before, Called) and before.caller == self.caller
-        writer.write(self.start if same else self.intent)
+    def put_intent(self, writer: BytesWriter, said: bytes) -> bytes:
+        writer.write(self.start if said == self.caller else self.intent)
+        return self.caller
 
 
 @given(st.lists(st.tuples(st.sampled_from([b"one", b"two", b"w" * 500]), st.sampled_from(["", "write", "end"]))))
@@ -135,10 +135,10 @@ def test_a_fault_in_one_record_leaves_nothing_of_it(open_journal: Open, caplog: 
 
 
 class Early(Text):
-    def put_intent(self, writer: BytesWriter, before: Entry | None) -> None:
+    def put_intent(self, writer: BytesWriter, said: bytes) -> bytes:
         if not self.done:
             raise ArithmeticError
-        super().put_intent(writer, before)
+        return super().put_intent(writer, said)
 
 
 def test_an_intent_that_fails_leaves_nothing_of_it_and_those_behind_it_wait(open_journal: Open) -> None:

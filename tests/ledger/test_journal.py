@@ -9,9 +9,11 @@ from hypothesis import strategies as st
 
 from sidecar.core.clock import ManualClock
 from sidecar.core.errors import JournalFull, StoreError, StoreLocked
-from sidecar.core.policy import JournalSettings
+from sidecar.core.ids import EventIds
+from sidecar.core.policy import JournalSettings, Meter, Snapshot
 from sidecar.core.ports import Position
-from sidecar.ledger import Journal
+from sidecar.core.records import ANOMALY, BLIND_MARK, OUTCOMES, encode_call, encode_intent, marked, meters_fragment
+from sidecar.ledger import Journal, done_extra
 from sidecar.ledger import tail as tail_module
 from sidecar.ledger.segment import HEADER, SUFFIX, number_of
 from tests.journals import Text, begin, end, files_of_at_most, payloads_on_disk, serve, taken
@@ -202,6 +204,18 @@ def test_room_is_accounted_to_the_byte(
         assert journal._free == journal._usable * (1 + len(journal._spares)) - used - waiting - owed
         assert journal.readings().bytes_used <= 96 * 1024
     journal.close()
+
+
+def test_no_done_record_is_longer_than_is_owed_to_it() -> None:
+    """With the largest numbers, every meter twice, and the mark of a call that was admitted blind."""
+    snapshot = Snapshot(meters={name: Meter(name, "requests") for name in ("tokens", "m" * 60)})
+    meters = {name + mark: 2**63 - 1 for name in snapshot.meters for mark in ("", ANOMALY)}
+    event_id, caller = EventIds().next(0), (b'"t","k","p",0', b'"r"', b'"GET"')
+    most = 2**63 - 1
+    for outcome in OUTCOMES:
+        fragment = marked(meters_fragment(meters), BLIND_MARK)
+        done = encode_call(event_id, most, *caller, most, outcome.encode(), *[most] * 7, fragment)
+        assert len(done) <= len(encode_intent(event_id, *caller)) + done_extra(snapshot)
 
 
 def test_a_lagging_ledger_is_fed_from_the_files(

@@ -12,7 +12,7 @@ from sidecar.core.clock import ManualClock
 from sidecar.core.errors import StoreError
 from sidecar.core.policy import JournalSettings
 from sidecar.core.ports import Position
-from sidecar.core.records import decode_record
+from sidecar.core.records import ID_BYTES, decode_record
 from sidecar.ledger import Journal
 from sidecar.ledger.segment import FRAME_BYTES, HEADER, frame_head, read_frames
 from sidecar.storage import SqliteStore
@@ -50,23 +50,28 @@ async def test_after_a_kill_the_rest_is_shipped_and_open_calls_are_indeterminate
         kept = {path: content for path, content in kept.items() if path.exists()}
 
 
-@pytest.mark.parametrize("magic", [b"sidecar3", b"sidecar4", b"sidecar5"])
+@pytest.mark.parametrize("magic", [b"sidecar3", b"sidecar4", b"sidecar5", b"sidecar6"])
 async def test_what_a_killed_process_of_a_former_revision_left_is_shipped(
     open_journal: Open, make_call: Make, store: SqliteStore, clock: ManualClock, tmp_path: Path, magic: bytes
 ) -> None:
-    """Before 5 its frames do not say how many of their records are done."""
+    """Its intents have their time, and before 5 its frames do not say how many of their records are done."""
+
+    def make_former() -> tuple[bytes, bytes]:
+        intent, done = make_call()
+        return b"%b,%d%b" % (intent[:ID_BYTES], decode_record(done).started_us, intent[ID_BYTES:]), done
+
     journal = open_journal()
     journal.open()
-    serve(journal, make_call, 200)
-    begin(journal, make_call()[0])
+    serve(journal, make_former, 200)
+    begin(journal, make_former()[0])
     for segment in journal._segments:
         frames = read_frames(segment.map, segment.number, HEADER.size, segment.written, segment.size)
         offset = HEADER.size
         for payload, done in frames.payloads:
-            said = done if magic == b"sidecar5" else 0
+            said = done if magic >= b"sidecar5" else 0
             segment.map[offset : offset + FRAME_BYTES] = frame_head(payload, said, segment.mark)
             offset += FRAME_BYTES + len(payload)
-        assert (offset, segment.map[:8]) == (segment.written, b"sidecar6")
+        assert (offset, segment.map[:8]) == (segment.written, b"sidecar7")
         segment.map[:8] = magic
     journal.close()
     shipper = shipper_of(open_journal(), store, clock)
@@ -207,7 +212,7 @@ async def main(folder):
             event = ids.next(clock.wall_ns())
             who = principal_fragment("acme", "k", "pro", sandbox=False)
             head = (event, clock.wall_ns() // 1000, who, b'"r"', b'"GET"')
-            call = begin(journal, encode_intent(*head))
+            call = begin(journal, encode_intent(head[0], *head[2:]))
             print("begun", event.decode(), flush=True)
             end(journal, call, encode_call(*head, 200, b"ok", 1, 0, 0, 0, 0, 0, 0, b"{}"))
             print("ended", event.decode(), flush=True)
