@@ -141,7 +141,7 @@ class Call(Entry):
             meters = marked(meters, ticket.marks)
         cost = self._rules.costs.cost(upstream_us, self.bytes_in, self.bytes_out, self.reported)
         journal = self._lane.journal
-        if self.number and journal is not None:
+        if self.segment and journal is not None:
             self._outcome, self._cost = passage.outcome.text(self._caller, self.status, outcome, units), cost
             self._took, self._gave = self.bytes_in, self.bytes_out
             self._total_us, self._upstream_us, self._meters = total_us, upstream_us, meters
@@ -188,7 +188,7 @@ class Call(Entry):
         passage, ticket, journal = self.passage, self.ticket, self._lane.journal
         if self.status == 0 or self.first_ns > due_ns or self._marked_ns > due_ns:
             return
-        if passage is None or ticket is None or journal is None or self.number <= 0:
+        if passage is None or ticket is None or journal is None or self.segment <= 0:
             return
         now = self._marked_ns = self._lane.monotonic_ns()
         upstream_us = (now - self._sent_ns) // 1_000

@@ -141,7 +141,7 @@ class Relay(Call):
         """Records the call at the tunnel's end, whoever ended it; False when the journal failed."""
         self.phase = OVER
         self.record(b"ok")
-        return self._lane.turn.settle() and self.number == 0
+        return self._lane.turn.settle() and self.segment == 0
 
     def failed(self, error: UpstreamError, *, replayable: bool) -> None:
         """The upstream's side ended without a whole reply."""
@@ -363,7 +363,7 @@ class Relay(Call):
         except JournalFull as error:
             _log.error("call %s ends without its reply: %s", self.event_id.decode(), error)
             return False
-        return self.number == 0
+        return self.segment == 0
 
     def unwritten(self) -> None:
         """Nothing is served that is not written down."""

@@ -11,12 +11,16 @@ class Entry(ABC):
     """A call that writes its own records, when the journal asks it to: not as it comes by, but together with those that
     share its turn of the event loop. The attributes are the journal's; compiled code keeps numbers as machine words.
 
-    ``number``: of the open call, from 1 on, and above all others until its intent is written; negative from
-    ``Journal.end`` until its done record is written; else 0.
+    ``segment``: in which the newest record of the open call stands, and above all others until its intent is written;
+    negative from ``Journal.end`` until its done record is written; else 0.
+    ``older``, ``newer``, ``behind``: its neighbours among the open calls, and the next of those that ended.
     ``newest``: its progress, where there is any: what it counts as, should its end never be written.
     """
 
-    number: i64 = 0
+    segment: i64 = 0
+    older: "Entry | None" = None
+    newer: "Entry | None" = None
+    behind: "Entry | None" = None
     newest: bytes = b""
     reserved: i64 = 0  # bytes of its intent, at most; or of its progress
 

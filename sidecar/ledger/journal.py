@@ -53,7 +53,7 @@ from sidecar.ledger.tail import Tail
 _log = logging.getLogger("sidecar.ledger")
 _CARRY_SLICE = 500  # intents copied forward per call of release, about 0.4 ms
 _NEVER = 1 << 62
-_BEGUN: Final = 1 << 62  # the number of a call whose intent is not written
+_BEGUN: Final = 1 << 60  # the segment of a call whose intent is not written; a larger literal would be an object
 
 
 class Journal:
@@ -87,12 +87,10 @@ class Journal:
         self._segment: Segment  # that one; set by open
         self._spares = Spares(folder, self._size, settings, self._segments, clock, self._files)
         self._free: i64 = -1  # nothing may begin before open
-        self._begun: list[Entry] = []  # and nothing of theirs written yet
-        self._ended: list[Entry] = []
+        self._calls = OpenCalls()
         self._text = BytesWriter()  # the next frame's: intents, then done records; memory that is used again
         self._done: i64 = 0  # how many of these
         self._spared: i64 = 0  # what was kept free for that text, each record as a frame of its own
-        self._calls = OpenCalls()
         self._recorded = self._released = self._refused = self._carried_count = 0
         self._shipped = Position()
         self._shipped_at_ns = clock.monotonic_ns()
@@ -120,21 +118,20 @@ class Journal:
             self._make_room(need, size)
         self._free -= need
         call.reserved = size
-        call.number = _BEGUN
-        self._begun.append(call)
+        call.segment = _BEGUN
+        self._calls.add(call)
 
     def end(self, call: Entry) -> None:
         """The call is done. KeyError: it is not open, it ended before."""
-        if call.number <= 0:
-            raise KeyError(call.number)
-        call.number = -call.number
-        self._ended.append(call)
+        if call.segment <= 0:
+            raise KeyError(call.segment)
+        self._calls.end(call)
 
     def progress(self, call: Entry, record: bytes) -> bool:
         """Writes how far an open call is: what it counts as, should its end never be written. False when there is no
         room for it now. Nothing is written on KeyError, as in ``end``, and ValueError, as in ``begin``."""
-        if call.number <= 0:
-            raise KeyError(call.number)
+        if call.segment <= 0:
+            raise KeyError(call.segment)
         size = len(record)
         self._check_size(size)
         need = FRAME_BYTES + 2 * size - call.reserved  # the frame, and by how much more the end may take
@@ -144,23 +141,26 @@ class Journal:
         self._frame(record)
         self._free -= size - call.reserved
         call.newest, call.reserved = record, size
-        self._calls.progressed(call.number, self._segment.number)
+        self._calls.move(call, self._segment.number)
         return True
 
     def flush(self) -> None:
         """Writes what began and ended since the last one, in one frame where it fits. Raised what may: it waits on."""
         if len(self._text):
             self._write()
-        if self._begun:
+        if self._calls.waiting is not None:
             self._put_intents()
-        if self._ended:
+        if self._calls.ended is not None:
             self._put_done()
         self._write()
 
     def _put_intents(self) -> None:
-        text, count, start, said = self._text, 0, 0, b""
+        text, calls, said = self._text, self._calls, b""
+        start: i64 = 0
+        segment: i64 = self._segment.number  # where they will stand, or behind it
+        call = calls.waiting
         try:
-            for call in self._begun:
+            while call is not None:
                 start = len(text)
                 if start:
                     write_i16_le(text, BETWEEN_WORD)
@@ -171,45 +171,40 @@ class Journal:
                     start = 0
                     said = call.put_intent(text, b"")
                     self._check_size(len(text))
-                number: i64 = self._calls.add(call)  # not in begin, which would fetch the ring anew for each call
-                call.number = number if call.number > 0 else -number
                 self._spared += FRAME_BYTES + call.reserved
-                count += 1
-        finally:
-            if count < len(self._begun):
-                text.truncate(start)
-            del self._begun[:count]
+                calls.written(call, segment)
+                call = calls.waiting
+        except BaseException:
+            text.truncate(start)
+            raise
 
     def _put_done(self) -> None:
-        text, count = self._text, 0
-        try:
-            for call in self._ended:
-                start = len(text)
-                try:
-                    if start:
-                        write_i16_le(text, BETWEEN_WORD)
-                    call.put_done(text)
-                    if len(text) > self.max_payload:
-                        text.truncate(start)
-                        self._write()
-                        start = 0
-                        call.put_done(text)
-                        self._check_size(len(text))
-                except JournalFull:
-                    raise
-                except Exception:  # a fault of ours in one record: the others are written
-                    _log.exception("a record cannot be written")
+        text, calls = self._text, self._calls
+        call = calls.ended
+        while call is not None:
+            start: i64 = len(text)
+            try:
+                if start:
+                    write_i16_le(text, BETWEEN_WORD)
+                call.put_done(text)
+                if len(text) > self.max_payload:
                     text.truncate(start)
-                    call.number = -call.number
-                    call.unwritten()
-                else:
-                    self._calls.remove(-call.number)
-                    call.number = 0
-                    self._done += 1
-                    self._spared += self._owed + call.reserved
-                count += 1
-        finally:
-            del self._ended[:count]
+                    self._write()
+                    start = 0
+                    call.put_done(text)
+                    self._check_size(len(text))
+            except JournalFull:
+                raise
+            except Exception:  # a fault of ours in one record: the others are written
+                _log.exception("a record cannot be written")
+                text.truncate(start)
+                calls.reopen(call)
+                call.unwritten()
+            else:
+                calls.remove(call)
+                self._done += 1
+                self._spared += self._owed + call.reserved
+            call = calls.ended
 
     def _write(self) -> None:
         text = self._text
@@ -248,7 +243,6 @@ class Journal:
             old.seal()
             self._free += old.written - HEADER.size - self._usable  # what of the slack was used, or left unused
         self._segment = segment = self._spares.take()
-        segment.first_call = self._calls.latest + 1
         self._segments.append(segment)
         return segment
 
@@ -298,25 +292,25 @@ class Journal:
         self._shipped = position
         self._shipped_at_ns = at_ns
         self._spares.ballast.restore(shipped=True)
-        while self._segments[0].number < position.segment and self._carry(self._segments[0], self._segments[1]):
+        while self._segments[0].number < position.segment and self._carry(self._segments[0]):
             self._spares.retire(self._segments.popleft())  # all of it counted as used since it was left
 
-    def _carry(self, old: Segment, following: Segment) -> bool:
-        """Copies the intents of calls that are open in ``old`` forward; whether none is left there."""
+    def _carry(self, old: Segment) -> bool:
+        """Copies the records of calls that are open in ``old`` forward; whether none is left there."""
         left = _CARRY_SLICE
-        for number, call in self._calls.standing_in(old.number, following.first_call):
+        while (call := self._calls.standing_in(old.number)) is not None:
             record = newest(call)
             if left == 0 or (self._free < FRAME_BYTES + len(record) and not self._try_grow(self._spares.limit)):
                 return False
             self._frame(record)
-            self._calls.carry(number, call, self._segment.number)
+            self._calls.move(call, self._segment.number)
             self._carried_count += 1
             left -= 1
         return True
 
     def widen(self, extra: int) -> bool:
         """Owes each call ``extra`` from now on, where that is more than before; False: there is no room for that."""
-        more, calls = max(0, FRAME_BYTES + extra - self._owed), self._calls.count + len(self._begun)
+        more, calls = max(0, FRAME_BYTES + extra - self._owed), self._calls.count
         if not self._has_room(more * calls):
             return False
         self._free -= more * calls
@@ -362,7 +356,7 @@ class Journal:
             bytes_used=self._spares.bytes,
             max_bytes=self._spares.limit,
             segments=len(self._segments),
-            open_calls=self._calls.count + len(self._begun),
+            open_calls=self._calls.count,
             unshipped_bytes=unshipped_bytes(self._segments, self._shipped),
             unshipped_records=records,
             oldest_unshipped_ns=self._clock.monotonic_ns() - self._shipped_at_ns if records else 0,

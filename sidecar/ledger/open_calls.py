@@ -1,71 +1,103 @@
-"""The calls that began and have not ended, so that what stands of them in a segment can outlive it."""
-
-from typing import Final, cast
+"""The calls that began and whose end is not written, so that what stands of them in a segment can outlive it."""
 
 from mypy_extensions import i64
 
 from sidecar.ledger.entry import Entry
 
-_SLOTS: Final = 256  # a power of two; more calls than that at once are looked up in a dict instead
-_MASK: Final = _SLOTS - 1
-
 
 class OpenCalls:
-    """At most one place per open call. ``add`` numbers the calls from 1 on.
+    """In the order in which their newest records stand in the segments; behind them those that have none yet. Each
+    leads to its neighbours: a list would grow anew in each turn, and one that leaves in the middle needs no search.
 
-    The newest calls stand in a ring. One that is still open when the ring comes round to it moves to a dict, as does
-    one whose record was carried forward to a newer segment: the number of that one stands beside it, else 0. Whose
-    record stands in a place of the ring is known from the number of the latest call, and so stands nowhere.
+    ``waiting``: the first one that has no record yet. ``ended``: the first whose done record is to be written.
     """
 
-    __slots__ = ("_moved", "_ring", "count", "latest")
+    __slots__ = ("_last_ended", "_newest", "_oldest", "count", "ended", "waiting")
 
     def __init__(self) -> None:
-        self._ring: list[object] = [None] * _SLOTS  # of Entry; compiled code would look at the type each time
-        self._moved: dict[int, tuple[int, Entry]] = {}
+        self._oldest: Entry | None = None
+        self._newest: Entry | None = None
+        self._last_ended: Entry | None = None
+        self.waiting: Entry | None = None
+        self.ended: Entry | None = None
         self.count: i64 = 0
-        self.latest: i64 = 0
 
-    def add(self, call: Entry) -> i64:
-        """A call that begins; its number."""
-        self.latest = number = self.latest + 1
-        slot = number & _MASK
-        held = self._ring[slot]
-        if held is not None:
-            self._moved[number - _SLOTS] = (0, cast(Entry, held))
-        self._ring[slot] = call
-        self.count += 1
-        return number
-
-    def remove(self, number: i64) -> None:
-        """KeyError: the call is not open."""
-        if self._in_ring(number) is not None:
-            self._ring[number & _MASK] = None
+    def add(self, call: Entry) -> None:
+        """A call that begins."""
+        newest = self._newest
+        if newest is None:
+            self._oldest = call
         else:
-            del self._moved[number]
+            newest.newer = call
+            call.older = newest
+        self._newest = call
+        if self.waiting is None:
+            self.waiting = call
+        self.count += 1
+
+    def written(self, call: Entry, segment: i64) -> None:
+        """The first record of the one that was ``waiting`` stands in ``segment`` or behind it."""
+        call.segment = segment if call.segment > 0 else -segment
+        self.waiting = call.newer
+
+    def move(self, call: Entry, segment: i64) -> None:
+        """A newer record of one that does not wait stands in ``segment``, behind all others, and makes older ones
+        needless."""
+        self._unlink(call)
+        call.segment = segment if call.segment > 0 else -segment
+        newer = self.waiting
+        older = self._newest if newer is None else newer.older
+        call.older, call.newer = older, newer
+        if older is None:
+            self._oldest = call
+        else:
+            older.newer = call
+        if newer is None:
+            self._newest = call
+        else:
+            newer.older = call
+
+    def end(self, call: Entry) -> None:
+        """It is done, which is to be written."""
+        call.segment = -call.segment
+        last = self._last_ended
+        if last is None:
+            self.ended = call
+        else:
+            last.behind = call
+        self._last_ended = call
+
+    def remove(self, call: Entry) -> None:
+        """The done record of the one that was ``ended`` is written."""
+        self._leave(call)
+        self._unlink(call)
+        call.segment = 0
         self.count -= 1
 
-    def progressed(self, number: int, segment: int) -> None:
-        """Of an open call: its newest record stands in ``segment``, its first one where it was."""
-        if self._in_ring(number) is None and self._moved[number][0]:
-            self._moved[number] = (segment, self._moved[number][1])
+    def reopen(self, call: Entry) -> None:
+        """The done record of the one that was ``ended`` cannot be written: it is open as before."""
+        self._leave(call)
+        call.segment = -call.segment
 
-    def carry(self, number: int, call: Entry, segment: int) -> None:
-        """Of an open call: its record was copied to ``segment``, and nothing older of it is needed."""
-        if self._in_ring(number) is not None:
-            self._ring[number & _MASK] = None
-        self._moved[number] = (segment, call)
+    def standing_in(self, segment: i64) -> Entry | None:
+        """One whose newest record may stand in ``segment`` or before it, if there is one."""
+        oldest = self._oldest
+        return oldest if oldest is not None and -segment <= oldest.segment <= segment else None
 
-    def standing_in(self, segment: int, boundary: int) -> list[tuple[int, Entry]]:
-        """The calls whose record would go with the segments up to ``segment``; ``boundary``: the first call that began
-        after those. A look at every open call."""
-        found = [(n, call) for n, (at, call) in self._moved.items() if (at <= segment if at else n < boundary)]
-        for number in range(max(1, self.latest - _MASK), self.latest + 1):
-            held = self._in_ring(number)
-            if held is not None and number < boundary:
-                found.append((number, cast(Entry, held)))
-        return found
+    def _leave(self, call: Entry) -> None:
+        self.ended = call.behind
+        call.behind = None
+        if self.ended is None:
+            self._last_ended = None
 
-    def _in_ring(self, number: i64) -> object:
-        """The open call that stands in the ring."""
-        return self._ring[number & _MASK] if 0 <= self.latest - number < _SLOTS else None
+    def _unlink(self, call: Entry) -> None:
+        older, newer = call.older, call.newer
+        if older is None:
+            self._oldest = newer
+        else:
+            older.newer = newer
+        if newer is None:
+            self._newest = older
+        else:
+            newer.older = older
+        call.older = call.newer = None

@@ -63,7 +63,7 @@ def seal_of(number: int) -> bytes:
 class Segment:
     """One mapped file. ``written`` and ``durable`` are offsets: the end of the last frame, and of the last fsync."""
 
-    __slots__ = ("durable", "fd", "first_call", "map", "mark", "number", "path", "size", "written")
+    __slots__ = ("durable", "fd", "map", "mark", "number", "path", "size", "written")
 
     def __init__(self, path: Path, number: int, fd: int, size: int, mapped: mmap.mmap | None = None) -> None:
         self.path = path
@@ -73,7 +73,6 @@ class Segment:
         self.size = size
         self.map = mapped or mmap.mmap(fd, size)
         self.written = self.durable = HEADER.size
-        self.first_call = 0  # the journal's first call that began after this segment was taken into use
 
     @classmethod
     def create(cls, folder: Path, number: int, size: int, *, named: bool = False) -> "Segment":

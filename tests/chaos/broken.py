@@ -45,7 +45,7 @@ class LateJournal(Journal):
             super().begin(call, size)
             return
         self._seen += 1
-        call.number, call.reserved = 1, size
+        call.segment, call.reserved = 1, size
 
     def end(self, call: Entry) -> None:
         loop = asyncio.get_running_loop()

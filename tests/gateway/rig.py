@@ -172,7 +172,11 @@ class Rig:
 
     def open_records(self) -> list[bytes]:
         """The newest record of each call that has not ended."""
-        return [newest(call) for _, call in self.journal._calls.standing_in(self.journal.position.segment, 1 << 60)]
+        records, call = list[bytes](), self.journal._calls._oldest
+        while call is not None:
+            records.append(newest(call))
+            call = call.newer
+        return records
 
     async def ledger(self) -> list[Entry]:
         """Every entry so far, oldest first; by then no call may be open in the journal."""

@@ -130,7 +130,7 @@ def test_a_fault_in_one_record_leaves_nothing_of_it(open_journal: Open, caplog: 
         journal.end(call)
     journal.flush()
     assert payloads_on_disk(journal) == [b'one,\ntwo,\nthree,\n["d",1],\n["d",3]']
-    assert [(call.lost, call.number) for call in calls] == [(False, 0), (True, 2), (False, 0)]
+    assert [(call.lost, call.segment) for call in calls] == [(False, 0), (True, 1), (False, 0)]
     assert "a record cannot be written" in caplog.text
 
 

@@ -188,19 +188,21 @@ def test_room_is_accounted_to_the_byte(
                 open_calls.append(call)
             except JournalFull:
                 assert journal._free < 2 * (size + spare) + 32 + 1024
-        elif what == "e" and call is not None and call.number > 0:
+        elif what == "e" and call is not None and call.segment > 0:
             journal.end(call)
-        elif what == "p" and call is not None and call.number > 0:
+        elif what == "p" and call is not None and call.segment > 0:
             journal.progress(call, b"p" * size)
         elif what == "f":
             journal.flush()
         else:
             records, position = journal.tail.take()
             journal.release(position, len(records), clock.monotonic_ns())
-        open_calls = [call for call in open_calls if call.number]
+        open_calls = [call for call in open_calls if call.segment]
         owed = sum(call.reserved + 1024 + 16 for call in open_calls)
         used = journal.position.offset - HEADER.size
-        waiting = sum(16 + call.reserved for call in journal._begun)
+        waiting, begun = 0, journal._calls.waiting
+        while begun is not None:
+            waiting, begun = waiting + 16 + begun.reserved, begun.newer
         assert journal._free == journal._usable * (1 + len(journal._spares)) - used - waiting - owed
         assert journal.readings().bytes_used <= 96 * 1024
     journal.close()
