@@ -39,6 +39,7 @@ beside the meters and never priced. So do marks: ``_blind?`` was admitted while 
 import json
 from dataclasses import dataclass, field
 from typing import Any, Final
+from uuid import UUID
 
 from librt.strings import BytesWriter, write_i16_le, write_i32_le
 from mypy_extensions import i32, i64
@@ -284,7 +285,7 @@ def indeterminate(newest: bytes) -> UsageRecord:
     it is neither."""
     row = _array(newest)
     if len(row) == 8:
-        row.insert(2, int(row[1].replace("-", "")[:12], 16) * 1_000)  # UUIDv7's milliseconds
+        row.insert(2, (UUID(str(row[1])).int >> 80) * 1_000)  # UUIDv7's milliseconds
     if len(row) not in (9, 19) or row[0] not in ("i", "p"):
         raise ValueError("not an intent or progress record")
     status, values = (row[9], row[11:]) if len(row) == 19 else (0, [0] * 7)

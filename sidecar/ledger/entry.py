@@ -11,8 +11,8 @@ class Entry(ABC):
     """A call that writes its own records, when the journal asks it to: not as it comes by, but together with those that
     share its turn of the event loop. The attributes are the journal's; compiled code keeps numbers as machine words.
 
-    ``segment``: in which the newest record of the open call stands, and above all others until its intent is written;
-    negative from ``Journal.end`` until its done record is written; else 0.
+    ``segment``: of the open call, in which its newest record stands or behind it, and above all others until its intent
+    is written; negative from ``Journal.end`` until its done record is written; else 0.
     ``older``, ``newer``, ``behind``: its neighbours among the open calls, and the next of those that ended.
     ``newest``: its progress, where there is any: what it counts as, should its end never be written.
     """
@@ -35,7 +35,8 @@ class Entry(ABC):
 
     @abstractmethod
     def unwritten(self) -> None:
-        """The done record cannot be written, and the call stays open: its client must not get the reply's end."""
+        """The done record cannot be written, and the call stays open: its client must not get the reply's end. This is
+        in the middle of a flush: no call may begin before it returns."""
 
 
 def newest(call: Entry) -> bytes:

@@ -1,10 +1,9 @@
-"""The journal: what was served, on disk before the client has all of it, in about a microsecond per call.
+"""The journal: what was served, on disk before the client has all of it, in half a microsecond per call.
 
 A call is two records: ``begin`` takes its intent before the first byte goes upstream, ``end`` its done record before
 the last byte goes to the client. Both are plain calls on the event loop. A record is in a page of a shared mapping when
 ``flush`` returns, so it survives kill -9; fsync, where it is wanted, runs in a thread (``sync.GroupSync``). Until then
-the calls wait, and nothing may be sent for them: their records are written together, because code and memory that they
-share are at hand after the first. Written as each call came by, they had to be fetched anew each time.
+nothing may be sent for the calls: they are written together, with code and memory that the first has brought near.
 
 **Room.** ``begin`` refuses (JournalFull) unless the done records of all open calls still fit, so that ``end`` never has
 to. With S the segment size, F the largest frame and ``extra`` the number of bytes by which a done record may be longer
@@ -20,8 +19,7 @@ Segments are made ahead of need, in a thread, when ``free`` falls under half a s
 
 **Long calls.** A segment is deleted or used again, the oldest first, once it is wholly in the ledger. Calls that began
 in it and are still open (tunnels, streams) would hold it back, and a few dozen could fill the bound; so their intents
-are copied forward first. A copy has the same event id, so it is the same call. ``progress`` writes how far a call is;
-the newest such record stands for the intent from then on, here and in a recovery.
+are copied forward first, under the same event id. ``progress`` writes how far a call is, which stands for the intent.
 """
 
 import asyncio
@@ -138,6 +136,8 @@ class Journal:
         if not self._has_room(need):
             return False
         self.flush()
+        if call.segment <= 0:
+            raise KeyError(call.segment)
         self._frame(record)
         self._free -= size - call.reserved
         call.newest, call.reserved = record, size
@@ -146,8 +146,7 @@ class Journal:
 
     def flush(self) -> None:
         """Writes what began and ended since the last one, in one frame where it fits. Raised what may: it waits on."""
-        if len(self._text):
-            self._write()
+        self._write()
         if self._calls.waiting is not None:
             self._put_intents()
         if self._calls.ended is not None:
@@ -292,8 +291,17 @@ class Journal:
         self._shipped = position
         self._shipped_at_ns = at_ns
         self._spares.ballast.restore(shipped=True)
+        self._write_rest()
         while self._segments[0].number < position.segment and self._carry(self._segments[0]):
             self._spares.retire(self._segments.popleft())  # all of it counted as used since it was left
+            self._write_rest()
+
+    def _write_rest(self) -> None:
+        """What a full disk did not take, if it does now: no other record of its calls outlives their segment."""
+        try:
+            self._write()
+        except JournalFull as error:
+            _log.error("the last calls' ends are not written yet: %s", error)
 
     def _carry(self, old: Segment) -> bool:
         """Copies the records of calls that are open in ``old`` forward; whether none is left there."""
@@ -382,7 +390,7 @@ class Journal:
         if self._sync is not None:
             self._sync.close()
         self._files.shutdown()
-        clean = bool(self._segments) and self._shipped == self.position and not self._calls.count
+        clean = bool(self._segments) and self._shipped == self.position and not (self._calls.count or len(self._text))
         self._spares.close()
         for segment in self._segments:
             segment.delete() if clean else segment.close()

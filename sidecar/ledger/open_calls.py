@@ -6,8 +6,8 @@ from sidecar.ledger.entry import Entry
 
 
 class OpenCalls:
-    """In the order in which their newest records stand in the segments; behind them those that have none yet. Each
-    leads to its neighbours: a list would grow anew in each turn, and one that leaves in the middle needs no search.
+    """In the order of their ``segment``; behind them those that have no record yet. Each leads to its neighbours: a
+    list would grow anew in each turn, and one that leaves in the middle needs no search.
 
     ``waiting``: the first one that has no record yet. ``ended``: the first whose done record is to be written.
     """

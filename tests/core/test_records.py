@@ -74,10 +74,15 @@ def test_a_call_without_an_end_began_in_the_millisecond_of_its_id(ms: int, rest_
     assert indeterminate(encode_intent(event_id, *_WHO)).started_us == ms * 1_000
 
 
-@pytest.mark.parametrize("event_id", [b"", b"x", b"x" * 36])
+@pytest.mark.parametrize("event_id", [b"", b"x", b"1f", b"x" * 36])
 def test_a_call_without_an_end_or_an_id_is_no_record(event_id: bytes) -> None:
     with pytest.raises(ValueError):
         indeterminate(encode_intent(event_id, *_WHO))
+
+
+def test_an_id_that_is_no_text_is_no_record() -> None:
+    with pytest.raises(ValueError):
+        indeterminate(b'["i",5,"t","k","p",0,"r","GET"]')
 
 
 @pytest.mark.parametrize("payload", [b"", b"{}", b"[]", b'["d"]', b'["i",1]', b"\xff", b"null"])

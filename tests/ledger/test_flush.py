@@ -11,6 +11,7 @@ from librt.strings import BytesWriter
 from sidecar.core.clock import ManualClock
 from sidecar.core.errors import JournalFull
 from sidecar.core.policy import JournalSettings
+from sidecar.core.ports import Position
 from sidecar.core.records import done_in
 from sidecar.ledger import Journal
 from tests.journals import Text, files_of_at_most, payloads_on_disk, records_on_disk, taken
@@ -207,3 +208,74 @@ def test_what_the_disk_does_not_take_waits_for_the_next_flush(tmp_path: Path, cl
         found += journal.tail.take()[0]
     assert found == [call.done for call in calls]
     assert journal.readings().unshipped_records == 40
+
+
+def one_end_missing(folder: Path, before: int) -> tuple[Journal, list[Text]]:
+    """A journal and its calls, all of which ended with records longer than was owed to them, ``before`` of them before
+    its disk was full: the last one's is not written."""
+    settings = JournalSettings(segment_bytes=16 * 1024, max_bytes=1024**2, ballast_bytes=0)
+    for count in range(before + 1, 40):
+        journal = Journal(folder / f"{count}" / "journal", settings, ManualClock())
+        journal.open()
+        calls = [Text(b"i%03d" % n, b'["d",%d,%b]' % (n, b"d" * 1900)) for n in range(count)]
+        for call in calls:
+            journal.begin(call, len(call.intent))
+        for call in calls[:before]:
+            journal.end(call)
+        journal.flush()
+        for call in calls[before:]:
+            journal.end(call)
+        with files_of_at_most(8 * 1024):
+            try:
+                journal.flush()
+            except JournalFull:
+                assert journal.readings().open_calls == 0
+                return journal, calls
+        journal.close()
+    raise AssertionError("the disk takes all")
+
+
+def test_no_segment_goes_with_the_last_record_of_a_call_whose_end_the_disk_did_not_take(tmp_path: Path) -> None:
+    """That end is written as soon as there is room, which the segment gives."""
+    journal, calls = one_end_missing(tmp_path, 9)
+    assert len(journal._segments) > 1
+    found, position = list[bytes](), Position()
+    while position < journal.position:
+        records, position = journal.tail.take()
+        found += records
+    assert found == [call.done for call in calls[:-1]]
+    with files_of_at_most(8 * 1024):
+        journal.release(position, len(found), 0)
+    assert records_on_disk(journal)[-1] == calls[-1].done
+    assert list(journal.tail.take()[0]) == [calls[-1].done]
+    journal.close()
+
+
+def test_files_are_kept_at_the_end_where_the_disk_did_not_take_all(tmp_path: Path) -> None:
+    """What it took is in the ledger and no call is open, but the end of the last one is nowhere."""
+    journal, calls = one_end_missing(tmp_path, 0)
+    records, position = journal.tail.take()
+    assert list(records) == [call.done for call in calls[:-1]]
+    with files_of_at_most(8 * 1024):
+        journal.release(position, len(records), 0)
+        journal.close()
+    assert any(calls[-1].intent in path.read_bytes() for path in tmp_path.glob("*/journal/*.segment"))
+
+
+def test_a_call_that_ends_while_its_progress_is_written_has_none(open_journal: Open) -> None:
+    class Hasty(Broken):
+        def unwritten(self) -> None:
+            journal.end(other)
+
+    journal = open_journal()
+    journal.open()
+    calls = [Text(b"one"), Hasty(b"two"), Text(b"three", b'["d",3]')]
+    other = calls[2]
+    for call in calls:
+        journal.begin(call, len(call.intent))
+    journal.end(calls[1])
+    with pytest.raises(KeyError):
+        journal.progress(other, b'["p",3]')
+    assert journal.readings().open_calls == 2
+    assert records_on_disk(journal) == [b"one", b"two", b"three", b'["d",3]']
+    journal.end(calls[0])
