@@ -115,7 +115,7 @@ class Call(Entry):
         assert self.passage is not None
         route, now, lines = self.passage.route, self._lane.monotonic_ns(), b""
         if route.announce_latency:
-            took_ns: int = now - self._started_ns
+            took_ns: int = now - self._started_ns  # a machine word is not divided by a float
             lines = b"X-Request-Latency: %.3fms\r\n" % (took_ns / 1e6)
         if route.announce_cost:
             costs = self._rules.costs

@@ -9,11 +9,11 @@ _PORT = rb"(?:[0-5]?[0-9]{0,4}|6[0-4][0-9]{3}|65[0-4][0-9]{2}|655[0-2][0-9]|6553
 _HOST = re.compile(rb"(?:[A-Za-z0-9._~!$&'()*+;=%%-]+|\[[0-9A-Fa-f:.]+\])(?::%b)?" % _PORT)
 _ABSOLUTE = re.compile(rb"(?i:https?)://([^/?#]*)([^#]*)")
 
-# A request line as almost every client sends it; anything else takes llhttp's way: an absolute target replaces Host,
-# and OPTIONS reads Max-Forwards, so neither may share a block.
-_PLAIN_LINE: Final = re.compile(rb"(GET|HEAD|POST|PUT|PATCH|DELETE) (/[!-\"$-~]*) HTTP/1\.1")
 # One object for each of these methods: who compares it with that of another request reads no bytes.
 _METHODS: Final = {name: name for name in (b"GET", b"HEAD", b"POST", b"PUT", b"PATCH", b"DELETE")}
+# A request line as almost every client sends it; anything else takes llhttp's way: an absolute target replaces Host,
+# and OPTIONS reads Max-Forwards, so neither may share a block.
+_PLAIN_LINE: Final = re.compile(rb"(%b) (/[!-\"$-~]*) HTTP/1\.1" % b"|".join(_METHODS))
 _MEMORY = 1024  # header blocks remembered per reader
 _MEMORY_BLOCK = 4096  # bytes; a longer block is not remembered: at most 8 MiB with what was read of it
 

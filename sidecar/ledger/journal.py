@@ -136,7 +136,7 @@ class Journal:
         if not self._has_room(need):
             return False
         self.flush()
-        if call.segment <= 0:
+        if call.segment <= 0:  # it ended in there
             raise KeyError(call.segment)
         self._frame(record)
         self._free -= size - call.reserved

@@ -24,12 +24,7 @@ class OpenCalls:
 
     def add(self, call: Entry) -> None:
         """A call that begins."""
-        newest = self._newest
-        if newest is None:
-            self._oldest = call
-        else:
-            newest.newer = call
-            call.older = newest
+        self._link(self._newest, call)
         self._newest = call
         if self.waiting is None:
             self.waiting = call
@@ -46,16 +41,8 @@ class OpenCalls:
         self._unlink(call)
         call.segment = segment if call.segment > 0 else -segment
         newer = self.waiting
-        older = self._newest if newer is None else newer.older
-        call.older, call.newer = older, newer
-        if older is None:
-            self._oldest = call
-        else:
-            older.newer = call
-        if newer is None:
-            self._newest = call
-        else:
-            newer.older = call
+        self._link(self._newest if newer is None else newer.older, call)
+        self._link(call, newer)
 
     def end(self, call: Entry) -> None:
         """It is done, which is to be written."""
@@ -91,7 +78,11 @@ class OpenCalls:
             self._last_ended = None
 
     def _unlink(self, call: Entry) -> None:
-        older, newer = call.older, call.newer
+        self._link(call.older, call.newer)
+        call.older = call.newer = None
+
+    def _link(self, older: Entry | None, newer: Entry | None) -> None:
+        """Makes them neighbours; None is the end on that side."""
         if older is None:
             self._oldest = newer
         else:
@@ -100,4 +91,3 @@ class OpenCalls:
             self._newest = older
         else:
             newer.older = older
-        call.older = call.newer = None

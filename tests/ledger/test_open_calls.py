@@ -3,6 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
+from sidecar.ledger import Entry
 from sidecar.ledger.open_calls import OpenCalls
 from tests.journals import Text
 
@@ -14,7 +15,7 @@ def test_whatever_happens_it_knows_each_open_call_and_where_its_record_stands(st
     """Calls begin, have their intents written, end, have their done records written or not, and move on, while segments
     come."""
     calls, segment = OpenCalls(), 1
-    standing, waiting, ended = dict[Text, int](), list[Text](), list[Text]()
+    standing, waiting, ended = dict[Entry, int](), list[Entry](), list[Entry]()
     for what, drawn in steps:
         if what == "b":
             waiting.append(Text(b""))
@@ -48,7 +49,7 @@ def test_whatever_happens_it_knows_each_open_call_and_where_its_record_stands(st
         assert all(call.segment == (-at if call in ended else at) for call, at in standing.items())
     for gone in range(1, segment + 1):
         while (found := calls.standing_in(gone)) is not None:
-            assert standing.pop(found) == gone  # type: ignore[call-overload]
+            assert standing.pop(found) == gone
             calls.move(found, segment + 1)
         assert all(at > gone for at in standing.values())
     assert not standing
