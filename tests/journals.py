@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from librt.strings import BytesWriter
 
 from sidecar.core.ports import Position
-from sidecar.core.records import records_of
+from sidecar.core.records import encode_intent, records_of
 from sidecar.ledger import Entry, Journal
 from sidecar.ledger.segment import HEADER, read_frames
 
@@ -29,6 +29,11 @@ class Text(Entry):
 
     def unwritten(self) -> None:
         self.lost = True
+
+
+def intent_of(head: tuple[bytes, int, bytes, bytes, bytes]) -> bytes:
+    """The intent of the call whose done record begins with ``head``: event id, start, principal, route, method."""
+    return encode_intent(head[0], *head[2:])
 
 
 def begin(journal: Journal, intent: bytes) -> Text:

@@ -9,9 +9,10 @@ import pytest
 from sidecar.core.clock import ManualClock
 from sidecar.core.ids import EventIds
 from sidecar.core.policy import JournalSettings
-from sidecar.core.records import encode_call, encode_intent, principal_fragment, text_fragment
+from sidecar.core.records import encode_call, principal_fragment, text_fragment
 from sidecar.ledger import Journal
 from sidecar.storage import SqliteStore
+from tests.journals import intent_of
 
 Call = tuple[bytes, bytes]
 MINUTE_US = 60_000_000
@@ -31,9 +32,8 @@ def make_call(clock: ManualClock) -> Callable[..., Call]:
         route = text_fragment("search" + "x" * pad)
         principal = principal_fragment(tenant, "key1", "pro", sandbox=False)
         head = (ids.next(clock.wall_ns()), clock.wall_ns() // 1000, principal, route, b'"GET"')
-        return encode_intent(head[0], *head[2:]), encode_call(
-            *head, 200, b"ok", units, 7, 1, 2, 30, 20, 10, b'{"requests":1}'
-        )
+        done = encode_call(*head, 200, b"ok", units, 7, 1, 2, 30, 20, 10, b'{"requests":1}')
+        return intent_of(head), done
 
     return make
 

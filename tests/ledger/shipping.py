@@ -44,6 +44,13 @@ def shipper_of(journal: Journal, ledger: object, clock: ManualClock, days: int =
     return Shipper(journal, ledger, clock, keep=keep, jitter=lambda: 0.0)
 
 
+async def recovered(journal: Journal, ledger: object, clock: ManualClock, days: int = 30) -> Shipper:
+    """A shipper that has shipped what was left, and may start."""
+    shipper = shipper_of(journal, ledger, clock, days)
+    await shipper.recover()
+    return shipper
+
+
 async def requests(store: SqliteStore, clock: ManualClock, tenant: str = "acme") -> tuple[int, int]:
     """Calls and indeterminate calls in the ledger."""
     report = await store.usage(tenant, since_us=0, until_us=clock.wall_ns() // 1000 + 60_000_000)

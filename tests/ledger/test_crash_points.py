@@ -24,12 +24,12 @@ from sidecar.core.clock import ManualClock
 from sidecar.core.errors import SidecarError
 from sidecar.core.ids import EventIds
 from sidecar.core.policy import JournalSettings
-from sidecar.core.records import PROGRESS, encode_call, encode_intent, principal_fragment, text_fragment
+from sidecar.core.records import PROGRESS, encode_call, principal_fragment, text_fragment
 from sidecar.ledger import Journal, Retention, Shipper
 from sidecar.storage import SqliteStore
 from tests.chaos.books import sums_differ
 from tests.chaos.reading import read_book
-from tests.journals import Text
+from tests.journals import Text, intent_of
 from tests.ledger.watched_disk import Disk, Image, Operation, lay_out, watch
 
 _YEAR_NS = 400 * 86_400_000_000_000
@@ -97,7 +97,7 @@ class Work:
         head = (event_id, self.clock.wall_ns() // 1000, principal, text_fragment("search" + "x" * pad), b'"GET"')
         self.begun.add(event_id.decode())
         try:
-            call = Text(encode_intent(head[0], *head[2:]))
+            call = Text(intent_of(head))
             self.journal.begin(call, len(call.intent))
             if not self.by_turns:
                 self.journal.flush()

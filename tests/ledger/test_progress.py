@@ -19,13 +19,12 @@ from sidecar.core.records import (
     UsageRecord,
     decode_record,
     encode_call,
-    encode_intent,
     principal_fragment,
     text_fragment,
 )
 from sidecar.ledger import Journal
 from sidecar.ledger.recovery import ship_leftovers
-from tests.journals import begin, end
+from tests.journals import begin, end, intent_of
 
 Open = Callable[..., Journal]
 _ids = EventIds()
@@ -69,7 +68,7 @@ async def test_a_call_that_never_ends_counts_as_far_as_its_last_progress(open_jo
     journal = open_journal()
     journal.open()
     first, second, third = head(), head(), head()
-    calls = [begin(journal, encode_intent(first[0], *first[2:])), begin(journal, encode_intent(second[0], *second[2:]))]
+    calls = [begin(journal, intent_of(first)), begin(journal, intent_of(second))]
     begin(journal, mark(third, 0, INTENT))
     for bytes_out in (100, 250):
         assert journal.progress(calls[0], mark(first, bytes_out))
@@ -88,7 +87,7 @@ async def test_a_call_that_ends_counts_once_and_as_its_end_says(open_journal: Op
     journal = open_journal()
     journal.open()
     call = head()
-    token = begin(journal, encode_intent(call[0], *call[2:]))
+    token = begin(journal, intent_of(call))
     journal.progress(token, mark(call, 100))
     done = encode_call(*call, 200, b"ok", 1, 3, 10, 999, 500, 400, 30, b"{}")
     end(journal, token, done)
@@ -105,7 +104,7 @@ def test_a_full_journal_takes_no_progress_and_every_call_can_still_end(open_jour
     with pytest.raises(JournalFull):
         while True:
             call = head()
-            calls.append((begin(journal, encode_intent(call[0], *call[2:])), call))
+            calls.append((begin(journal, intent_of(call)), call))
     while all(journal.progress(token, mark(call, 7)) for token, call in calls):
         pass
     assert journal.readings().bytes_used <= 128 * 1024
@@ -131,7 +130,7 @@ async def test_whatever_happens_the_newest_record_of_each_call_is_found(
     for slot, step, size in steps:
         if step == "b" and slot not in open_calls:
             call = head()
-            open_calls[slot] = (begin(journal, encode_intent(call[0], *call[2:])), call, 0)
+            open_calls[slot] = (begin(journal, intent_of(call)), call, 0)
         elif step == "p" and slot in open_calls:
             token, call, _ = open_calls[slot]
             if journal.progress(token, mark(call, 1 + size, pad=size)):

@@ -17,7 +17,7 @@ from sidecar.ledger import Journal
 from sidecar.ledger.segment import FRAME_BYTES, HEADER, frame_head, read_frames
 from sidecar.storage import SqliteStore
 from tests.journals import begin, serve
-from tests.ledger.shipping import FlakyStore, requests, shipper_of
+from tests.ledger.shipping import FlakyStore, recovered, requests, shipper_of
 
 Make = Callable[..., tuple[bytes, bytes]]
 Open = Callable[..., Journal]
@@ -28,8 +28,7 @@ async def test_after_a_kill_the_rest_is_shipped_and_open_calls_are_indeterminate
 ) -> None:
     """Twice, the second time from the position of a crash between the append and the deletion of the segments."""
     journal = open_journal()
-    shipper = shipper_of(journal, store, clock)
-    await shipper.recover()
+    shipper = await recovered(journal, store, clock)
     open_call = make_call()
     begin(journal, open_call[0])
     serve(journal, make_call, 300)
@@ -39,8 +38,7 @@ async def test_after_a_kill_the_rest_is_shipped_and_open_calls_are_indeterminate
     kept = {path: path.read_bytes() for path in (tmp_path / "journal").glob("*.segment")}
     for _ in range(2):
         again = open_journal()
-        recovering = shipper_of(again, store, clock)
-        await recovering.recover()
+        recovering = await recovered(again, store, clock)
         assert await requests(store, clock) == (401, 1)
         assert recovering.readings().indeterminate == 1
         assert len(list((tmp_path / "journal").glob("*.segment"))) == 1
@@ -74,8 +72,7 @@ async def test_what_a_killed_process_of_a_former_revision_left_is_shipped(
         assert (offset, segment.map[:8]) == (segment.written, b"sidecar7")
         segment.map[:8] = magic
     journal.close()
-    shipper = shipper_of(open_journal(), store, clock)
-    await shipper.recover()
+    shipper = await recovered(open_journal(), store, clock)
     assert await requests(store, clock) == (201, 1)
     assert shipper.readings().corrupt_segments == 0
 
@@ -106,15 +103,13 @@ async def test_events_before_the_position_are_not_shipped_again(
 ) -> None:
     """The ledger may have forgotten them, and would count them twice."""
     journal = open_journal()
-    shipper = shipper_of(journal, store, clock)
-    await shipper.recover()
+    shipper = await recovered(journal, store, clock)
     serve(journal, make_call, 30)
     begin(journal, make_call()[0])
     await shipper.flush()
     await store.forget_events(before_us=1 << 60, at_most=1000)
     journal.close()
-    again = shipper_of(open_journal(), store, clock)
-    await again.recover()
+    await recovered(open_journal(), store, clock)
     assert await requests(store, clock) == (31, 1)
 
 
@@ -130,8 +125,7 @@ async def test_a_torn_end_is_cut_and_reported(
     content = bytearray(path.read_bytes())
     content[end - 40 : end] = bytes(40)
     path.write_bytes(content)
-    shipper = shipper_of(open_journal(), store, clock)
-    await shipper.recover()
+    shipper = await recovered(open_journal(), store, clock)
     assert await requests(store, clock) == (10, 1)  # the tenth call's end was torn
     assert shipper.readings().torn_bytes > 0
     assert list((tmp_path / "journal").glob("*.corrupt")) == []
@@ -153,8 +147,7 @@ async def test_damage_is_reported_kept_aside_and_does_not_stop_the_rest(
     kept = sum(record in bytes(content[:at]) for record in served)
     content[at] ^= 0xFF
     paths[which].write_bytes(content)
-    shipper = shipper_of(open_journal(), store, clock)
-    await shipper.recover()
+    shipper = await recovered(open_journal(), store, clock)
     calls, indeterminate = await requests(store, clock)
     assert 200 - lost <= calls - indeterminate <= 200 - lost + kept
     assert shipper.readings().corrupt_segments == 1
@@ -170,8 +163,7 @@ async def test_a_file_that_is_no_segment_is_kept_aside(
     (folder / "0000000000000001.segment").write_bytes(b"a letter to a friend")
     (folder / "0000000000000002.segment").write_bytes(b"")
     (folder / "notes.txt").write_text("mine")
-    shipper = shipper_of(open_journal(), store, clock)
-    await shipper.recover()
+    await recovered(open_journal(), store, clock)
     assert (folder / "0000000000000001.corrupt").read_bytes() == b"a letter to a friend"
     assert (folder / "notes.txt").exists()
 
@@ -181,11 +173,10 @@ async def test_a_deleted_journal_does_not_hide_new_calls_behind_the_old_position
 ) -> None:
     await store.append([], Position(900, 16))
     journal = open_journal()
-    shipper = shipper_of(journal, store, clock)
-    await shipper.recover()
+    await recovered(journal, store, clock)
     serve(journal, make_call, 5)
     journal.close()
-    await shipper_of(open_journal(), store, clock).recover()
+    await recovered(open_journal(), store, clock)
     assert await requests(store, clock) == (5, 0)
 
 
@@ -195,10 +186,10 @@ from pathlib import Path
 from sidecar.core.clock import SystemClock
 from sidecar.core.ids import EventIds
 from sidecar.core.policy import JournalSettings
-from sidecar.core.records import encode_call, encode_intent, principal_fragment
+from sidecar.core.records import encode_call, principal_fragment
 from sidecar.ledger import Journal, Retention, Shipper
 from sidecar.storage import SqliteStore
-from tests.journals import begin, end
+from tests.journals import begin, end, intent_of
 
 async def main(folder):
     clock, ids = SystemClock(), EventIds()
@@ -212,7 +203,7 @@ async def main(folder):
             event = ids.next(clock.wall_ns())
             who = principal_fragment("acme", "k", "pro", sandbox=False)
             head = (event, clock.wall_ns() // 1000, who, b'"r"', b'"GET"')
-            call = begin(journal, encode_intent(head[0], *head[2:]))
+            call = begin(journal, intent_of(head))
             print("begun", event.decode(), flush=True)
             end(journal, call, encode_call(*head, 200, b"ok", 1, 0, 0, 0, 0, 0, 0, b"{}"))
             print("ended", event.decode(), flush=True)
@@ -242,7 +233,7 @@ async def check_after_kills(tmp_path: Path, begun: set[str], ended: set[str]) ->
     clock = ManualClock(wall_ns=1 << 62)
     store = SqliteStore.open(tmp_path / "sidecar.db")
     journal = Journal(tmp_path / "journal", JournalSettings(segment_bytes=32 * 1024, max_bytes=1024**2), clock)
-    await shipper_of(journal, store, clock).recover()
+    await recovered(journal, store, clock)
     calls, indeterminate = await requests(store, clock)
     assert len(ended) > 2000
     assert calls - indeterminate - len(ended) in range(5)  # the last of each life may have ended, unacknowledged
@@ -261,7 +252,7 @@ async def test_an_indeterminate_record_keeps_who_and_when(
     intent, done = make_call("globex")
     begin(journal, intent)
     journal.close()
-    await shipper_of(open_journal(), store, clock).recover()
+    await recovered(open_journal(), store, clock)
     report = await store.usage("globex", since_us=0, until_us=1 << 60)
     wanted = decode_record(done)
     assert (report.indeterminate, report.totals.requests, report.totals.units) == (1, 1, 0)

@@ -12,7 +12,7 @@ from sidecar.core.policy import JournalSettings
 from sidecar.ledger import Journal
 from sidecar.storage import SqliteStore
 from tests.journals import Text, files_of_at_most, serve
-from tests.ledger.shipping import FlakyStore, requests, shipper_of
+from tests.ledger.shipping import FlakyStore, recovered, requests
 
 Make = Callable[..., tuple[bytes, bytes]]
 Open = Callable[..., Journal]
@@ -22,8 +22,7 @@ async def test_what_is_served_is_in_the_ledger_after_a_flush(
     open_journal: Open, make_call: Make, store: SqliteStore, clock: ManualClock
 ) -> None:
     journal = open_journal()
-    shipper = shipper_of(journal, store, clock)
-    await shipper.recover()
+    shipper = await recovered(journal, store, clock)
     shipper.start()
     serve(journal, make_call, 500)
     await shipper.flush()
@@ -40,8 +39,7 @@ async def test_a_ledger_that_fails_loses_and_doubles_nothing(
     """field-bugs 22: delivery that fails for hours loses nothing (getlago/lago#538, openmeterio/openmeter#5118)."""
     journal = open_journal()
     flaky = FlakyStore(store)
-    shipper = shipper_of(journal, flaky, clock)
-    await shipper.recover()
+    shipper = await recovered(journal, flaky, clock)
     flaky.before, flaky.after = before, after
     serve(journal, make_call, 100)
     await shipper.flush()
@@ -55,8 +53,7 @@ async def test_a_ledger_that_is_down_fills_the_journal_to_its_bound_and_then_all
 ) -> None:
     journal = open_journal(max_bytes=128 * 1024)
     flaky = FlakyStore(store)
-    shipper = shipper_of(journal, flaky, clock)
-    await shipper.recover()
+    shipper = await recovered(journal, flaky, clock)
     flaky.before = 1 << 30
     shipper.start()
     served = 0
@@ -77,8 +74,7 @@ async def test_a_cancelled_flush_loses_nothing(
     open_journal: Open, make_call: Make, store: SqliteStore, clock: ManualClock
 ) -> None:
     journal = open_journal()
-    shipper = shipper_of(journal, store, clock)
-    await shipper.recover()
+    shipper = await recovered(journal, store, clock)
     for turns in range(6):
         serve(journal, make_call, 10)
         flush = asyncio.create_task(shipper.flush())
@@ -95,8 +91,7 @@ async def test_old_events_are_forgotten_while_it_runs(
 ) -> None:
     journal = open_journal()
     ledger = FlakyStore(store)
-    shipper = shipper_of(journal, ledger, clock, days=1)
-    await shipper.recover()
+    shipper = await recovered(journal, ledger, clock, days=1)
     serve(journal, make_call, 20)
     await shipper.flush()
     clock.advance(2 * 86_400)
@@ -114,8 +109,7 @@ async def test_a_process_ends_cleanly_where_its_last_calls_cannot_be_written(
     """Their clients got nothing; what was written before them is shipped by the next start."""
     settings = JournalSettings(segment_bytes=16 * 1024, max_bytes=1024**2, ballast_bytes=0)
     journal = Journal(tmp_path / "journal", settings, clock)
-    shipper = shipper_of(journal, store, clock)
-    await shipper.recover()
+    shipper = await recovered(journal, store, clock)
     for _ in range(40):
         intent, done = make_call()
         call = Text(intent, done.replace(b'{"', b'{"%b":1,"' % (b"m" * 1800)))  # longer than was owed to it
@@ -128,7 +122,7 @@ async def test_a_process_ends_cleanly_where_its_last_calls_cannot_be_written(
     assert "none of them was answered" in caplog.text
     again = Journal(tmp_path / "journal", settings, clock)
     assert again.leftovers
-    await shipper_of(again, store, clock).recover()
+    await recovered(again, store, clock)
     calls, unknown = await requests(store, clock)
     assert calls == 40
     assert 0 < unknown < 40
